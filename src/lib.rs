@@ -1,3 +1,10 @@
 //! ringside: a Dapr sidecar for gRPC service invocation, io_uring and thread per core.
 
+pub mod config;
 pub mod http2;
+pub mod identity;
+pub mod mailbox;
+pub mod observe;
+pub mod proxy;
+pub mod resolve;
+pub mod snapshot;

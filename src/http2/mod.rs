@@ -126,7 +126,13 @@ pub enum SectionKind {
 pub enum Event {
     /// A checked field section (§8.1 to §8.3: pseudo-header fields, lower case, no
     /// connection-specific fields). Give it back by [`Connection::recycle`] when done.
-    Headers { stream: StreamId, tag: Tag, kind: SectionKind, fields: FieldSection, end_stream: bool },
+    Headers {
+        stream: StreamId,
+        tag: Tag,
+        kind: SectionKind,
+        fields: FieldSection,
+        end_stream: bool,
+    },
     /// `data` may be empty when it carries `end_stream`. Owes `release(stream, data.len())`.
     Data { stream: StreamId, tag: Tag, data: Bytes, end_stream: bool },
     /// RST_STREAM from the peer; the stream is gone.

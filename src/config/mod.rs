@@ -1,0 +1,70 @@
+//! What the user asked for, parsed once into types that cannot be wrong.
+//!
+//! PURE: flags, environment and file contents come in as values. Nobody else reads them.
+
+use crate::identity::{AppId, Namespace};
+use std::net::IpAddr;
+use std::time::Duration;
+
+/// How the app is spoken to (`--app-protocol`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AppProtocol {
+    Http,
+    Https,
+    H2c,
+    Grpc,
+    Grpcs,
+}
+
+/// The app channel; absent without `--app-port`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct App {
+    /// `--app-channel-address`: a name or an address.
+    pub host: String,
+    pub port: u16,
+    pub protocol: AppProtocol,
+}
+
+/// Which driver a worker's runtime uses (`--ringside-io`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IoDriver {
+    Auto,
+    Uring,
+    Epoll,
+}
+
+/// `--ringside-forward PORT=APP[.NAMESPACE]`: a listener whose calls all go to one app ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Forward {
+    pub port: u16,
+    /// As given: what the calls carry as `dapr-app-id`.
+    pub app_id: String,
+}
+
+/// Everything that the datapath needs to know; the rest of the flags stay with `control` and `app`.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub app_id: AppId,
+    pub namespace: Namespace,
+    pub app: Option<App>,
+    pub mtls: bool,
+    /// `DAPR_API_TOKEN`; `None` when unset or empty.
+    pub api_token: Option<String>,
+    /// `APP_API_TOKEN`.
+    pub app_token: Option<String>,
+    /// Octets in one message; 0 keeps daprd's meaning (spec 03 §3.7).
+    pub max_body_size: u64,
+    /// Octets in one field section: `--read-buffer-size` × 1024, capped (see docs/parity.md).
+    pub header_list_size: u32,
+    /// False when the Configuration says samplingRate "0".
+    pub tracing: bool,
+    /// Hard cap on the drain (`--ringside-drain-max`); `None`: as long as calls run, as daprd.
+    pub drain_max: Option<Duration>,
+    pub dapr_listen_addresses: Vec<IpAddr>,
+    pub grpc_port: u16,
+    pub http_port: u16,
+    pub internal_port: u16,
+    pub forwards: Vec<Forward>,
+    pub io: IoDriver,
+    pub workers: usize,
+}

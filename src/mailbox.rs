@@ -1,0 +1,116 @@
+//! The only channels: bounded queues between control, workers and the acceptor.
+//!
+//! 1. A queue has a fixed length; what does not fit is refused to the sender, never blocked on.
+//! 2. Ringing the bell of a queue that is already rung costs nothing and loses nothing.
+
+use crate::identity::Target;
+use crate::observe::cells::Cells;
+use crate::resolve::Resolution;
+use crate::snapshot::Snapshot;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+
+/// Control tells a worker.
+#[derive(Debug)]
+pub enum ToWorker {
+    Snapshot(Arc<Snapshot>),
+    Resolved(Resolution),
+    /// Stop taking calls, finish those in flight; answered by [`ToControl::Drained`].
+    Drain,
+    /// Send back a copy of the cells.
+    Scrape,
+}
+
+/// A worker tells control.
+#[derive(Debug)]
+pub enum ToControl {
+    /// Single flight per worker and target: asked once until answered.
+    Resolve(Target),
+    Cells {
+        worker: usize,
+        cells: Box<Cells>,
+    },
+    Drained {
+        worker: usize,
+    },
+    /// `Dapr/Shutdown` or its HTTP twin.
+    Shutdown {
+        force: bool,
+    },
+    /// `Dapr/SetMetadata`.
+    SetMetadata {
+        key: String,
+        value: String,
+    },
+}
+
+/// The sending end.
+#[derive(Debug)]
+pub struct Sender<T> {
+    queue: SyncSender<T>,
+    bell: UnixStream,
+}
+
+/// The receiving end: read `bell` until it would block, then `try_recv` until `None`.
+#[derive(Debug)]
+pub struct Mailbox<T> {
+    queue: Receiver<T>,
+    pub bell: UnixStream,
+}
+
+/// A queue of at most `length` messages.
+pub fn mailbox<T>(length: usize) -> io::Result<(Sender<T>, Mailbox<T>)> {
+    let (queue, receiver) = sync_channel(length);
+    let (ours, theirs) = UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    theirs.set_nonblocking(true)?;
+    Ok((Sender { queue, bell: ours }, Mailbox { queue: receiver, bell: theirs }))
+}
+
+impl<T> Sender<T> {
+    /// The message comes back when the queue is full or the other side is gone.
+    pub fn send(&self, message: T) -> Result<(), T> {
+        match self.queue.try_send(message) {
+            Ok(()) => {
+                self.ring();
+                Ok(())
+            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Err(message),
+        }
+    }
+
+    fn ring(&self) {
+        // A full socket buffer means that the bell rings already; any other error means that the
+        // receiver is gone, which the next send reports.
+        let _ = (&self.bell).write(&[1]);
+    }
+
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self { queue: self.queue.clone(), bell: self.bell.try_clone()? })
+    }
+}
+
+impl<T> Mailbox<T> {
+    pub fn try_recv(&self) -> Option<T> {
+        self.queue.try_recv().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+
+    #[test]
+    fn rings_and_refuses_when_full() {
+        let (sender, mailbox) = mailbox::<u32>(1).unwrap();
+        sender.send(1).unwrap();
+        assert_eq!(sender.send(2), Err(2));
+        let mut rung = [0; 8];
+        assert_eq!((&mailbox.bell).read(&mut rung).unwrap(), 1);
+        assert_eq!(mailbox.try_recv(), Some(1));
+        assert_eq!(mailbox.try_recv(), None);
+    }
+}

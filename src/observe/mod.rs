@@ -1,0 +1,3 @@
+//! What is counted and how it is told: names, per-worker cells, text exposition, log layout. PURE.
+
+pub mod cells;

@@ -1,0 +1,24 @@
+//! The immutable view that control publishes and workers read.
+//!
+//! 1. A snapshot is never changed, only replaced whole; epochs rise.
+//! 2. A worker holds one `Arc` per epoch; nothing is cloned per call.
+
+use crate::config::Config;
+use crate::identity::Identity;
+use crate::resolve::Endpoint;
+use std::sync::Arc;
+
+/// Rises with every published snapshot; starts at 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    pub epoch: Epoch,
+    pub config: Arc<Config>,
+    /// Present iff `config.mtls`.
+    pub identity: Option<Arc<Identity>>,
+    /// The app channel's address, looked up by control; `None` without an app or while the
+    /// lookup fails.
+    pub app_endpoint: Option<Endpoint>,
+}
