@@ -99,7 +99,7 @@ pub enum Output {
     Dirty(ConnId),
     Dial {
         conn: ConnId,
-        address: DialAddress,
+        endpoint: Endpoint,
         security: Security,
     },
     /// Ask control; single flight per target.
