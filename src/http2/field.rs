@@ -1,13 +1,17 @@
 //! A field section (RFC 9113 §8.1, RFC 9110 §6.3): names and values in order of arrival.
 //!
 //! Owns the interchange form between an HPACK decoder and an encoder: one byte arena and a list of
-//! spans, reused from call to call, so that a call costs no allocation per field.
+//! spans, reused from call to call, so that a call costs no allocation per field. Owns also what
+//! RFC 9113 §8.2 says of one name and one value, as [`flag`] bits that a decoder works out once
+//! per table entry.
 //!
 //! 1. Order and repetition are kept; pseudo-header fields come first when the decoder made it.
 //! 2. Every span lies inside the arena; nothing outside this file makes spans.
-//! 3. `class` is what the connection's `Classify` said of the name: opaque here.
+//! 3. `class` is what the connection's `Classify` said of the name: opaque here, but for
+//!    [`VOLATILE`].
+//! 4. `flags` of a field that no decoder made are 0 until somebody calls [`judge`].
 //!
-//! Refuses to know what any name means.
+//! Refuses to know what any name means beyond RFC 9113.
 
 /// Sorts field names into small numbers of the caller's choosing; 0 means "nothing special".
 /// Called once per decoder table entry or literal name, not per field.
@@ -17,6 +21,130 @@ pub type Classify = fn(name: &[u8]) -> u8;
 pub fn classify_none(_name: &[u8]) -> u8 {
     0
 }
+
+/// Bit of a class: values of this name differ from message to message, so an encoder must not
+/// spend table space on them.
+pub const VOLATILE: u8 = 0x80;
+
+/// The low four bits of [`Field::flags`]; the high four are a [`NameKind`].
+pub mod flag {
+    /// The name is empty or not a lower-case token (RFC 9113 §8.2.1); one leading colon is let
+    /// through, see [`NameKind`](super::NameKind).
+    pub const BAD_NAME: u8 = 0x01;
+    /// The value holds a control octet other than HTAB (RFC 9113 §8.2.1 forbids NUL, CR and LF,
+    /// RFC 9110 §5.5 the others).
+    pub const BAD_VALUE: u8 = 0x02;
+    /// The value starts or ends with SP or HTAB: forbidden by RFC 9113 §8.2.1, harmless enough
+    /// that the judge may want to let it pass.
+    pub const PADDED_VALUE: u8 = 0x04;
+    /// A connection-specific field, or `te` with anything but `trailers` (RFC 9113 §8.2.2).
+    pub const CONNECTION: u8 = 0x08;
+    /// Every bit that is a fault.
+    pub const FAULTS: u8 = 0x0f;
+}
+
+/// The names about which RFC 9113 §8.2 and §8.3 have a rule, so that nobody compares strings to
+/// apply it. Kept in the high four bits of [`Field::flags`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum NameKind {
+    Regular = 0x00,
+    Authority = 0x10,
+    Method = 0x20,
+    Path = 0x30,
+    Scheme = 0x40,
+    Status = 0x50,
+    /// RFC 8441 §4.
+    Protocol = 0x60,
+    /// Begins with a colon and is none of the above.
+    UnknownPseudo = 0x70,
+    Te = 0x80,
+    ContentLength = 0x90,
+    Host = 0xa0,
+}
+
+impl NameKind {
+    const fn of_flags(flags: u8) -> Self {
+        match flags >> 4 {
+            0x1 => Self::Authority,
+            0x2 => Self::Method,
+            0x3 => Self::Path,
+            0x4 => Self::Scheme,
+            0x5 => Self::Status,
+            0x6 => Self::Protocol,
+            0x7 => Self::UnknownPseudo,
+            0x8 => Self::Te,
+            0x9 => Self::ContentLength,
+            0xa => Self::Host,
+            _ => Self::Regular,
+        }
+    }
+
+    /// A pseudo-header field, known or not (RFC 9113 §8.3).
+    pub const fn is_pseudo(self) -> bool {
+        let number = self as u8 >> 4;
+        number >= 1 && number <= 7
+    }
+}
+
+/// All flags of one field.
+pub fn judge(name: &[u8], value: &[u8]) -> u8 {
+    let of_name = judge_name(name);
+    of_name | judge_value(of_name, value)
+}
+
+/// What the name alone says: [`NameKind`], [`flag::BAD_NAME`], [`flag::CONNECTION`].
+pub(super) fn judge_name(name: &[u8]) -> u8 {
+    let (token, regular) = match name {
+        [b':', rest @ ..] => (rest, NameKind::UnknownPseudo),
+        _ => (name, NameKind::Regular),
+    };
+    if token.is_empty() || !token.iter().all(|&octet| LOWER_TOKEN[octet as usize]) {
+        return regular as u8 | flag::BAD_NAME;
+    }
+    match name {
+        b":authority" => NameKind::Authority as u8,
+        b":method" => NameKind::Method as u8,
+        b":path" => NameKind::Path as u8,
+        b":scheme" => NameKind::Scheme as u8,
+        b":status" => NameKind::Status as u8,
+        b":protocol" => NameKind::Protocol as u8,
+        b"te" => NameKind::Te as u8,
+        b"content-length" => NameKind::ContentLength as u8,
+        b"host" => NameKind::Host as u8,
+        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
+            flag::CONNECTION
+        }
+        _ => regular as u8,
+    }
+}
+
+/// What the value adds, given what [`judge_name`] said.
+pub(super) fn judge_value(of_name: u8, value: &[u8]) -> u8 {
+    let control = |octet: u8| (octet < b' ' && octet != b'\t') || octet == 0x7f;
+    let bad = value.iter().fold(false, |bad, &octet| bad | control(octet));
+    let mut flags = if bad { flag::BAD_VALUE } else { 0 };
+    let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    if blank(value.first()) || blank(value.last()) {
+        flags |= flag::PADDED_VALUE;
+    }
+    if of_name & 0xf0 == NameKind::Te as u8 && !value.eq_ignore_ascii_case(b"trailers") {
+        flags |= flag::CONNECTION;
+    }
+    flags
+}
+
+/// RFC 9110 §5.6.2 `tchar` without the upper-case letters.
+const LOWER_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = matches!(octet as u8, b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%'
+            | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        octet += 1;
+    }
+    table
+};
 
 #[derive(Clone, Copy, Debug)]
 struct Span {
@@ -28,11 +156,27 @@ struct Span {
 struct Entry {
     name: Span,
     value: Span,
+    hint: Hint,
     class: u8,
+    flags: u8,
     /// RFC 7541 §6.2.3: must never enter a table on any hop.
     sensitive: bool,
     removed: bool,
 }
+
+/// What a decoder's table knew of a field, so that an encoder need not work it out again. Only
+/// ever a shortcut: an encoder compares the octets before it believes one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hint {
+    /// Hash of name and value; 0: not known.
+    pub(super) hash: u32,
+    /// A row of HPACK's static table with this name, the one with this value if there is one;
+    /// 0: not known; `NO_STATIC_NAME`: there is none.
+    pub(super) static_row: u8,
+}
+
+/// See [`Hint::static_row`].
+pub(super) const NO_STATIC_NAME: u8 = u8::MAX;
 
 /// One field, borrowed from its section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +184,24 @@ pub struct Field<'a> {
     pub name: &'a [u8],
     pub value: &'a [u8],
     pub class: u8,
+    /// [`flag`] bits and a [`NameKind`].
+    pub flags: u8,
     pub sensitive: bool,
+}
+
+impl Field<'_> {
+    pub const fn kind(&self) -> NameKind {
+        NameKind::of_flags(self.flags)
+    }
+}
+
+/// All of a field but its octets: what a decoder's table keeps beside them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traits {
+    pub(super) hint: Hint,
+    pub(super) class: u8,
+    pub(super) flags: u8,
+    pub(super) sensitive: bool,
 }
 
 /// See the file's text.
@@ -63,15 +224,65 @@ impl FieldSection {
 
     /// COPY: name and value into the arena, once per field.
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.push_field(Field { name, value, class: 0, sensitive: false });
+        self.push_field(Field { name, value, class: 0, flags: 0, sensitive: false });
     }
 
     /// COPY: name and value into the arena, once per field.
     pub fn push_field(&mut self, field: Field<'_>) {
         let name = self.append(field.name);
         let value = self.append(field.value);
-        let (class, sensitive) = (field.class, field.sensitive);
-        self.entries.push(Entry { name, value, class, sensitive, removed: false });
+        let Field { class, flags, sensitive, .. } = field;
+        let hint = Hint::default();
+        self.entries.push(Entry { name, value, hint, class, flags, sensitive, removed: false });
+    }
+
+    /// COPY: a table entry (name and value adjoining) into the arena, once per field.
+    pub(super) fn push_pair(&mut self, pair: &[u8], name_len: usize, traits: Traits) {
+        let mark = self.mark();
+        self.arena.extend_from_slice(pair);
+        self.commit(mark, name_len, traits);
+    }
+
+    /// Where the next octet goes. A decoder appends a name and a value to [`Self::arena_mut`],
+    /// then either commits or rolls back to the mark.
+    pub(super) fn mark(&self) -> usize {
+        self.arena.len()
+    }
+
+    pub(super) fn arena_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.arena
+    }
+
+    /// What was appended since `mark`.
+    pub(super) fn since(&self, mark: usize) -> &[u8] {
+        self.arena.get(mark..).unwrap_or_default()
+    }
+
+    pub(super) fn rollback(&mut self, mark: usize) {
+        self.arena.truncate(mark);
+    }
+
+    /// Makes one field of what was appended since `mark`.
+    pub(super) fn commit(&mut self, mark: usize, name_len: usize, traits: Traits) {
+        let value_at = mark + name_len;
+        debug_assert!(value_at <= self.arena.len() && self.arena.len() <= u32::MAX as usize);
+        self.entries.push(Entry {
+            name: Span { start: mark as u32, len: name_len as u32 },
+            value: Span { start: value_at as u32, len: (self.arena.len() - value_at) as u32 },
+            hint: traits.hint,
+            class: traits.class,
+            flags: traits.flags,
+            sensitive: traits.sensitive,
+            removed: false,
+        });
+    }
+
+    /// As [`Self::iter`], with the hints.
+    pub(super) fn iter_hinted(&self) -> impl Iterator<Item = (Field<'_>, Hint)> {
+        self.entries
+            .iter()
+            .filter(|entry| !entry.removed)
+            .map(|entry| (self.field(entry), entry.hint))
     }
 
     fn append(&mut self, bytes: &[u8]) -> Span {
@@ -90,6 +301,7 @@ impl FieldSection {
             name: self.bytes(entry.name),
             value: self.bytes(entry.value),
             class: entry.class,
+            flags: entry.flags,
             sensitive: entry.sensitive,
         }
     }
@@ -115,13 +327,18 @@ impl FieldSection {
     }
 
     /// Replaces the value of the first field of `name`, in place in the order; false when absent.
+    /// The flags then speak of the name only: the new value is the owner's, who answers for it.
     pub fn replace(&mut self, name: &[u8], value: &[u8]) -> bool {
         let found = (0..self.entries.len()).find(|&index| {
             let entry = self.entries[index];
             !entry.removed && self.bytes(entry.name) == name
         });
         let Some(index) = found else { return false };
-        self.entries[index].value = self.append(value);
+        let value = self.append(value);
+        let entry = &mut self.entries[index];
+        entry.value = value;
+        entry.hint.hash = 0;
+        entry.flags &= !(flag::BAD_VALUE | flag::PADDED_VALUE);
         true
     }
 
@@ -141,9 +358,13 @@ impl FieldSection {
     }
 }
 
+/// What is on the wire: names, values, sensitivity; not what somebody thinks of them.
 impl PartialEq for FieldSection {
     fn eq(&self, other: &Self) -> bool {
-        self.iter().eq(other.iter())
+        fn wire<'a>(field: Field<'a>) -> (&'a [u8], &'a [u8], bool) {
+            (field.name, field.value, field.sensitive)
+        }
+        self.iter().map(wire).eq(other.iter().map(wire))
     }
 }
 
@@ -168,6 +389,67 @@ mod tests {
             section.iter().filter(|f| f.name == b"x").map(|f| f.value).collect();
         assert_eq!(values, [b"1", b"2"]);
         assert_eq!(section.list_size(), 5 + 6 + 32 + 2 * (1 + 1 + 32));
+    }
+
+    #[test]
+    fn judges_names() {
+        for name in [&b"grpc-timeout"[..], b"x", b"a!#$%&'*+-.^_`|~0"] {
+            assert_eq!(judge(name, b"v"), 0, "{name:?}");
+        }
+        for name in [&b""[..], b"X", b"a b", b"a:b", b"a\0", b"\xe9", b"a\x7f", b"a("] {
+            assert_eq!(judge(name, b"v"), flag::BAD_NAME, "{name:?}");
+        }
+        for name in [&b":"[..], b":Path", b"::path", b":a b"] {
+            let flags = judge(name, b"v");
+            assert_eq!(flags & flag::FAULTS, flag::BAD_NAME, "{name:?}");
+            assert_eq!(NameKind::of_flags(flags), NameKind::UnknownPseudo, "{name:?}");
+        }
+        for name in [
+            &b"connection"[..],
+            b"keep-alive",
+            b"proxy-connection",
+            b"transfer-encoding",
+            b"upgrade",
+        ] {
+            assert_eq!(judge(name, b"v"), flag::CONNECTION, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn judges_kinds() {
+        let cases: [(&[u8], NameKind, bool); 11] = [
+            (b":authority", NameKind::Authority, true),
+            (b":method", NameKind::Method, true),
+            (b":path", NameKind::Path, true),
+            (b":scheme", NameKind::Scheme, true),
+            (b":status", NameKind::Status, true),
+            (b":protocol", NameKind::Protocol, true),
+            (b":other", NameKind::UnknownPseudo, true),
+            (b"te", NameKind::Te, false),
+            (b"content-length", NameKind::ContentLength, false),
+            (b"host", NameKind::Host, false),
+            (b"accept", NameKind::Regular, false),
+        ];
+        for (name, kind, pseudo) in cases {
+            let flags = judge(name, b"trailers");
+            assert_eq!(flags & flag::FAULTS, 0, "{name:?}");
+            assert_eq!(NameKind::of_flags(flags), kind);
+            assert_eq!(kind.is_pseudo(), pseudo);
+        }
+        assert_eq!(judge(b"te", b"gzip") & flag::FAULTS, flag::CONNECTION);
+    }
+
+    #[test]
+    fn judges_values() {
+        for octet in 0..=255u8 {
+            let legal = octet == b'\t' || (octet >= b' ' && octet != 0x7f);
+            let expected = if legal { 0 } else { flag::BAD_VALUE };
+            assert_eq!(judge(b"x", &[b'a', octet, b'z']), expected, "{octet}");
+        }
+        for value in [&b" a"[..], b"a ", b"\ta", b"a\t", b" "] {
+            assert_eq!(judge(b"x", value), flag::PADDED_VALUE);
+        }
+        assert_eq!(judge(b"x", b""), 0);
     }
 
     #[test]

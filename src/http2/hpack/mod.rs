@@ -1,1 +1,32 @@
-//! HPACK (RFC 7541).
+//! HPACK (RFC 7541): field blocks to [`FieldSection`](super::FieldSection) and back.
+//!
+//! Owns nothing itself; the parts are
+//! - [`decoder`]: one per connection, for what the peer sends;
+//! - [`encoder`]: one per connection, for what we send;
+//! - `table` (§2.3.2, §4), `static_table` (Appendix A), `integer` (§5.1), `huffman` (Appendix B).
+//!
+//! 1. Input never panics and never makes more memory than the limits of its owner.
+//! 2. Once its memory is warm, neither direction allocates.
+//! 3. A connection that has sent no field holds no heap memory here.
+//!
+//! Refuses to know streams, frames, and what names mean.
+
+pub mod decoder;
+pub mod encoder;
+mod huffman;
+mod integer;
+mod static_table;
+mod table;
+
+pub use decoder::{BlockLimits, DecodeError, Decoded, Decoder, Over};
+pub use encoder::Encoder;
+
+/// SETTINGS_HEADER_TABLE_SIZE before any SETTINGS frame (RFC 9113 §6.5.2).
+pub const TABLE_SIZE_DEFAULT: u32 = 4096;
+
+/// What an entry counts beyond its octets (RFC 7541 §4.1), and a field beyond its own in
+/// SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2).
+const FIELD_OVERHEAD: usize = 32;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,447 @@
+//! Field blocks to field sections (RFC 7541 §3, §6).
+//!
+//! 1. A block is walked to its end even when its section is over a limit, since the peer's table
+//!    moves with it; only an error of the coding itself stops the walk.
+//! 2. `out` never holds more than the limits allow, and nothing at all once they are passed.
+//! 3. Names and values are judged and classified when they enter the table or come as a literal,
+//!    not when they are referred to.
+//!
+//! # Table size (§4.2, §6.3; RFC 9113 §4.3.1)
+//! The peer may use what we announced by SETTINGS_HEADER_TABLE_SIZE, once it has acknowledged;
+//! before, the default. [`Decoder::set_table_size_max`] is called at the acknowledgement; if that
+//! takes from what the peer uses, its next block must begin with an update.
+
+use super::huffman;
+use super::integer::{self, IntegerError};
+use super::static_table;
+use super::table::{Table, hash_pair};
+use super::{FIELD_OVERHEAD, TABLE_SIZE_DEFAULT};
+use crate::http2::error::{ConnectionError, ErrorCode};
+use crate::http2::field::{
+    Classify, FieldSection, Hint, NO_STATIC_NAME, Traits, flag, judge_name, judge_value,
+};
+
+/// Size updates at the start of one block: the smallest in between and the last (§4.2).
+const SIZE_UPDATES_MAX: usize = 2;
+
+/// What one section may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockLimits {
+    /// As SETTINGS_MAX_HEADER_LIST_SIZE counts.
+    pub list_size: u32,
+    pub fields_max: u32,
+}
+
+/// The limit that a section passed. Not an error of the connection: refuse its message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    ListSize,
+    Fields,
+}
+
+/// What became of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decoded {
+    /// If set, the section given is empty.
+    pub over: Option<Over>,
+    /// The [`flag`] bits of all fields together, without their kinds.
+    pub flags: u8,
+}
+
+impl Decoded {
+    /// Some field has a fault of [`flag::FAULTS`].
+    pub const fn malformed(&self) -> bool {
+        self.flags & flag::FAULTS != 0
+    }
+}
+
+/// The peer's block is not HPACK: COMPRESSION_ERROR (RFC 9113 §4.3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    Truncated,
+    IntegerTooLarge,
+    Huffman,
+    IndexZero,
+    IndexUnknown,
+    SizeUpdateMisplaced,
+    SizeUpdateTooLarge,
+    SizeUpdateMissing,
+}
+
+impl DecodeError {
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Truncated => "field block ends inside a field",
+            Self::IntegerTooLarge => "integer in a field block is too large",
+            Self::Huffman => "bad Huffman code in a field block",
+            Self::IndexZero => "index 0 in a field block",
+            Self::IndexUnknown => "index beyond the dynamic table",
+            Self::SizeUpdateMisplaced => "table size update after a field, or a third one",
+            Self::SizeUpdateTooLarge => "table size update above the announced maximum",
+            Self::SizeUpdateMissing => "no table size update after the maximum shrank",
+        }
+    }
+}
+
+impl From<DecodeError> for ConnectionError {
+    fn from(error: DecodeError) -> Self {
+        Self::new(ErrorCode::COMPRESSION_ERROR, error.reason())
+    }
+}
+
+impl From<IntegerError> for DecodeError {
+    fn from(error: IntegerError) -> Self {
+        match error {
+            IntegerError::Truncated => Self::Truncated,
+            IntegerError::TooLarge => Self::IntegerTooLarge,
+        }
+    }
+}
+
+/// See the file's text.
+#[derive(Debug)]
+pub struct Decoder {
+    table: Table,
+    size_max: u32,
+    /// The maximum fell below what the peer uses.
+    update_owed: bool,
+    classify: Classify,
+    statics: [StaticTraits; static_table::ROWS],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct StaticTraits {
+    class: u8,
+    flags: u8,
+}
+
+/// A literal's name, before its octets are copied anywhere.
+enum Name<'a> {
+    Index(u32),
+    Literal(Literal<'a>),
+}
+
+/// A string literal (§5.2), not yet decoded.
+#[derive(Clone, Copy)]
+struct Literal<'a> {
+    octets: &'a [u8],
+    coded: bool,
+}
+
+/// What is left of the limits.
+struct Tally {
+    list_size: usize,
+    fields: u32,
+    over: Option<Over>,
+    flags: u8,
+}
+
+impl Decoder {
+    /// `table_size_max`: what the peer may use from its first block on; above the default it
+    /// needs an update from the peer to take effect.
+    pub fn new(table_size_max: u32, classify: Classify) -> Self {
+        let mut statics = [StaticTraits::default(); static_table::ROWS];
+        for (traits, row) in statics.iter_mut().zip(&static_table::STATIC_TABLE) {
+            let of_name = judge_name(row.name());
+            traits.flags = of_name | judge_value(of_name, row.value());
+            traits.class = classify(row.name());
+        }
+        Self {
+            table: Table::new(table_size_max.min(TABLE_SIZE_DEFAULT)),
+            size_max: table_size_max,
+            update_owed: false,
+            classify,
+            statics,
+        }
+    }
+
+    /// The peer has acknowledged a SETTINGS_HEADER_TABLE_SIZE of ours.
+    pub fn set_table_size_max(&mut self, size_max: u32) {
+        self.size_max = size_max;
+        self.update_owed |= (size_max as usize) < self.table.size_max();
+    }
+
+    /// Decodes one whole block into `out`, which is emptied first.
+    pub fn decode(
+        &mut self,
+        block: &[u8],
+        limits: BlockLimits,
+        out: &mut FieldSection,
+    ) -> Result<Decoded, DecodeError> {
+        out.clear();
+        let mut tally = Tally {
+            list_size: limits.list_size as usize,
+            fields: limits.fields_max,
+            over: None,
+            flags: 0,
+        };
+        let mut rest = self.size_updates(block)?;
+        while let Some(&first) = rest.first() {
+            rest = match first {
+                0x80.. => self.indexed(rest, &mut tally, out)?,
+                0x40..=0x7f => self.literal(rest, Form::Indexed, &mut tally, out)?,
+                0x20..=0x3f => return Err(DecodeError::SizeUpdateMisplaced),
+                0x10..=0x1f => self.literal(rest, Form::NeverIndexed, &mut tally, out)?,
+                0x00..=0x0f => self.literal(rest, Form::NotIndexed, &mut tally, out)?,
+            };
+        }
+        Ok(Decoded { over: tally.over, flags: tally.flags & flag::FAULTS })
+    }
+
+    /// §6.3, at the start of a block only.
+    fn size_updates<'a>(&mut self, mut rest: &'a [u8]) -> Result<&'a [u8], DecodeError> {
+        for _ in 0..SIZE_UPDATES_MAX {
+            if !matches!(rest.first(), Some(0x20..=0x3f)) {
+                break;
+            }
+            let (size_max, after) = integer::decode(rest, 5)?;
+            if size_max > self.size_max {
+                return Err(DecodeError::SizeUpdateTooLarge);
+            }
+            self.table.set_size_max(size_max);
+            self.update_owed = false;
+            rest = after;
+        }
+        if self.update_owed { Err(DecodeError::SizeUpdateMissing) } else { Ok(rest) }
+    }
+
+    /// §6.1.
+    fn indexed<'a>(
+        &mut self,
+        rest: &'a [u8],
+        tally: &mut Tally,
+        out: &mut FieldSection,
+    ) -> Result<&'a [u8], DecodeError> {
+        let (index, rest) = integer::decode(rest, 7)?;
+        let (pair, name_len, traits) = self.entry(index)?;
+        if tally.admit(pair.len(), traits.flags, out) {
+            out.push_pair(pair, name_len, traits);
+        }
+        Ok(rest)
+    }
+
+    /// §6.2.
+    fn literal<'a>(
+        &mut self,
+        rest: &'a [u8],
+        form: Form,
+        tally: &mut Tally,
+        out: &mut FieldSection,
+    ) -> Result<&'a [u8], DecodeError> {
+        let (index, rest) = integer::decode(rest, form.prefix())?;
+        let (name, rest) = if index == 0 {
+            let (name, rest) = string(rest)?;
+            (Name::Literal(name), rest)
+        } else {
+            (Name::Index(index), rest)
+        };
+        let (value, rest) = string(rest)?;
+
+        let mark = out.mark();
+        let Some((name_len, mut traits)) = self.append(&name, value, tally.room(), out)? else {
+            tally.pass(out);
+            if form == Form::Indexed {
+                self.insert_unseen(&name, value, out)?;
+            }
+            return Ok(rest);
+        };
+        traits.sensitive = form == Form::NeverIndexed;
+        if form == Form::Indexed {
+            let (name, value) = out.since(mark).split_at(name_len);
+            traits.hint.hash = hash_pair(name, value);
+            self.table.insert(name, value, traits);
+        }
+        if tally.admit(out.since(mark).len(), traits.flags, out) {
+            out.commit(mark, name_len, traits);
+        }
+        Ok(rest)
+    }
+
+    /// Inserts an entry whose field is not wanted any more. `out` lends its memory.
+    fn insert_unseen(
+        &mut self,
+        name: &Name<'_>,
+        value: Literal<'_>,
+        out: &mut FieldSection,
+    ) -> Result<(), DecodeError> {
+        let mark = out.mark();
+        let room = self.table.size_max().saturating_sub(FIELD_OVERHEAD);
+        match self.append(name, value, room, out)? {
+            Some((name_len, mut traits)) => {
+                let (name, value) = out.since(mark).split_at(name_len);
+                traits.hint.hash = hash_pair(name, value);
+                self.table.insert(name, value, traits);
+            }
+            None => self.table.clear(),
+        }
+        out.rollback(mark);
+        Ok(())
+    }
+
+    /// Appends name and value to `out`'s arena if they are together at most `room` octets; checks
+    /// them in any case. Gives the length of the name, and what the field is but for its hash.
+    fn append(
+        &self,
+        name: &Name<'_>,
+        value: Literal<'_>,
+        room: usize,
+        out: &mut FieldSection,
+    ) -> Result<Option<(usize, Traits)>, DecodeError> {
+        let mark = out.mark();
+        let arena = out.arena_mut();
+        let (fits, of_name) = match name {
+            Name::Index(index) => {
+                let (pair, name_len, traits) = self.entry(*index)?;
+                let fits = name_len <= room;
+                if fits {
+                    // COPY: the name, once per literal.
+                    arena.extend_from_slice(pair.get(..name_len).unwrap_or_default());
+                }
+                (fits, Some(traits))
+            }
+            Name::Literal(literal) => (literal.append(room, arena)?, None),
+        };
+        let name_len = arena.len() - mark;
+        let fits = value.append(if fits { room - name_len } else { 0 }, arena)? && fits;
+        if !fits {
+            out.rollback(mark);
+            return Ok(None);
+        }
+        let (name, value) = out.since(mark).split_at(name_len);
+        let mut traits = of_name.unwrap_or_else(|| self.traits_of(name));
+        // The flags of a row speak of its value too.
+        traits.flags = match of_name {
+            Some(of_name) => name_part(of_name.flags),
+            None => traits.flags,
+        };
+        traits.flags |= judge_value(traits.flags, value);
+        traits.hint.hash = 0;
+        Ok(Some((name_len, traits)))
+    }
+
+    fn traits_of(&self, name: &[u8]) -> Traits {
+        let static_row = match static_table::index_of_name(name) {
+            0 => NO_STATIC_NAME,
+            index => index,
+        };
+        Traits {
+            hint: Hint { hash: 0, static_row },
+            class: (self.classify)(name),
+            flags: judge_name(name),
+            sensitive: false,
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn table_pairs(&self) -> Vec<(String, String)> {
+        self.table.check_invariants();
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        let row = |age| {
+            let row = self.table.row(age)?;
+            let (name, value) = self.table.pair(row).split_at(row.name_len());
+            Some((text(name), text(value)))
+        };
+        (0..self.table.len()).filter_map(row).collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn table_size(&self) -> usize {
+        self.table.size()
+    }
+
+    /// §2.3.3: name and value adjoining, the length of the name.
+    #[inline]
+    fn entry(&self, index: u32) -> Result<(&[u8], usize, Traits), DecodeError> {
+        let index = index as usize;
+        if let Some(age) = index.checked_sub(static_table::ROWS + 1) {
+            let row = self.table.row(age).ok_or(DecodeError::IndexUnknown)?;
+            return Ok((self.table.pair(row), row.name_len(), row.traits));
+        }
+        let position = index.checked_sub(1).ok_or(DecodeError::IndexZero)?;
+        let row = &static_table::STATIC_TABLE[position];
+        let StaticTraits { class, flags } = self.statics[position];
+        let hint = Hint { hash: 0, static_row: index as u8 };
+        Ok((row.pair, row.name_len, Traits { hint, class, flags, sensitive: false }))
+    }
+}
+
+/// The three literal representations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// §6.2.1.
+    Indexed,
+    /// §6.2.2.
+    NotIndexed,
+    /// §6.2.3.
+    NeverIndexed,
+}
+
+impl Form {
+    const fn prefix(self) -> u8 {
+        match self {
+            Self::Indexed => 6,
+            Self::NotIndexed | Self::NeverIndexed => 4,
+        }
+    }
+}
+
+impl Literal<'_> {
+    /// Appends the string if it is at most `room` octets; checks it in any case.
+    fn append(self, room: usize, arena: &mut Vec<u8>) -> Result<bool, DecodeError> {
+        if self.coded {
+            return huffman::decode(self.octets, room, arena).map_err(|_| DecodeError::Huffman);
+        }
+        let fits = self.octets.len() <= room;
+        if fits {
+            // COPY: the string, once per literal.
+            arena.extend_from_slice(self.octets);
+        }
+        Ok(fits)
+    }
+}
+
+impl Tally {
+    /// Octets that the next field may have.
+    fn room(&self) -> usize {
+        if self.over.is_some() || self.fields == 0 {
+            return 0;
+        }
+        self.list_size.saturating_sub(FIELD_OVERHEAD)
+    }
+
+    /// Counts a field; false if it is not to be kept.
+    fn admit(&mut self, octets: usize, flags: u8, out: &mut FieldSection) -> bool {
+        let size = octets + FIELD_OVERHEAD;
+        if self.over.is_some() || self.fields == 0 || size > self.list_size {
+            self.pass(out);
+            return false;
+        }
+        self.list_size -= size;
+        self.fields -= 1;
+        self.flags |= flags;
+        true
+    }
+
+    /// The limit is passed: forget what was kept.
+    fn pass(&mut self, out: &mut FieldSection) {
+        out.clear();
+        let over = if self.fields == 0 { Over::Fields } else { Over::ListSize };
+        self.over.get_or_insert(over);
+    }
+}
+
+/// Of a row's flags, those that its name has without the value.
+const fn name_part(flags: u8) -> u8 {
+    let of_te = flags & 0xf0 == crate::http2::field::NameKind::Te as u8;
+    let mask = if of_te { 0xf0 | flag::BAD_NAME } else { 0xf0 | flag::BAD_NAME | flag::CONNECTION };
+    flags & mask
+}
+
+/// §5.2.
+#[inline]
+fn string(input: &[u8]) -> Result<(Literal<'_>, &[u8]), DecodeError> {
+    let coded = input.first().is_some_and(|first| first & 0x80 != 0);
+    let (len, rest) = integer::decode(input, 7)?;
+    let (octets, rest) = rest.split_at_checked(len as usize).ok_or(DecodeError::Truncated)?;
+    Ok((Literal { octets, coded }, rest))
+}

@@ -1,0 +1,246 @@
+//! Field sections to field blocks (RFC 7541 §6).
+//!
+//! 1. A pair enters the table only when it is seen a second time: what comes once would evict
+//!    what comes always. Sensitive and [`VOLATILE`] fields never enter.
+//! 2. Looking up takes a fixed number of steps, whatever the table holds, and allocates nothing.
+//! 3. A block begins with the size updates that the peer's SETTINGS call for (§4.2).
+//!
+//! Refuses to know names, but for the static table's.
+
+use super::huffman;
+use super::integer;
+use super::static_table;
+use super::table::{Table, hash_name, hash_pair};
+use super::{FIELD_OVERHEAD, TABLE_SIZE_DEFAULT};
+use crate::http2::field::{Field, FieldSection, Hint, NO_STATIC_NAME, Traits, VOLATILE};
+
+/// Hashes of pairs seen once and not in the table.
+const SEEN_MAX: usize = 128;
+
+/// An entry may take one part in this many of the table, lest it evict all others.
+const ENTRY_SHARE: usize = 2;
+
+/// See the file's text.
+#[derive(Debug)]
+pub struct Encoder {
+    table: Table,
+    /// What we allow ourselves, whatever the peer announces.
+    size_bound: u32,
+    /// The size that the next block must declare, with the smallest one since the last block.
+    update: Option<SizeUpdate>,
+    pairs: Finder,
+    names: Finder,
+    /// Empty until needed.
+    seen: Vec<u32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct SizeUpdate {
+    smallest: u32,
+    last: u32,
+}
+
+impl Encoder {
+    /// `table_size_max`: bound of our table, whatever the peer announces.
+    pub fn new(table_size_max: u32) -> Self {
+        let mut encoder = Self {
+            table: Table::new(TABLE_SIZE_DEFAULT),
+            size_bound: table_size_max,
+            update: None,
+            pairs: Finder::default(),
+            names: Finder::default(),
+            seen: Vec::new(),
+        };
+        encoder.set_peer_table_size(TABLE_SIZE_DEFAULT);
+        encoder
+    }
+
+    /// The peer's SETTINGS_HEADER_TABLE_SIZE.
+    pub fn set_peer_table_size(&mut self, size: u32) {
+        let last = size.min(self.size_bound);
+        let declared = self.table.size_max() as u32;
+        let smallest = self.update.map_or(declared, |update| update.smallest).min(last);
+        let unchanged = smallest == declared && last == declared;
+        self.update = (!unchanged).then_some(SizeUpdate { smallest, last });
+    }
+
+    /// Appends one block.
+    pub fn encode(&mut self, fields: &FieldSection, out: &mut Vec<u8>) {
+        if let Some(update) = self.update.take() {
+            self.declare(update, out);
+        }
+        for (field, hint) in fields.iter_hinted() {
+            self.field(field, hint, out);
+        }
+    }
+
+    fn declare(&mut self, update: SizeUpdate, out: &mut Vec<u8>) {
+        if update.smallest < update.last {
+            integer::encode(update.smallest, 5, 0x20, out);
+            self.table.set_size_max(update.smallest);
+        }
+        integer::encode(update.last, 5, 0x20, out);
+        self.table.set_size_max(update.last);
+        self.pairs = Finder::default();
+        self.names = Finder::default();
+        self.seen = Vec::new();
+    }
+
+    fn field(&mut self, field: Field<'_>, hint: Hint, out: &mut Vec<u8>) {
+        let static_row = match hint.static_row {
+            0 => static_table::index_of_name(field.name),
+            NO_STATIC_NAME => 0,
+            row => row,
+        };
+        if field.sensitive {
+            return self.literal(field, static_row, Form::NeverIndexed, out);
+        }
+        if let Some(index) = static_table::index_of_value(static_row, field.value) {
+            return integer::encode(u32::from(index), 7, 0x80, out);
+        }
+        let size = field.name.len() + field.value.len() + FIELD_OVERHEAD;
+        if field.class & VOLATILE != 0 || size > self.table.size_max() / ENTRY_SHARE {
+            return self.literal(field, static_row, Form::NotIndexed, out);
+        }
+        let hash = if hint.hash != 0 { hint.hash } else { hash_pair(field.name, field.value) };
+        if let Some(age) = self.find_pair(hash, field) {
+            return integer::encode(dynamic_index(age), 7, 0x80, out);
+        }
+        if self.is_second_sight(hash) {
+            self.literal(field, static_row, Form::Indexed, out);
+            self.insert(hash, static_row, field);
+        } else {
+            self.literal(field, static_row, Form::NotIndexed, out);
+        }
+    }
+
+    fn find_pair(&self, hash: u32, field: Field<'_>) -> Option<usize> {
+        self.pairs.candidates(hash).find_map(|number| {
+            let age = self.table.age_of(number)?;
+            let row = self.table.row(age)?;
+            if row.traits.hint.hash != hash || row.name_len() != field.name.len() {
+                return None;
+            }
+            let (name, value) = self.table.pair(row).split_at_checked(row.name_len())?;
+            (name == field.name && value == field.value).then_some(age)
+        })
+    }
+
+    fn find_name(&self, name: &[u8]) -> Option<usize> {
+        if self.table.len() == 0 {
+            return None;
+        }
+        self.names.candidates(hash_name(name)).find_map(|number| {
+            let age = self.table.age_of(number)?;
+            let row = self.table.row(age)?;
+            let known = self.table.pair(row).get(..row.name_len())?;
+            (known == name).then_some(age)
+        })
+    }
+
+    fn insert(&mut self, hash: u32, static_row: u8, field: Field<'_>) {
+        let number = self.table.next_number();
+        let traits = Traits { hint: Hint { hash, static_row }, ..Traits::default() };
+        self.table.insert(field.name, field.value, traits);
+        let slots = self.table.size_max() / FIELD_OVERHEAD;
+        self.pairs.remember(hash, number, slots, &self.table);
+        if static_row == 0 {
+            self.names.remember(hash_name(field.name), number, slots, &self.table);
+        }
+    }
+
+    /// Whether this hash was here before; it is remembered if not, forgotten if so.
+    fn is_second_sight(&mut self, hash: u32) -> bool {
+        if self.seen.is_empty() {
+            self.seen = vec![0; SEEN_MAX];
+        }
+        let at = hash as usize / 2 % SEEN_MAX;
+        let Some(slot) = self.seen.get_mut(at) else { return false };
+        let second = *slot == hash;
+        *slot = if second { 0 } else { hash };
+        second
+    }
+
+    /// §6.2.
+    fn literal(&self, field: Field<'_>, static_row: u8, form: Form, out: &mut Vec<u8>) {
+        let (prefix, pattern) = match form {
+            Form::Indexed => (6, 0x40),
+            Form::NotIndexed => (4, 0x00),
+            Form::NeverIndexed => (4, 0x10),
+        };
+        let index = match static_row {
+            0 => self.find_name(field.name).map_or(0, dynamic_index),
+            row => u32::from(row),
+        };
+        integer::encode(index, prefix, pattern, out);
+        if index == 0 {
+            string(field.name, out);
+        }
+        string(field.value, out);
+    }
+}
+
+/// The three literal representations.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// §6.2.1.
+    Indexed,
+    /// §6.2.2.
+    NotIndexed,
+    /// §6.2.3.
+    NeverIndexed,
+}
+
+/// §2.3.3.
+fn dynamic_index(age: usize) -> u32 {
+    (static_table::ROWS + 1 + age) as u32
+}
+
+/// §5.2.
+fn string(octets: &[u8], out: &mut Vec<u8>) {
+    let coded_len = huffman::encoded_len(octets);
+    if coded_len < octets.len() {
+        integer::encode(coded_len as u32, 7, 0x80, out);
+        huffman::encode(octets, out);
+    } else {
+        integer::encode(octets.len() as u32, 7, 0, out);
+        // COPY: the string, once per literal.
+        out.extend_from_slice(octets);
+    }
+}
+
+/// Hash to insertion number, with a few places for each hash. What it says may be out of date:
+/// the table knows what lives, and the octets are compared.
+#[derive(Debug, Default)]
+struct Finder {
+    /// A power of two of them, or none yet.
+    slots: Vec<Option<u32>>,
+}
+
+/// Places in which a hash may stand.
+const WAYS: usize = 4;
+
+impl Finder {
+    #[inline]
+    fn candidates(&self, hash: u32) -> impl Iterator<Item = u32> + '_ {
+        let mask = self.slots.len().wrapping_sub(1);
+        (0..WAYS).filter_map(move |way| {
+            self.slots.get((hash as usize >> 1).wrapping_add(way) & mask).copied().flatten()
+        })
+    }
+
+    /// Takes a place of the dead or else of the oldest.
+    fn remember(&mut self, hash: u32, number: u32, slots: usize, table: &Table) {
+        if self.slots.is_empty() {
+            self.slots = vec![None; slots.next_power_of_two().max(WAYS)];
+        }
+        let mask = self.slots.len() - 1;
+        let places = (0..WAYS).map(|way| (hash as usize >> 1).wrapping_add(way) & mask);
+        let age = |place: &usize| {
+            self.slots[*place].and_then(|number| table.age_of(number)).unwrap_or(usize::MAX)
+        };
+        if let Some(place) = places.max_by_key(age) {
+            self.slots[place] = Some(number);
+        }
+    }
+}
