@@ -1,1 +1,12 @@
 //! Integration tests against real peers: one binary.
+//!
+//! The peers (daprd, sentry, the dapr CLI, grpc-go's interop pair, h2spec, ...) are built by
+//! `scripts/peers`; a test that needs one fails, never skips, when it is missing.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests drive real processes by wall clock; every wait is bounded in peer/"
+)]
+
+mod peer;
+
+mod greeter;

@@ -1,0 +1,236 @@
+//! daprd and ringside behind one face, and Sentry.
+
+use super::ports::claim;
+use super::process::{Process, command};
+use super::world::World;
+use super::{program, ringside};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Daprd,
+    Ringside,
+}
+
+impl Kind {
+    pub fn program(self) -> PathBuf {
+        match self {
+            Self::Daprd => program("daprd"),
+            Self::Ringside => ringside(),
+        }
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Daprd => "daprd",
+            Self::Ringside => "ringside",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    pub grpc: u16,
+    pub http: u16,
+    pub internal: u16,
+    pub metrics: u16,
+}
+
+impl Ports {
+    pub fn claim() -> Self {
+        Self { grpc: claim(), http: claim(), internal: claim(), metrics: claim() }
+    }
+}
+
+/// A real Sentry, standalone, with a root of its own.
+#[derive(Debug)]
+pub struct Sentry {
+    pub process: Process,
+    pub port: u16,
+    /// Holds ca.crt, issuer.crt and issuer.key.
+    pub credentials: PathBuf,
+    pub anchors: String,
+}
+
+impl Sentry {
+    pub fn start(folder: &Path) -> Self {
+        Self::start_with(folder, "mtls: {enabled: true}")
+    }
+
+    /// `spec` is the Configuration's.
+    pub fn start_with(folder: &Path, spec: &str) -> Self {
+        let config = folder.join("daprsystem.yaml");
+        fs::write(&config, configuration(spec)).expect("Sentry's Configuration");
+        let credentials = folder.join("credentials");
+        fs::create_dir_all(&credentials).expect("Sentry's credentials folder");
+        let (port, health, metrics) = (claim(), claim(), claim());
+        let mut sentry = command(program("sentry"));
+        sentry.args(["--mode", "standalone", "--trust-domain", "localhost"]);
+        sentry.arg("--config").arg(&config).arg("--issuer-credentials").arg(&credentials);
+        sentry.args(["--port", &port.to_string(), "--healthz-port", &health.to_string()]);
+        sentry.args(["--metrics-port", &metrics.to_string(), "--listen-address", "127.0.0.1"]);
+        sentry.env("NAMESPACE", "default");
+        let mut process = Process::start(folder, "sentry", sentry);
+        process.wait("healthz", |_| (http_status(health, "/healthz")? == 200).then_some(()));
+        let anchors = fs::read_to_string(credentials.join("ca.crt")).expect("Sentry's ca.crt");
+        Self { process, port, credentials, anchors }
+    }
+}
+
+/// How sidecars of a test find each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Naming {
+    /// A fixed table of what [`World`] has reserved.
+    Table,
+    /// Each kind's default. Only in a network of the test's own.
+    Mdns,
+}
+
+#[derive(Clone, Debug)]
+pub struct Options<'a> {
+    pub app_port: Option<u16>,
+    pub naming: Naming,
+    pub args: Vec<&'a str>,
+    pub env: Vec<(&'a str, &'a str)>,
+    /// Further lines of the Configuration's spec.
+    pub spec: &'a str,
+    /// Wait for healthz 204, which needs the app to listen; without, for the API port only.
+    pub await_app: bool,
+}
+
+impl Default for Options<'_> {
+    fn default() -> Self {
+        let (args, env) = (Vec::new(), Vec::new());
+        Self { app_port: None, naming: Naming::Table, args, env, spec: "", await_app: true }
+    }
+}
+
+#[derive(Debug)]
+pub struct Sidecar {
+    pub process: Process,
+    pub ports: Ports,
+    pub kind: Kind,
+}
+
+impl Sidecar {
+    /// A sidecar without an app: a caller's.
+    pub fn caller(world: &World, kind: Kind, app_id: &str) -> Self {
+        Self::start(world, kind, app_id, Options::default())
+    }
+
+    /// A sidecar in front of an app.
+    pub fn callee(world: &World, kind: Kind, app_id: &str, app_port: u16) -> Self {
+        let options = Options { app_port: Some(app_port), ..Options::default() };
+        Self::start(world, kind, app_id, options)
+    }
+
+    pub fn start(world: &World, kind: Kind, app_id: &str, options: Options<'_>) -> Self {
+        let folder = world.folder(&format!("{app_id}-{}", kind.name()));
+        let ports = world.ports(app_id);
+        let mut sidecar = command(kind.program());
+        sidecar.args(["--app-id", app_id]);
+        for (flag, port) in [
+            ("--dapr-grpc-port", ports.grpc),
+            ("--dapr-http-port", ports.http),
+            ("--dapr-internal-grpc-port", ports.internal),
+            ("--metrics-port", ports.metrics),
+        ] {
+            sidecar.args([flag, &port.to_string()]);
+        }
+        sidecar.args(["--dapr-listen-addresses", "127.0.0.1"]);
+        if let Some(port) = options.app_port {
+            sidecar.args(["--app-port", &port.to_string(), "--app-protocol", "grpc"]);
+        }
+        if let Some(sentry) = &world.sentry {
+            let address = format!("localhost:{}", sentry.port);
+            sidecar.args(["--enable-mtls", "--sentry-address", &address]);
+            sidecar.env("DAPR_TRUST_ANCHORS", &sentry.anchors).env("NAMESPACE", "default");
+        }
+        let config = folder.join("config.yaml");
+        let mut spec = options.spec.to_owned();
+        if options.naming == Naming::Table {
+            let _ = write!(spec, "\n{}", naming(world, kind, &folder));
+        }
+        fs::write(&config, configuration(&spec)).expect("a Configuration");
+        sidecar.arg("--config").arg(&config).arg("--resources-path").arg(world.folder("resources"));
+        sidecar.args(&options.args).envs(options.env.iter().copied());
+        let name = format!("{app_id}-{}", kind.name());
+        let mut process = Process::start(&folder, &name, sidecar);
+        if options.await_app {
+            process.wait("healthz", |_| {
+                (http_status(ports.http, "/v1.0/healthz")? == 204).then_some(())
+            });
+        } else {
+            process.wait("API port", |_| TcpStream::connect(loopback(ports.grpc)).ok());
+        }
+        Self { process, ports, kind }
+    }
+
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.grpc)
+    }
+
+    pub fn internal_address(&self) -> String {
+        format!("127.0.0.1:{}", self.ports.internal)
+    }
+}
+
+fn configuration(spec: &str) -> String {
+    let mut yaml = String::from("apiVersion: dapr.io/v1alpha1\nkind: Configuration\n");
+    yaml.push_str("metadata: {name: it}\nspec:\n");
+    for line in spec.lines() {
+        let _ = writeln!(yaml, "  {line}");
+    }
+    yaml
+}
+
+/// The lines of `spec` that name this world's hosts, each kind in its own way.
+fn naming(world: &World, kind: Kind, folder: &Path) -> String {
+    let hosts = world.hosts();
+    match kind {
+        Kind::Daprd => {
+            let hosts: Vec<String> =
+                hosts.map(|(id, port)| format!("{id}: \"127.0.0.1:{port}\"")).collect();
+            let hosts = hosts.join(", ");
+            format!(
+                "nameResolution:\n  component: table\n  configuration: {{hosts: {{{hosts}}}}}\n"
+            )
+        }
+        Kind::Ringside => {
+            let file = folder.join("hosts.yaml");
+            let table: String =
+                hosts.map(|(id, port)| format!("{id}: [\"127.0.0.1:{port}\"]\n")).collect();
+            fs::write(&file, table).expect("a table of hosts");
+            let file = file.display();
+            format!(
+                "nameResolution:\n  component: static\n  configuration: {{file: \"{file}\"}}\n"
+            )
+        }
+    }
+}
+
+pub fn loopback(port: u16) -> (Ipv4Addr, u16) {
+    (Ipv4Addr::LOCALHOST, port)
+}
+
+/// The status of `GET path`, if somebody answers HTTP there.
+pub fn http_status(port: u16, path: &str) -> Option<u16> {
+    let answer = http_get(port, path)?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// The whole answer to `GET path`.
+pub fn http_get(port: u16, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(loopback(port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}

@@ -1,0 +1,81 @@
+//! One test's folder, app ids and Sentry.
+
+use super::ports::claim;
+use super::sidecar::{Ports, Sentry};
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Where a test's processes keep their files, and who is where on the internal network.
+#[derive(Debug)]
+pub struct World {
+    folder: PathBuf,
+    /// App id to internal port: what every sidecar's name resolution says.
+    hosts: BTreeMap<String, u16>,
+    reserved: BTreeMap<String, Ports>,
+    pub sentry: Option<Sentry>,
+}
+
+impl World {
+    /// `name` must be the test's own; what an earlier run left there is removed.
+    pub fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).expect("a folder for the test");
+        Self { folder, hosts: BTreeMap::new(), reserved: BTreeMap::new(), sentry: None }
+    }
+
+    /// With a real Sentry, whose identities every sidecar of this world then uses.
+    pub fn with_sentry(name: &str) -> Self {
+        let mut world = Self::new(name);
+        world.sentry = Some(Sentry::start(&world.folder("sentry")));
+        world
+    }
+
+    /// A folder inside the test's own, made when missing.
+    pub fn folder(&self, name: &str) -> PathBuf {
+        let folder = self.folder.join(name);
+        fs::create_dir_all(&folder).expect("a folder inside the test's");
+        folder
+    }
+
+    /// Gives app ids their ports before any sidecar starts, since each must know all the others.
+    pub fn reserve(&mut self, app_ids: &[&str]) {
+        for id in app_ids {
+            let ports = Ports::claim();
+            self.hosts.insert((*id).to_owned(), ports.internal);
+            self.reserved.insert((*id).to_owned(), ports);
+        }
+    }
+
+    pub fn ports(&self, app_id: &str) -> Ports {
+        self.reserved.get(app_id).copied().unwrap_or_else(|| panic!("{app_id} was not reserved"))
+    }
+
+    /// Lets name resolution answer for `app_id` with a port of the test's choice.
+    pub fn host(&mut self, app_id: &str, internal_port: u16) {
+        self.hosts.insert(app_id.to_owned(), internal_port);
+    }
+
+    /// An app id at whose address nobody listens.
+    pub fn dead_host(&mut self, app_id: &str) -> u16 {
+        let port = claim();
+        self.host(app_id, port);
+        port
+    }
+
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.hosts.iter().map(|(id, port)| (id.as_str(), *port))
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the test's files are kept in {}", self.folder.display());
+        } else {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
