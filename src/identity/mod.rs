@@ -5,11 +5,16 @@
 
 pub mod app_id;
 pub mod spiffe;
+pub mod svid;
+pub mod trust;
 
 pub use app_id::{AppId, Namespace, Target, TargetError};
 pub use spiffe::{SpiffeError, SpiffeId};
+pub use svid::{SvidError, verify_peer};
+pub use trust::TrustAnchors;
 
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 /// What a worker needs to speak mTLS: our SVID with its key, and the trust anchors.
@@ -22,7 +27,7 @@ pub struct Identity {
     /// PKCS#8.
     pub key: PrivatePkcs8KeyDer<'static>,
     /// One bundle for every trust domain, as in daprd (`DAPR_TRUST_ANCHORS`).
-    pub trust_anchors: Vec<CertificateDer<'static>>,
+    pub trust_anchors: Arc<TrustAnchors>,
     pub not_before: SystemTime,
     pub not_after: SystemTime,
 }

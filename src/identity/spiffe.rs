@@ -15,26 +15,37 @@ pub struct SpiffeId {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SpiffeError {
+    Empty,
     Scheme,
+    NoTrustDomain,
     TrustDomain,
     Path,
+    DotSegment,
+    EmptySegment,
+    TrailingSlash,
 }
 
 const SCHEME: &str = "spiffe://";
 
 impl SpiffeId {
     pub fn parse(text: &str) -> Result<Self, SpiffeError> {
+        if text.is_empty() {
+            return Err(SpiffeError::Empty);
+        }
         let rest = text.strip_prefix(SCHEME).ok_or(SpiffeError::Scheme)?;
         let (domain, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
             None => (rest, ""),
         };
         let domain_ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
-        if domain.is_empty() || !domain.bytes().all(domain_ok) {
+        if !domain.bytes().all(domain_ok) {
             return Err(SpiffeError::TrustDomain);
         }
-        if !path.is_empty() && !path[1..].split('/').all(segment_ok) {
-            return Err(SpiffeError::Path);
+        if domain.is_empty() {
+            return Err(SpiffeError::NoTrustDomain);
+        }
+        if let Some(segments) = path.strip_prefix('/') {
+            judge_path(segments)?;
         }
         Ok(Self { text: text.into(), path_start: SCHEME.len() + domain.len() })
     }
@@ -53,9 +64,27 @@ impl SpiffeId {
     }
 }
 
-fn segment_ok(segment: &str) -> bool {
+/// The first fault is named, in go-spiffe's order (`ValidatePath`).
+fn judge_path(segments: &str) -> Result<(), SpiffeError> {
     let byte_ok = |b: u8| b.is_ascii_alphanumeric() || b"._-".contains(&b);
-    !segment.is_empty() && segment != "." && segment != ".." && segment.bytes().all(byte_ok)
+    let mut rest = Some(segments);
+    while let Some(text) = rest {
+        let (segment, after) = match text.split_once('/') {
+            Some((segment, after)) => (segment, Some(after)),
+            None => (text, None),
+        };
+        if !segment.bytes().all(byte_ok) {
+            return Err(SpiffeError::Path);
+        }
+        match segment {
+            "" if after.is_none() => return Err(SpiffeError::TrailingSlash),
+            "" => return Err(SpiffeError::EmptySegment),
+            "." | ".." => return Err(SpiffeError::DotSegment),
+            _ => {}
+        }
+        rest = after;
+    }
+    Ok(())
 }
 
 impl fmt::Display for SpiffeId {
@@ -67,9 +96,20 @@ impl fmt::Display for SpiffeId {
 impl fmt::Display for SpiffeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Empty => "cannot be empty",
             Self::Scheme => "scheme is missing or invalid",
-            Self::TrustDomain => "trust domain characters are limited to lowercase letters, numbers, dots, dashes, and underscores",
-            Self::Path => "path segment characters are limited to letters, numbers, dots, dashes, and underscores",
+            Self::NoTrustDomain => "trust domain is missing",
+            Self::TrustDomain => {
+                "trust domain characters are limited to lowercase letters, numbers, dots, \
+                 dashes, and underscores"
+            }
+            Self::Path => {
+                "path segment characters are limited to letters, numbers, dots, dashes, and \
+                 underscores"
+            }
+            Self::DotSegment => "path cannot contain dot segments",
+            Self::EmptySegment => "path cannot contain empty segments",
+            Self::TrailingSlash => "path cannot have a trailing slash",
         })
     }
 }
@@ -93,7 +133,11 @@ mod tests {
         for bad in ["", "http://a/b", "spiffe://", "spiffe://A/b", "spiffe://a//b", "spiffe://a/"] {
             assert!(SpiffeId::parse(bad).is_err(), "{bad}");
         }
-        assert!(SpiffeId::parse("spiffe://a/ns/../b").is_err());
-        assert!(SpiffeId::parse("spiffe://a/ns/b%20").is_err());
+        let fault = |text| SpiffeId::parse(text).unwrap_err();
+        assert_eq!(fault("spiffe://a/ns/../b"), SpiffeError::DotSegment);
+        assert_eq!(fault("spiffe://a/ns/b%20"), SpiffeError::Path);
+        assert_eq!(fault("spiffe:///ns"), SpiffeError::NoTrustDomain);
+        assert_eq!(fault("spiffe://a//b"), SpiffeError::EmptySegment);
+        assert_eq!(fault("spiffe://a/b/"), SpiffeError::TrailingSlash);
     }
 }
