@@ -1,6 +1,9 @@
 //! ringside: a Dapr sidecar for gRPC service invocation, io_uring and thread per core.
 
+pub mod app;
+pub mod cli;
 pub mod config;
+pub mod control;
 pub mod http2;
 pub mod identity;
 pub mod mailbox;

@@ -1,0 +1,7 @@
+//! The slow half of the world: one thread, a tokio current-thread runtime.
+//!
+//! Owns what is not on the datapath: identity, name resolution, the HTTP surfaces, publishing
+//! snapshots to the workers.
+//!
+//! 1. No step of its loop takes longer than 10 ms; what blocks goes to the one blocking thread.
+//! 2. A snapshot is published whole or not at all.
