@@ -23,6 +23,11 @@ macro_rules! isolated {
     };
 }
 
+/// Names this test run: the process number that the host sees, inside as well.
+pub fn run_id() -> String {
+    env::var(INSIDE).unwrap_or_else(|_| std::process::id().to_string())
+}
+
 pub fn isolated(path: &str, body: impl FnOnce()) {
     if env::var_os(INSIDE).is_some() {
         return body();
@@ -35,7 +40,7 @@ pub fn isolated(path: &str, body: impl FnOnce()) {
     }
     run.args(["--net", "--pid", "--fork", "--mount-proc", "--kill-child", "sh", "-c", SETUP]);
     run.arg(env::current_exe().expect("the path of this test binary"));
-    run.args([name, "--exact", "--nocapture"]).env(INSIDE, "1");
+    run.args([name, "--exact", "--nocapture"]).env(INSIDE, std::process::id().to_string());
     let done = run.output().expect("setpriv, timeout and unshare (util-linux, coreutils) run");
     let said = String::from_utf8_lossy(&done.stdout);
     let complained = String::from_utf8_lossy(&done.stderr);

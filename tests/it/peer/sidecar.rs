@@ -207,9 +207,7 @@ fn naming(world: &World, kind: Kind, folder: &Path) -> String {
                 hosts.map(|(id, port)| format!("{id}: [\"127.0.0.1:{port}\"]\n")).collect();
             fs::write(&file, table).expect("a table of hosts");
             let file = file.display();
-            format!(
-                "nameResolution:\n  component: static\n  configuration: {{file: \"{file}\"}}\n"
-            )
+            format!("nameResolution:\n  component: static\n  configuration: {{file: \"{file}\"}}\n")
         }
     }
 }

@@ -1,5 +1,6 @@
 //! One test's folder, app ids and Sentry.
 
+use super::netns::run_id;
 use super::ports::claim;
 use super::sidecar::{Ports, Sentry};
 use std::collections::BTreeMap;
@@ -19,8 +20,8 @@ pub struct World {
 impl World {
     /// `name` must be the test's own; what an earlier run left there is removed.
     pub fn new(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{name}-{}", std::process::id()));
+        let run = run_id();
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{run}"));
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir_all(&folder).expect("a folder for the test");
         Self { folder, hosts: BTreeMap::new(), reserved: BTreeMap::new(), sentry: None }

@@ -17,11 +17,12 @@ type wireCall struct {
 	Fields [][2]string `json:"fields"`
 }
 
-// runWire answers each call with its own request body and trailers. It does not do flow control
+// runWire answers each call with its own request body (or -body, if it had none) and trailers. It does not do flow control
 // (its windows never run out in the tests that use it), since it exists to show fields only.
 func runWire(args []string) {
 	flags := flag.NewFlagSet("wire", flag.ExitOnError)
 	address := flags.String("address", "127.0.0.1:0", "where to listen")
+	body := flags.String("body", "", "the answer to a request without a body")
 	var header, trailer fields
 	flags.Var(&header, "header", "a field of the initial metadata (repeatable)")
 	flags.Var(&trailer, "trailer", "a trailer (repeatable)")
@@ -33,13 +34,14 @@ func runWire(args []string) {
 	for {
 		conn, err := listener.Accept()
 		must(err)
-		go (&wire{conn: conn, header: header, trailer: trailer}).run()
+		go (&wire{conn: conn, header: header, trailer: trailer, body: []byte(*body)}).run()
 	}
 }
 
 type wire struct {
 	conn            net.Conn
 	header, trailer fields
+	body            []byte
 	framer          *http2.Framer
 	block           bytes.Buffer
 	encoder         *hpack.Encoder
@@ -113,6 +115,9 @@ func (w *wire) handle(frame http2.Frame) error {
 func (w *wire) answer(stream uint32) error {
 	body := w.bodies[stream]
 	delete(w.bodies, stream)
+	if len(body) == 0 {
+		body = w.body
+	}
 	head := []string{":status", "200", "content-type", "application/grpc"}
 	if err := w.fields(stream, head, w.header, false); err != nil {
 		return err
