@@ -334,14 +334,12 @@ impl Decoder {
 
     #[cfg(test)]
     pub(super) fn table_pairs(&self) -> Vec<(String, String)> {
-        self.table.check_invariants();
-        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
-        let row = |age| {
-            let row = self.table.row(age)?;
-            let (name, value) = self.table.pair(row).split_at(row.name_len());
-            Some((text(name), text(value)))
-        };
-        (0..self.table.len()).filter_map(row).collect()
+        self.table.pairs()
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap_octets(&self) -> usize {
+        self.table.heap_octets()
     }
 
     #[cfg(test)]

@@ -74,8 +74,20 @@ impl Encoder {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn table_pairs(&self) -> Vec<(String, String)> {
+        self.table.pairs()
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap_octets(&self) -> usize {
+        let slots = self.pairs.slots.capacity() + self.names.slots.capacity();
+        self.table.heap_octets() + slots * size_of::<Option<u32>>() + self.seen.capacity() * 4
+    }
+
     fn declare(&mut self, update: SizeUpdate, out: &mut Vec<u8>) {
-        if update.smallest < update.last {
+        let declared = self.table.size_max() as u32;
+        if update.smallest < update.last.min(declared) {
             integer::encode(update.smallest, 5, 0x20, out);
             self.table.set_size_max(update.smallest);
         }

@@ -99,13 +99,14 @@ impl Table {
         (age < self.rows.len()).then_some(age)
     }
 
-    /// §4.3: evicts what does not fit any more.
+    /// §4.3: evicts what does not fit any more, and gives its memory back.
     pub(super) fn set_size_max(&mut self, size_max: u32) {
         self.size_max = size_max as usize;
         self.evict_down_to(self.size_max);
-        if size_max == 0 {
-            self.buffer = Vec::new();
-            self.rows = VecDeque::new();
+        if self.buffer.capacity() > (2 * self.size_max).max(BUFFER_MIN) {
+            self.drop_dead_octets();
+            self.buffer.shrink_to(2 * self.size_max);
+            self.rows.shrink_to(self.size_max / FIELD_OVERHEAD);
         }
     }
 
@@ -152,24 +153,51 @@ impl Table {
 
     /// Makes `octets` fit behind the last one, by dropping the dead or by growing.
     fn make_room(&mut self, octets: usize) {
+        if self.buffer.len() + octets <= self.buffer.capacity() {
+            return;
+        }
+        if self.dead_octets() >= self.buffer.len() / 2 {
+            self.drop_dead_octets();
+        }
         let needed = self.buffer.len() + octets;
-        if needed <= self.buffer.capacity() {
-            return;
+        if needed > self.buffer.capacity() {
+            // What lives, with the new entry, is within `size_max`, and the dead are fewer than
+            // the living.
+            debug_assert!(needed <= 2 * self.size_max);
+            let wanted = needed.next_power_of_two().max(BUFFER_MIN).min(2 * self.size_max);
+            self.buffer.reserve_exact(wanted.max(needed) - self.buffer.len());
         }
-        let oldest = self
-            .rows
-            .front()
-            .map_or(self.buffer.len(), |row| row.start.wrapping_sub(self.base) as usize);
-        let alive = self.buffer.len() - oldest;
-        if oldest > 0 && oldest >= alive && alive + octets <= self.buffer.capacity() {
-            // COPY: what lives, at most once per as many octets inserted.
-            self.buffer.drain(..oldest);
-            self.base = self.base.wrapping_add(oldest as u32);
-            return;
-        }
-        let bound = (2 * self.size_max).max(needed);
-        let wanted = needed.next_power_of_two().clamp(BUFFER_MIN, bound.max(BUFFER_MIN));
-        self.buffer.reserve_exact(wanted - self.buffer.len());
+    }
+
+    /// Octets before the oldest row.
+    fn dead_octets(&self) -> usize {
+        let oldest = self.rows.front().map(|row| row.start.wrapping_sub(self.base) as usize);
+        oldest.unwrap_or(self.buffer.len())
+    }
+
+    fn drop_dead_octets(&mut self) {
+        let dead = self.dead_octets();
+        // COPY: what lives, at most once per as many octets inserted.
+        self.buffer.drain(..dead);
+        self.base = self.base.wrapping_add(dead as u32);
+    }
+
+    /// For tests: what it holds, newest first.
+    #[cfg(test)]
+    pub(super) fn pairs(&self) -> Vec<(String, String)> {
+        self.check_invariants();
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        let rows = self.rows.iter().rev();
+        rows.map(|row| {
+            let (name, value) = self.pair(row).split_at(row.name_len());
+            (text(name), text(value))
+        })
+        .collect()
+    }
+
+    #[cfg(test)]
+    pub(super) fn heap_octets(&self) -> usize {
+        self.buffer.capacity() + self.rows.capacity() * size_of::<Row>()
     }
 
     #[cfg(test)]
