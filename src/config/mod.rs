@@ -2,6 +2,15 @@
 //!
 //! PURE: flags, environment and file contents come in as values. Nobody else reads them.
 
+pub mod env;
+pub mod flags;
+pub mod go;
+pub mod port;
+pub mod quantity;
+
+pub use env::Environment;
+pub use flags::{Flags, OwnFlags};
+
 use crate::identity::{AppId, Namespace};
 use std::net::IpAddr;
 use std::time::Duration;
