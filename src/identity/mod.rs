@@ -4,6 +4,8 @@
 //! `kit/crypto/spiffe` of Dapr, the SPIFFE ID and X.509-SVID standards.
 
 pub mod app_id;
+pub mod csr;
+pub mod rotation;
 pub mod spiffe;
 pub mod svid;
 pub mod trust;

@@ -5,6 +5,7 @@
 //! 2. The chain ends in a trust anchor; every certificate in it, the root too, is in its period.
 //! 3. No name is checked and any extended key usage will do: who the peer must *be* is its
 //!    caller's question, asked of the returned [`SpiffeId`].
+//!
 //! Knows neither TLS nor the clock.
 
 use super::trust::{self, TrustAnchors, TrustError};
@@ -95,9 +96,14 @@ pub enum ChainError {
     Leaf(SvidError),
 }
 
+/// The SubjectPublicKeyInfo that a certificate is for.
+pub fn public_key(certificate: &CertificateDer<'_>) -> Option<Vec<u8>> {
+    parse(certificate).ok().map(|parsed| parsed.public_key().raw.to_vec())
+}
+
 fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, SvidError> {
     match X509Certificate::from_der(der) {
-        Ok((rest, certificate)) if rest.is_empty() => Ok(certificate),
+        Ok(([], certificate)) => Ok(certificate),
         Ok(_) => Err(SvidError::Malformed("trailing data".to_owned())),
         Err(error) => Err(SvidError::Malformed(error.to_string())),
     }

@@ -5,6 +5,7 @@
 //! 2. One bundle serves every trust domain, as in daprd (`kit/crypto/spiffe/trustanchors`).
 //! 3. Each anchor keeps its own validity period: Go's verifier judges the root as well, webpki
 //!    does not, so `svid` asks here.
+//!
 //! Knows neither files nor the time.
 
 use rustls_pki_types::pem::PemObject;

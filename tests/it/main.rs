@@ -10,3 +10,4 @@
 mod peer;
 
 mod greeter;
+mod sentry;
