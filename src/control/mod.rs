@@ -6,5 +6,8 @@
 //! 1. No step of its loop takes longer than 10 ms; what blocks goes to the one blocking thread.
 //! 2. A snapshot is published whole or not at all.
 
+pub mod admin;
+pub mod resolver;
 pub mod rpc;
 pub mod sentry;
+pub mod state;

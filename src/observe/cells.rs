@@ -1,9 +1,29 @@
 //! One worker's counters: plain numbers behind interned labels, copied out on scrape.
 //!
 //! 1. Only the owning worker writes; nothing is shared, nothing is atomic.
-//! 2. Label sets are bounded; what does not fit is counted under [`MethodId::OTHER`].
+//! 2. Label sets are bounded: [`METHODS_MAX`] pairs of at most [`LABEL_OCTETS_MAX`] octets; what
+//!    does not fit is counted under [`MethodId::OTHER`].
+//! 3. Finding a pair that was seen costs one hash of its bytes and no allocation.
+//!
+//! Who records what (spec of Dapr's `pkg/api/grpc/proxy/handler.go` and
+//! `pkg/diagnostics/{service,grpc}_monitoring.go`): only calls that carry `dapr-app-id` on the
+//! API port, under that raw value, whatever `dapr-callee-app-id` says.
 
+use crate::observe::histogram::Histogram;
 use std::time::Duration;
+
+/// Pairs of app ID and path that one worker tells apart.
+pub const METHODS_MAX: usize = 512;
+/// Longest app ID or path that is kept.
+pub const LABEL_OCTETS_MAX: usize = 256;
+/// gRPC status codes are 0 to 16; what is above counts as Unknown.
+const STATUS_MAX: u8 = 16;
+const STATUS_UNKNOWN: u8 = 2;
+/// Names of limits that were hit.
+const LIMITS_MAX: usize = 64;
+/// A power of two, so full to a quarter at most: probing stays short.
+const SLOTS: usize = 2048;
+const _: () = assert!(SLOTS.is_power_of_two() && SLOTS >= 4 * METHODS_MAX);
 
 /// An interned (`dapr-app-id`, method path) pair of this worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -22,32 +42,369 @@ pub enum Hop {
 }
 
 /// The `type` label of Dapr's service invocation series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CallKind {
     Unary,
     Streaming,
 }
 
+/// A number that rises and falls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gauge {
+    DownstreamConnections,
+    UpstreamConnections,
+    /// Streams of both sides: a proxied call has two.
+    Streams,
+    OpenCalls,
+}
+
+/// How attempts or calls ended with one status.
 #[derive(Clone, Debug, Default)]
-pub struct Cells {}
+pub struct Outcomes {
+    pub count: u64,
+    pub latency: Histogram,
+}
+
+/// Everything under one label pair.
+#[derive(Clone, Debug, Default)]
+pub struct MethodCells {
+    hash: u64,
+    pub dst_app_id: Box<[u8]>,
+    pub path: Box<[u8]>,
+    /// Attempts sent, by [`CallKind`].
+    pub sent: [u64; 2],
+    /// Unary attempts by status code.
+    pub received: Vec<(u8, Outcomes)>,
+    /// Streaming attempts that failed before their stream stood, by status code.
+    pub handshakes_failed: Vec<(u8, u64)>,
+    /// Calls by status code.
+    pub completed: Vec<(u8, Outcomes)>,
+}
+
+/// Calls of one hop, whatever their labels.
+#[derive(Clone, Debug, Default)]
+pub struct HopCells {
+    /// By status code.
+    pub calls: [u64; STATUS_MAX as usize + 1],
+    pub latency_us: Histogram,
+}
+
+/// See the file's text.
+#[derive(Clone, Debug)]
+pub struct Cells {
+    methods: Vec<MethodCells>,
+    /// Open addressing, linear probing; 0 is free, else an index into `methods`.
+    slots: Box<[u32]>,
+    hops: [HopCells; 2],
+    gauges: [i64; 4],
+    limits: Vec<(&'static str, u64)>,
+}
+
+impl Default for Cells {
+    fn default() -> Self {
+        // The first entry is OTHER; Dapr's label values are app IDs, so `_other` cannot collide
+        // with anything but an app that asks for it.
+        let other = MethodCells {
+            dst_app_id: b"_other".as_slice().into(),
+            path: b"_other".as_slice().into(),
+            ..MethodCells::default()
+        };
+        Self {
+            methods: vec![other],
+            slots: vec![0; SLOTS].into(),
+            hops: Default::default(),
+            gauges: [0; 4],
+            limits: Vec::new(),
+        }
+    }
+}
 
 impl Cells {
     /// Interns; cheap when seen before.
-    pub fn method(&mut self, _dst_app_id: &[u8], _path: &[u8]) -> MethodId {
+    pub fn method(&mut self, dst_app_id: &[u8], path: &[u8]) -> MethodId {
+        let hash = hash(dst_app_id, path);
+        let mut slot = hash as usize % SLOTS;
+        // Bounded: a quarter of the slots at most is taken.
+        while let Some(&index) = self.slots.get(slot) {
+            if index == 0 {
+                return self.intern(slot, hash, dst_app_id, path);
+            }
+            if self.methods.get(index as usize).is_some_and(|m| m.is(hash, dst_app_id, path)) {
+                return MethodId(index);
+            }
+            slot = (slot + 1) % SLOTS;
+        }
         MethodId::OTHER
     }
 
+    fn intern(&mut self, slot: usize, hash: u64, dst_app_id: &[u8], path: &[u8]) -> MethodId {
+        let long = dst_app_id.len().max(path.len()) > LABEL_OCTETS_MAX;
+        if long || self.methods.len() >= METHODS_MAX {
+            return MethodId::OTHER;
+        }
+        let index = self.methods.len() as u32;
+        self.methods.push(MethodCells {
+            hash,
+            dst_app_id: dst_app_id.into(),
+            path: path.into(),
+            ..MethodCells::default()
+        });
+        self.slots[slot] = index;
+        MethodId(index)
+    }
+
     /// An attempt was sent to a target.
-    pub fn sent(&mut self, _hop: Hop, _method: MethodId, _kind: CallKind) {}
+    pub fn sent(&mut self, hop: Hop, method: MethodId, kind: CallKind) {
+        if hop == Hop::Outbound {
+            self.of(method).sent[kind as usize] += 1;
+        }
+    }
+
+    /// An attempt that was sent ended: every unary one, and a streaming one whose stream never
+    /// stood (dial or handshake failure). Others are not told to Dapr's series.
+    pub fn received(
+        &mut self,
+        hop: Hop,
+        method: MethodId,
+        kind: CallKind,
+        status: u8,
+        latency: Duration,
+    ) {
+        if hop != Hop::Outbound {
+            return;
+        }
+        let status = known(status);
+        let cells = self.of(method);
+        match kind {
+            CallKind::Unary => {
+                outcomes(&mut cells.received, status).record(millis(latency));
+            }
+            CallKind::Streaming => *entry(&mut cells.handshakes_failed, status) += 1,
+        }
+    }
 
     /// A call ended with a gRPC status code.
     pub fn completed(
         &mut self,
-        _hop: Hop,
-        _method: MethodId,
+        hop: Hop,
+        method: MethodId,
         _kind: CallKind,
-        _status: u8,
-        _latency: Duration,
+        status: u8,
+        latency: Duration,
     ) {
+        self.ended(hop, status, latency);
+        if hop == Hop::Outbound {
+            // Dapr truncates to whole milliseconds and takes bounds as exclusive, which fills the
+            // same buckets.
+            outcomes(&mut self.of(method).completed, known(status)).record(millis(latency));
+        }
+    }
+
+    /// A call without `dapr-app-id` ended: no series of Dapr's tells it, ours do.
+    pub fn ended(&mut self, hop: Hop, status: u8, latency: Duration) {
+        let cells = &mut self.hops[hop as usize];
+        if let Some(calls) = cells.calls.get_mut(usize::from(known(status))) {
+            *calls += 1;
+        }
+        cells.latency_us.record(latency.as_secs_f64() * 1e6);
+    }
+
+    pub fn rise(&mut self, gauge: Gauge) {
+        self.gauges[gauge as usize] += 1;
+    }
+
+    pub fn fall(&mut self, gauge: Gauge) {
+        self.gauges[gauge as usize] -= 1;
+    }
+
+    pub fn set(&mut self, gauge: Gauge, value: i64) {
+        self.gauges[gauge as usize] = value;
+    }
+
+    /// A named limit was hit.
+    pub fn limit_hit(&mut self, limit: &'static str) {
+        if self.limits.len() < LIMITS_MAX || self.limits.iter().any(|(name, _)| *name == limit) {
+            *entry(&mut self.limits, limit) += 1;
+        }
+    }
+
+    /// Adds another worker's cells to these.
+    pub fn merge(&mut self, other: &Self) {
+        for (index, from) in other.methods.iter().enumerate() {
+            let id = if index == 0 {
+                MethodId::OTHER
+            } else {
+                self.method(&from.dst_app_id, &from.path)
+            };
+            self.of(id).merge(from);
+        }
+        for (hop, from) in self.hops.iter_mut().zip(&other.hops) {
+            for (calls, more) in hop.calls.iter_mut().zip(from.calls) {
+                *calls += more;
+            }
+            hop.latency_us.merge(&from.latency_us);
+        }
+        for (gauge, more) in self.gauges.iter_mut().zip(other.gauges) {
+            *gauge += more;
+        }
+        for &(limit, hits) in &other.limits {
+            *entry(&mut self.limits, limit) += hits;
+        }
+    }
+
+    pub fn methods(&self) -> &[MethodCells] {
+        &self.methods
+    }
+
+    pub fn hop(&self, hop: Hop) -> &HopCells {
+        &self.hops[hop as usize]
+    }
+
+    pub fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges[gauge as usize]
+    }
+
+    pub fn limits(&self) -> &[(&'static str, u64)] {
+        &self.limits
+    }
+
+    fn of(&mut self, method: MethodId) -> &mut MethodCells {
+        // An ID of another worker's cells would be a mistake of ours: counted as OTHER.
+        let index = method.0 as usize;
+        let index = if index < self.methods.len() { index } else { 0 };
+        &mut self.methods[index]
+    }
+}
+
+impl MethodCells {
+    fn is(&self, hash: u64, dst_app_id: &[u8], path: &[u8]) -> bool {
+        self.hash == hash && *self.dst_app_id == *dst_app_id && *self.path == *path
+    }
+
+    fn merge(&mut self, other: &Self) {
+        for (sent, more) in self.sent.iter_mut().zip(other.sent) {
+            *sent += more;
+        }
+        for (status, from) in &other.received {
+            outcomes(&mut self.received, *status).merge(from);
+        }
+        for &(status, failed) in &other.handshakes_failed {
+            *entry(&mut self.handshakes_failed, status) += failed;
+        }
+        for (status, from) in &other.completed {
+            outcomes(&mut self.completed, *status).merge(from);
+        }
+    }
+}
+
+impl Outcomes {
+    fn record(&mut self, value: f64) {
+        self.count += 1;
+        self.latency.record(value);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.latency.merge(&other.latency);
+    }
+}
+
+fn outcomes(list: &mut Vec<(u8, Outcomes)>, status: u8) -> &mut Outcomes {
+    entry(list, status)
+}
+
+/// The value of `key`, made when it is new. For lists of a few keys.
+fn entry<K: PartialEq, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
+    let index = match list.iter().position(|(known, _)| *known == key) {
+        Some(index) => index,
+        None => {
+            list.push((key, V::default()));
+            list.len() - 1
+        }
+    };
+    &mut list[index].1
+}
+
+fn known(status: u8) -> u8 {
+    if status <= STATUS_MAX { status } else { STATUS_UNKNOWN }
+}
+
+fn millis(latency: Duration) -> f64 {
+    latency.as_secs_f64() * 1e3
+}
+
+/// FNV-1a with a final mix. Collisions that a caller makes on purpose cost it probes over
+/// [`METHODS_MAX`] entries, each a comparison of hashes.
+fn hash(dst_app_id: &[u8], path: &[u8]) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for &octet in dst_app_id.iter().chain(&[0]).chain(path) {
+        hash = (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3);
+    }
+    hash ^ (hash >> 32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interns_each_pair_once() {
+        let mut cells = Cells::default();
+        let a = cells.method(b"server", b"/p.S/M");
+        assert_ne!(a, MethodId::OTHER);
+        assert_eq!(cells.method(b"server", b"/p.S/M"), a);
+        assert_ne!(cells.method(b"server/", b"p.S/M"), a);
+        assert_ne!(cells.method(b"server", b"/p.S/N"), a);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_other() {
+        let mut cells = Cells::default();
+        for n in 1..METHODS_MAX {
+            let path = format!("/p.S/M{n}");
+            assert_ne!(cells.method(b"a", path.as_bytes()), MethodId::OTHER);
+        }
+        assert_eq!(cells.method(b"a", b"/p.S/more"), MethodId::OTHER);
+        assert_ne!(cells.method(b"a", b"/p.S/M7"), MethodId::OTHER);
+        assert_eq!(cells.methods().len(), METHODS_MAX);
+        let long = vec![b'x'; LABEL_OCTETS_MAX + 1];
+        assert_eq!(Cells::default().method(&long, b"/"), MethodId::OTHER);
+    }
+
+    #[test]
+    fn merges_by_label_not_by_id() {
+        let second = Duration::from_secs(1);
+        let mut one = Cells::default();
+        one.method(b"x", b"/first/here");
+        let a = one.method(b"a", b"/p.S/M");
+        one.sent(Hop::Outbound, a, CallKind::Unary);
+        one.completed(Hop::Outbound, a, CallKind::Unary, 0, second);
+        let mut two = Cells::default();
+        let a = two.method(b"a", b"/p.S/M");
+        two.sent(Hop::Outbound, a, CallKind::Unary);
+        two.completed(Hop::Outbound, a, CallKind::Unary, 99, second);
+        two.rise(Gauge::OpenCalls);
+        two.limit_hit("streams");
+        one.merge(&two);
+        let id = one.method(b"a", b"/p.S/M");
+        let cells = &one.methods()[id.0 as usize];
+        assert_eq!(cells.sent, [2, 0]);
+        let counts: Vec<_> = cells.completed.iter().map(|(s, o)| (*s, o.count)).collect();
+        assert_eq!(counts, [(0, 1), (2, 1)], "a code that does not exist is Unknown");
+        assert_eq!(one.gauge(Gauge::OpenCalls), 1);
+        assert_eq!(one.limits(), [("streams", 1)]);
+    }
+
+    #[test]
+    fn the_internal_port_touches_no_series_of_daprs() {
+        let mut cells = Cells::default();
+        let id = cells.method(b"a", b"/p.S/M");
+        cells.sent(Hop::Inbound, id, CallKind::Unary);
+        cells.received(Hop::Inbound, id, CallKind::Unary, 0, Duration::ZERO);
+        cells.completed(Hop::Inbound, id, CallKind::Unary, 0, Duration::ZERO);
+        let method = &cells.methods()[id.0 as usize];
+        assert_eq!(method.sent, [0, 0]);
+        assert!(method.received.is_empty() && method.completed.is_empty());
+        assert_eq!(cells.hop(Hop::Inbound).calls[0], 1);
     }
 }

@@ -1,3 +1,6 @@
 //! What is counted and how it is told: names, per-worker cells, text exposition, log layout. PURE.
 
 pub mod cells;
+pub mod exposition;
+pub mod histogram;
+pub mod names;

@@ -1,0 +1,392 @@
+//! What the control thread knows and the HTTP ports tell: readiness, metadata, counters, scrapes.
+//!
+//! 1. Lives on the control thread alone (`Rc`); no borrow spans an `await`.
+//! 2. Every map has a limit: [`METADATA_KEYS_MAX`], [`METADATA_OCTETS_MAX`].
+//! 3. A scrape waits [`SCRAPE_TIME_MAX`] at most; a worker that was late is told by its last
+//!    cells, never twice.
+//!
+//! Refuses to know HTTP, sockets, DNS. Sources: Dapr's `pkg/healthz/healthz.go`,
+//! `pkg/api/universal/metadata.go`, `pkg/api/universal/shutdown.go`.
+
+use crate::config::App;
+use crate::identity::{AppId, Namespace};
+use crate::mailbox::{Sender, ToWorker};
+use crate::observe::cells::Cells;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::sync::Notify;
+
+/// Keys that `PUT /v1.0/metadata/{key}` may add.
+pub const METADATA_KEYS_MAX: usize = 256;
+/// Octets of all keys and values together.
+pub const METADATA_OCTETS_MAX: usize = 16 << 20;
+/// How long a scrape waits for the workers.
+pub const SCRAPE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// `appConnectionProperties.health`, present with `--enable-app-health-check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AppHealth {
+    pub path: String,
+    pub probe_interval: Duration,
+    pub probe_timeout: Duration,
+    pub threshold: i32,
+}
+
+/// What does not change while the process runs.
+#[derive(Debug)]
+pub struct StateOptions {
+    pub app_id: AppId,
+    pub namespace: Namespace,
+    /// As `--version` prints it.
+    pub version: String,
+    /// Features of daprd and of the Configuration that are enabled.
+    pub features: Vec<String>,
+    pub app: Option<App>,
+    /// `--app-channel-address`, told even without an app.
+    pub app_host: String,
+    /// `--app-protocol`, told even without an app.
+    pub app_protocol: String,
+    /// 0: unlimited.
+    pub app_concurrency_max: i32,
+    pub app_health: Option<AppHealth>,
+    /// Names of the Resiliency resources that were loaded.
+    pub resiliencies: Vec<String>,
+    /// `DAPR_API_TOKEN`.
+    pub api_token: Option<String>,
+    /// `--allowed-origins`; empty: no CORS.
+    pub allowed_origins: String,
+    /// `--max-body-size`; 0: daprd has no limit, and [`METADATA_OCTETS_MAX`] holds.
+    pub body_octets_max: u64,
+    /// `--read-buffer-size`.
+    pub head_octets_max: usize,
+    /// False with a truthy `DAPR_HTTP_DISABLE_H2C`.
+    pub h2c: bool,
+    pub workers: Vec<Sender<ToWorker>>,
+}
+
+/// `POST /v1.0/shutdown` or `Dapr/Shutdown`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shutdown {
+    /// Exit 1 after 100 ms instead of draining.
+    pub force: bool,
+}
+
+/// Why a metadata value was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataError {
+    TooManyKeys,
+    TooLarge,
+}
+
+/// Counters of the control thread. Plain numbers: one thread.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// `dapr_runtime_mtls_workload_cert_rotated_fail_total`, by reason.
+    rotation_failures: RefCell<BTreeMap<&'static str, u64>>,
+    /// Connections to the HTTP ports that were refused at the limit, or cut by time.
+    pub http_connections_refused: Cell<u64>,
+    pub http_connections_cut: Cell<u64>,
+    pub http_connections: Cell<u64>,
+    pub http_requests: Cell<u64>,
+    /// Log lines that the bounded queue refused; the logging thread's handle writes it.
+    pub log_drops: Cell<u64>,
+    pub scrapes_incomplete: Cell<u64>,
+    pub lookups: Cell<u64>,
+    pub lookups_failed: Cell<u64>,
+}
+
+impl Counters {
+    pub fn rotation_failed(&self, reason: &'static str) {
+        *self.rotation_failures.borrow_mut().entry(reason).or_default() += 1;
+    }
+
+    pub fn rotation_failures(&self) -> BTreeMap<&'static str, u64> {
+        self.rotation_failures.borrow().clone()
+    }
+}
+
+/// One more.
+pub fn count(counter: &Cell<u64>) {
+    counter.set(counter.get().saturating_add(1));
+}
+
+#[derive(Debug)]
+pub struct State {
+    pub options: StateOptions,
+    pub counters: Counters,
+    targets: RefCell<Targets>,
+    outbound_ready: Cell<bool>,
+    metadata: RefCell<Metadata>,
+    /// Rung when the metadata changed: control publishes it to the workers.
+    pub metadata_changed: Notify,
+    shutdown: Cell<Option<Shutdown>>,
+    shutdown_asked: Notify,
+    scrape: RefCell<Scrape>,
+    scraped: Notify,
+    http_closed: Cell<bool>,
+    http_closing: Notify,
+}
+
+/// Health targets: ready only when there is one and none is missing.
+#[derive(Debug, Default)]
+struct Targets {
+    any: bool,
+    missing: BTreeSet<&'static str>,
+}
+
+#[derive(Debug, Default)]
+struct Metadata {
+    extended: BTreeMap<String, String>,
+    octets: usize,
+}
+
+#[derive(Debug)]
+struct Scrape {
+    cells: Vec<Cells>,
+    /// Workers that were asked and did not answer yet.
+    waiting: Vec<bool>,
+}
+
+impl State {
+    pub fn new(options: StateOptions) -> Rc<Self> {
+        let workers = options.workers.len();
+        Rc::new(Self {
+            options,
+            counters: Counters::default(),
+            targets: RefCell::default(),
+            outbound_ready: Cell::new(false),
+            metadata: RefCell::default(),
+            metadata_changed: Notify::new(),
+            shutdown: Cell::new(None),
+            shutdown_asked: Notify::new(),
+            scrape: RefCell::new(Scrape {
+                cells: vec![Cells::default(); workers],
+                waiting: vec![false; workers],
+            }),
+            scraped: Notify::new(),
+            http_closed: Cell::new(false),
+            http_closing: Notify::new(),
+        })
+    }
+
+    /// `/v1.0/healthz` stays 500 until [`Self::ready`] is called for this name.
+    pub fn require(&self, target: &'static str) {
+        let mut targets = self.targets.borrow_mut();
+        targets.any = true;
+        targets.missing.insert(target);
+    }
+
+    pub fn ready(&self, target: &'static str) {
+        self.targets.borrow_mut().missing.remove(target);
+    }
+
+    /// What is not ready yet, sorted; `None` when everything is.
+    pub fn missing(&self) -> Option<Vec<&'static str>> {
+        let targets = self.targets.borrow();
+        let ready = targets.any && targets.missing.is_empty();
+        (!ready).then(|| targets.missing.iter().copied().collect())
+    }
+
+    pub fn outbound_ready(&self) -> bool {
+        self.outbound_ready.get()
+    }
+
+    pub fn set_outbound_ready(&self, ready: bool) {
+        self.outbound_ready.set(ready);
+    }
+
+    /// `PUT /v1.0/metadata/{key}` and `Dapr/SetMetadata`; an empty key changes nothing.
+    pub fn set_metadata(&self, key: String, value: String) -> Result<(), MetadataError> {
+        if key.is_empty() {
+            return Ok(());
+        }
+        let mut metadata = self.metadata.borrow_mut();
+        let before = metadata.extended.get(&key).map(|old| key.len() + old.len());
+        if before.is_none() && metadata.extended.len() >= METADATA_KEYS_MAX {
+            return Err(MetadataError::TooManyKeys);
+        }
+        let octets = metadata.octets - before.unwrap_or(0) + key.len() + value.len();
+        if octets > METADATA_OCTETS_MAX {
+            return Err(MetadataError::TooLarge);
+        }
+        metadata.octets = octets;
+        metadata.extended.insert(key, value);
+        drop(metadata);
+        self.metadata_changed.notify_one();
+        Ok(())
+    }
+
+    /// `extended` of the metadata, with `daprRuntimeVersion`; sorted by key as Go's JSON is.
+    pub fn extended(&self) -> BTreeMap<String, String> {
+        let mut extended = self.metadata.borrow().extended.clone();
+        extended.insert("daprRuntimeVersion".to_owned(), self.options.version.clone());
+        extended
+    }
+
+    /// The first request wins, but a forced one may follow a graceful one.
+    pub fn request_shutdown(&self, shutdown: Shutdown) {
+        let forced = self.shutdown.get().is_some_and(|asked| asked.force);
+        if !forced {
+            self.shutdown.set(Some(shutdown));
+            self.shutdown_asked.notify_one();
+        }
+    }
+
+    /// Returns when someone asked; once per request, for one listener.
+    pub async fn shutdown_requested(&self) -> Shutdown {
+        loop {
+            self.shutdown_asked.notified().await;
+            if let Some(shutdown) = self.shutdown.get() {
+                return shutdown;
+            }
+        }
+    }
+
+    /// The HTTP ports stop taking connections and finish what they began.
+    pub fn close_http(&self) {
+        self.http_closed.set(true);
+        self.http_closing.notify_waiters();
+    }
+
+    /// Returns once [`Self::close_http`] was called.
+    pub async fn http_closed(&self) {
+        let notified = self.http_closing.notified();
+        if !self.http_closed.get() {
+            notified.await;
+        }
+    }
+
+    /// A worker's answer to [`ToWorker::Scrape`].
+    pub fn cells_arrived(&self, worker: usize, cells: Cells) {
+        let mut scrape = self.scrape.borrow_mut();
+        if let Some(last) = scrape.cells.get_mut(worker) {
+            *last = cells;
+        }
+        if let Some(waiting) = scrape.waiting.get_mut(worker) {
+            *waiting = false;
+        }
+        drop(scrape);
+        self.scraped.notify_waiters();
+    }
+
+    /// Asks every worker, waits, merges. Scrapes at the same time share the answers.
+    pub async fn scrape(&self) -> Cells {
+        self.ask_workers();
+        let all = async {
+            loop {
+                // Registered before the look, so that no answer falls between the two.
+                let notified = self.scraped.notified();
+                if !self.scrape.borrow().waiting.contains(&true) {
+                    break;
+                }
+                notified.await;
+            }
+        };
+        if tokio::time::timeout(SCRAPE_TIME_MAX, all).await.is_err() {
+            count(&self.counters.scrapes_incomplete);
+            // A late answer will be taken, and the next scrape asks again.
+            self.scrape.borrow_mut().waiting.fill(false);
+        }
+        let mut merged = Cells::default();
+        for cells in &self.scrape.borrow().cells {
+            merged.merge(cells);
+        }
+        merged
+    }
+
+    fn ask_workers(&self) {
+        let mut scrape = self.scrape.borrow_mut();
+        for (worker, sender) in self.options.workers.iter().enumerate() {
+            let Some(waiting) = scrape.waiting.get_mut(worker) else { continue };
+            if !*waiting {
+                // A full mailbox: this worker is told by its last cells.
+                *waiting = sender.send(ToWorker::Scrape).is_ok();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::config::AppProtocol;
+    use crate::mailbox::mailbox;
+
+    pub(crate) fn options() -> StateOptions {
+        StateOptions {
+            app_id: AppId::new("vsrv").unwrap(),
+            namespace: Namespace::new("default"),
+            version: "1.18.1".to_owned(),
+            features: vec!["HotReload".to_owned(), "WorkflowsRemoteActivityReminder".to_owned()],
+            app: Some(App {
+                host: "127.0.0.1".to_owned(),
+                port: 61051,
+                protocol: AppProtocol::Grpc,
+            }),
+            app_host: "127.0.0.1".to_owned(),
+            app_protocol: "grpc".to_owned(),
+            app_concurrency_max: 0,
+            app_health: None,
+            resiliencies: Vec::new(),
+            api_token: None,
+            allowed_origins: String::new(),
+            body_octets_max: 4 << 20,
+            head_octets_max: 4096,
+            h2c: true,
+            workers: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn ready_when_every_target_is() {
+        let state = State::new(options());
+        assert_eq!(state.missing(), Some(vec![]), "no target: not ready, as daprd");
+        state.require("runtime");
+        state.require("grpc-api-server");
+        state.ready("runtime");
+        assert_eq!(state.missing(), Some(vec!["grpc-api-server"]));
+        state.ready("grpc-api-server");
+        assert_eq!(state.missing(), None);
+        state.require("grpc-api-server");
+        assert_eq!(state.missing(), Some(vec!["grpc-api-server"]), "not ready again in a drain");
+    }
+
+    #[test]
+    fn metadata_is_bounded() {
+        let state = State::new(options());
+        for n in 0..METADATA_KEYS_MAX {
+            state.set_metadata(format!("k{n}"), String::new()).unwrap();
+        }
+        let full = state.set_metadata("more".to_owned(), String::new());
+        assert_eq!(full, Err(MetadataError::TooManyKeys));
+        state.set_metadata("k0".to_owned(), "v".to_owned()).unwrap();
+        let huge = "x".repeat(METADATA_OCTETS_MAX);
+        assert_eq!(state.set_metadata("k0".to_owned(), huge), Err(MetadataError::TooLarge));
+        assert_eq!(state.extended().get("k0").map(String::as_str), Some("v"));
+        state.set_metadata(String::new(), "ignored".to_owned()).unwrap();
+        assert!(!state.extended().contains_key(""));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_worker_does_not_hold_a_scrape() {
+        let (worker, mailbox) = mailbox(4).unwrap();
+        let state = State::new(StateOptions { workers: vec![worker], ..options() });
+        state.scrape().await;
+        assert_eq!(state.counters.scrapes_incomplete.get(), 1);
+        assert!(matches!(mailbox.try_recv(), Some(ToWorker::Scrape)));
+        let answer = async { state.cells_arrived(0, Cells::default()) };
+        tokio::join!(state.scrape(), answer);
+        assert_eq!(state.counters.scrapes_incomplete.get(), 1);
+    }
+
+    #[tokio::test]
+    async fn shutdown_is_told_and_force_may_follow() {
+        let state = State::new(options());
+        state.request_shutdown(Shutdown { force: false });
+        assert_eq!(state.shutdown_requested().await, Shutdown { force: false });
+        state.request_shutdown(Shutdown { force: true });
+        assert_eq!(state.shutdown_requested().await, Shutdown { force: true });
+    }
+}

@@ -1,0 +1,333 @@
+//! Cells to the Prometheus text format. PURE: numbers in, text out.
+//!
+//! 1. Every declared label of a series is always there, empty if unset.
+//! 2. A Dapr series appears with its first record, not before.
+//!
+//! Source: the text format 0.0.4 of Prometheus; Dapr's `pkg/metrics/exporter.go`.
+
+use crate::observe::cells::{CallKind, Cells, Gauge, Hop, Outcomes};
+use crate::observe::histogram::Histogram;
+use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+/// What the process looks like from outside.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Process {
+    pub cpu_seconds: f64,
+    pub resident_octets: u64,
+    pub virtual_octets: u64,
+    pub open_fds: u64,
+    pub fds_max: u64,
+    pub threads: u64,
+    pub start_seconds: f64,
+}
+
+/// Everything that one scrape tells.
+#[derive(Debug)]
+pub struct Exposition<'a> {
+    pub app_id: &'a str,
+    /// Of all workers.
+    pub cells: &'a Cells,
+    pub rotation_failures: &'a BTreeMap<&'static str, u64>,
+    /// Series of the control thread, without labels.
+    pub numbers: &'a [(Series, u64)],
+    pub process: Option<Process>,
+}
+
+type Labels = Vec<String>;
+
+/// `text/plain; version=0.0.4`.
+pub fn render(exposition: &Exposition<'_>) -> String {
+    let mut text = Text { out: String::with_capacity(8192) };
+    let mut invocation = Invocation::default();
+    for cells in exposition.cells.methods() {
+        invocation.add(exposition.app_id, cells);
+    }
+    text.counters(&names::REQUESTS_SENT, &invocation.sent);
+    text.counters(&names::RESPONSES_RECEIVED, &invocation.received);
+    text.histograms(&names::RESPONSE_LATENCY, &invocation.latency);
+    text.counters(&names::GRPC_COMPLETED, &invocation.completed);
+    text.histograms(&names::GRPC_LATENCY, &invocation.server_latency);
+    let failures = exposition.rotation_failures.iter();
+    let failures = failures
+        .map(|(reason, n)| (vec![exposition.app_id.to_owned(), (*reason).to_owned()], *n))
+        .collect();
+    text.counters(&names::ROTATION_FAILURES, &failures);
+    own(&mut text, exposition.cells);
+    for (series, number) in exposition.numbers {
+        text.number(series, *number as f64);
+    }
+    if let Some(process) = &exposition.process {
+        process_series(&mut text, process);
+    }
+    text.out
+}
+
+/// Dapr's series, gathered by label set: several methods share one app ID.
+#[derive(Default)]
+struct Invocation {
+    sent: BTreeMap<Labels, u64>,
+    received: BTreeMap<Labels, u64>,
+    latency: BTreeMap<Labels, Histogram>,
+    completed: BTreeMap<Labels, u64>,
+    server_latency: BTreeMap<Labels, Histogram>,
+}
+
+impl Invocation {
+    fn add(&mut self, app_id: &str, cells: &crate::observe::cells::MethodCells) {
+        let app_id = app_id.to_owned();
+        let peer = String::from_utf8_lossy(&cells.dst_app_id).into_owned();
+        let path = String::from_utf8_lossy(&cells.path).into_owned();
+        for kind in [CallKind::Unary, CallKind::Streaming] {
+            let sent = cells.sent[kind as usize];
+            if sent > 0 {
+                let labels = vec![app_id.clone(), peer.clone(), kind_name(kind)];
+                *self.sent.entry(labels).or_default() += sent;
+            }
+        }
+        let received = |status: u8, kind| {
+            vec![app_id.clone(), peer.clone(), status.to_string(), kind_name(kind)]
+        };
+        for (status, Outcomes { count, latency }) in &cells.received {
+            *self.received.entry(received(*status, CallKind::Unary)).or_default() += count;
+            let labels = vec![app_id.clone(), peer.clone(), status.to_string()];
+            self.latency.entry(labels).or_default().merge(latency);
+        }
+        for (status, count) in &cells.handshakes_failed {
+            *self.received.entry(received(*status, CallKind::Streaming)).or_default() += count;
+        }
+        for (status, Outcomes { count, latency }) in &cells.completed {
+            let name = STATUS_NAMES.get(usize::from(*status)).unwrap_or(&"Unknown");
+            let labels = vec![app_id.clone(), path.clone(), (*name).to_owned()];
+            *self.completed.entry(labels.clone()).or_default() += count;
+            self.server_latency.entry(labels).or_default().merge(latency);
+        }
+    }
+}
+
+fn kind_name(kind: CallKind) -> String {
+    match kind {
+        CallKind::Unary => "unary".to_owned(),
+        CallKind::Streaming => "streaming".to_owned(),
+    }
+}
+
+fn own(text: &mut Text, cells: &Cells) {
+    let mut calls = BTreeMap::new();
+    let mut latencies = BTreeMap::new();
+    for (hop, name) in [(Hop::Inbound, "inbound"), (Hop::Outbound, "outbound")] {
+        let hop = cells.hop(hop);
+        for (status, count) in (0_u8..).zip(hop.calls).filter(|(_, count)| *count > 0) {
+            calls.insert(vec![name.to_owned(), status.to_string()], count);
+        }
+        if hop.latency_us.count() > 0 {
+            latencies.insert(vec![name.to_owned()], hop.latency_us.clone());
+        }
+    }
+    text.counters(&names::CALLS, &calls);
+    text.histograms(&names::CALL_LATENCY, &latencies);
+    let limits = cells.limits().iter().map(|(limit, n)| (vec![(*limit).to_owned()], *n)).collect();
+    text.counters(&names::LIMITS_HIT, &limits);
+    for (series, gauge) in [
+        (&names::DOWNSTREAM_CONNECTIONS, Gauge::DownstreamConnections),
+        (&names::UPSTREAM_CONNECTIONS, Gauge::UpstreamConnections),
+        (&names::STREAMS, Gauge::Streams),
+        (&names::OPEN_CALLS, Gauge::OpenCalls),
+    ] {
+        text.number(series, cells.gauge(gauge) as f64);
+    }
+}
+
+fn process_series(text: &mut Text, process: &Process) {
+    text.number(&names::PROCESS_CPU, process.cpu_seconds);
+    text.number(&names::PROCESS_FDS_MAX, process.fds_max as f64);
+    text.number(&names::PROCESS_FDS, process.open_fds as f64);
+    text.number(&names::PROCESS_RSS, process.resident_octets as f64);
+    text.number(&names::PROCESS_START, process.start_seconds);
+    text.number(&names::PROCESS_THREADS, process.threads as f64);
+    text.number(&names::PROCESS_VSZ, process.virtual_octets as f64);
+}
+
+struct Text {
+    out: String,
+}
+
+impl Text {
+    fn head(&mut self, series: &Series) {
+        let kind = match series.kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        // Writing to a String does not fail.
+        let Series { name, help, .. } = series;
+        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn number(&mut self, series: &Series, value: f64) {
+        self.head(series);
+        let _ = writeln!(self.out, "{} {value}", series.name);
+    }
+
+    fn counters(&mut self, series: &Series, values: &BTreeMap<Labels, u64>) {
+        if values.is_empty() {
+            return;
+        }
+        self.head(series);
+        for (labels, value) in values {
+            self.sample(series, "", labels, None, *value as f64);
+        }
+    }
+
+    fn histograms(&mut self, series: &Series, values: &BTreeMap<Labels, Histogram>) {
+        if values.is_empty() {
+            return;
+        }
+        self.head(series);
+        for (labels, histogram) in values {
+            for (bound, count) in histogram.cumulative() {
+                self.sample(series, "_bucket", labels, Some(&bound.to_string()), count as f64);
+            }
+            let count = histogram.count() as f64;
+            self.sample(series, "_bucket", labels, Some("+Inf"), count);
+            self.sample(series, "_sum", labels, None, histogram.sum());
+            self.sample(series, "_count", labels, None, count);
+        }
+    }
+
+    fn sample(
+        &mut self,
+        series: &Series,
+        suffix: &str,
+        values: &[String],
+        bound: Option<&str>,
+        value: f64,
+    ) {
+        self.out.push_str(series.name);
+        self.out.push_str(suffix);
+        let values = values.iter().map(String::as_str).chain(std::iter::repeat(""));
+        let labels = series.labels.iter().copied().zip(values);
+        let labels = labels.chain(bound.map(|bound| ("le", bound)));
+        let mut separator = '{';
+        for (name, value) in labels {
+            self.out.push(separator);
+            self.out.push_str(name);
+            self.out.push_str("=\"");
+            escape(&mut self.out, value);
+            self.out.push('"');
+            separator = ',';
+        }
+        if separator == ',' {
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {value}");
+    }
+}
+
+fn escape(out: &mut String, value: &str) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '"' => out.push_str("\\\""),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn text_of(cells: &Cells, failures: &BTreeMap<&'static str, u64>) -> String {
+        render(&Exposition {
+            app_id: "client",
+            cells,
+            rotation_failures: failures,
+            numbers: &[(names::LOG_DROPS, 3)],
+            process: None,
+        })
+    }
+
+    fn has(text: &str, line: &str) {
+        assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+    }
+
+    #[test]
+    fn tells_a_unary_call_as_daprd_does() {
+        let mut cells = Cells::default();
+        let hello = cells.method(b"server", b"/helloworld.Greeter/SayHello");
+        let again = cells.method(b"server", b"/helloworld.Greeter/Again");
+        for method in [hello, hello, again] {
+            let took = Duration::from_micros(1500);
+            cells.sent(Hop::Outbound, method, CallKind::Unary);
+            cells.received(Hop::Outbound, method, CallKind::Unary, 0, took);
+            cells.completed(Hop::Outbound, method, CallKind::Unary, 0, took);
+        }
+        let text = text_of(&cells, &BTreeMap::new());
+        let name = "dapr_runtime_service_invocation_req_sent_total";
+        has(&text, &format!("# TYPE {name} counter"));
+        has(&text, &format!("{name}{{app_id=\"client\",dst_app_id=\"server\",type=\"unary\"}} 3"));
+        has(
+            &text,
+            "dapr_runtime_service_invocation_res_recv_total{app_id=\"client\",\
+             src_app_id=\"server\",status=\"0\",type=\"unary\"} 3",
+        );
+        let labels = "app_id=\"client\",src_app_id=\"server\",status=\"0\"";
+        let name = "dapr_runtime_service_invocation_res_recv_latency_ms";
+        has(&text, &format!("{name}_bucket{{{labels},le=\"1\"}} 0"));
+        has(&text, &format!("{name}_bucket{{{labels},le=\"2\"}} 3"));
+        has(&text, &format!("{name}_bucket{{{labels},le=\"100000\"}} 3"));
+        has(&text, &format!("{name}_bucket{{{labels},le=\"+Inf\"}} 3"));
+        has(&text, &format!("{name}_sum{{{labels}}} 4.5"));
+        has(&text, &format!("{name}_count{{{labels}}} 3"));
+        has(
+            &text,
+            "dapr_grpc_io_server_completed_rpcs{app_id=\"client\",\
+             grpc_server_method=\"/helloworld.Greeter/SayHello\",grpc_server_status=\"OK\"} 2",
+        );
+        has(&text, "ringside_log_drops_total 3");
+        has(&text, "ringside_calls_total{hop=\"outbound\",status=\"0\"} 3");
+    }
+
+    #[test]
+    fn a_series_of_daprs_appears_with_its_first_record() {
+        let text = text_of(&Cells::default(), &BTreeMap::new());
+        assert!(!text.contains("dapr_"), "{text}");
+        let text = text_of(&Cells::default(), &BTreeMap::from([("sign", 2)]));
+        let name = "dapr_runtime_mtls_workload_cert_rotated_fail_total";
+        has(&text, &format!("{name}{{app_id=\"client\",reason=\"sign\"}} 2"));
+    }
+
+    #[test]
+    fn a_streaming_call_is_told_only_when_its_handshake_failed() {
+        let mut cells = Cells::default();
+        let id = cells.method(b"server", b"/p.S/M");
+        cells.sent(Hop::Outbound, id, CallKind::Streaming);
+        cells.completed(Hop::Outbound, id, CallKind::Streaming, 14, Duration::ZERO);
+        let text = text_of(&cells, &BTreeMap::new());
+        assert!(!text.contains("res_recv"), "{text}");
+        has(
+            &text,
+            "dapr_grpc_io_server_completed_rpcs{app_id=\"client\",\
+             grpc_server_method=\"/p.S/M\",grpc_server_status=\"Unavailable\"} 1",
+        );
+        cells.received(Hop::Outbound, id, CallKind::Streaming, 14, Duration::ZERO);
+        has(
+            &text_of(&cells, &BTreeMap::new()),
+            "dapr_runtime_service_invocation_res_recv_total{app_id=\"client\",\
+             src_app_id=\"server\",status=\"14\",type=\"streaming\"} 1",
+        );
+    }
+
+    #[test]
+    fn label_values_are_escaped() {
+        let mut cells = Cells::default();
+        let id = cells.method(b"a\"b\\c\nd\xff", b"/p.S/M");
+        cells.sent(Hop::Outbound, id, CallKind::Unary);
+        let text = text_of(&cells, &BTreeMap::new());
+        assert!(text.contains("dst_app_id=\"a\\\"b\\\\c\\nd\u{fffd}\""), "{text}");
+    }
+}

@@ -1,0 +1,151 @@
+//! Names and help texts of the series, Dapr's byte for byte, and our own.
+//!
+//! Sources: Dapr's `pkg/diagnostics/{service,grpc}_monitoring.go`; `/` and `.` of a measure
+//! become `_`, and every name starts with `dapr_`.
+
+/// How a series is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// One series: all of its labels are always present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Series {
+    pub name: &'static str,
+    pub help: &'static str,
+    pub kind: Kind,
+    /// In the order in which they are told.
+    pub labels: &'static [&'static str],
+}
+
+const fn counter(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Series {
+    Series { name, help, kind: Kind::Counter, labels }
+}
+
+const fn gauge(name: &'static str, help: &'static str) -> Series {
+    Series { name, help, kind: Kind::Gauge, labels: &[] }
+}
+
+const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Series {
+    Series { name, help, kind: Kind::Histogram, labels }
+}
+
+pub const REQUESTS_SENT: Series = counter(
+    "dapr_runtime_service_invocation_req_sent_total",
+    "The number of requests sent via service invocation.",
+    &["app_id", "dst_app_id", "type"],
+);
+pub const RESPONSES_RECEIVED: Series = counter(
+    "dapr_runtime_service_invocation_res_recv_total",
+    "The number of responses received via service invocation.",
+    &["app_id", "src_app_id", "status", "type"],
+);
+pub const RESPONSE_LATENCY: Series = histogram(
+    "dapr_runtime_service_invocation_res_recv_latency_ms",
+    "The latency of service invocation response.",
+    &["app_id", "src_app_id", "status"],
+);
+pub const GRPC_COMPLETED: Series = counter(
+    "dapr_grpc_io_server_completed_rpcs",
+    "Distribution of bytes sent per RPC, by method.",
+    &["app_id", "grpc_server_method", "grpc_server_status"],
+);
+pub const GRPC_LATENCY: Series = histogram(
+    "dapr_grpc_io_server_server_latency",
+    "Time between first byte of request received to last byte of response sent, or terminal error.",
+    &["app_id", "grpc_server_method", "grpc_server_status"],
+);
+pub const ROTATION_FAILURES: Series = counter(
+    "dapr_runtime_mtls_workload_cert_rotated_fail_total",
+    "The number of the failed workload certificate rotations.",
+    &["app_id", "reason"],
+);
+
+pub const CALLS: Series = counter(
+    "ringside_calls_total",
+    "Calls that ended, by port and gRPC status code, with or without dapr-app-id.",
+    &["hop", "status"],
+);
+pub const CALL_LATENCY: Series = histogram(
+    "ringside_call_latency_us",
+    "From a call's first byte to its end, in microseconds.",
+    &["hop"],
+);
+pub const LIMITS_HIT: Series =
+    counter("ringside_limits_hit_total", "How often a named limit refused something.", &["limit"]);
+pub const DOWNSTREAM_CONNECTIONS: Series =
+    gauge("ringside_downstream_connections", "Open connections on the gRPC ports.");
+pub const UPSTREAM_CONNECTIONS: Series =
+    gauge("ringside_upstream_connections", "Open connections to remote sidecars and the app.");
+pub const STREAMS: Series = gauge("ringside_streams", "Open HTTP/2 streams of both sides.");
+pub const OPEN_CALLS: Series = gauge("ringside_open_calls", "Calls in flight.");
+pub const LOG_DROPS: Series =
+    counter("ringside_log_drops_total", "Log lines that the bounded queue refused.", &[]);
+pub const HTTP_CONNECTIONS: Series =
+    gauge("ringside_http_connections", "Open connections on the HTTP ports.");
+pub const HTTP_REFUSED: Series = counter(
+    "ringside_http_connections_refused_total",
+    "Connections to the HTTP ports closed at the limit.",
+    &[],
+);
+pub const HTTP_CUT: Series = counter(
+    "ringside_http_connections_cut_total",
+    "Connections to the HTTP ports closed because they took too long.",
+    &[],
+);
+pub const HTTP_REQUESTS: Series =
+    counter("ringside_http_requests_total", "Requests on the HTTP ports.", &[]);
+pub const SCRAPES_INCOMPLETE: Series = counter(
+    "ringside_scrapes_incomplete_total",
+    "Scrapes that a worker did not answer in time.",
+    &[],
+);
+pub const LOOKUPS: Series =
+    counter("ringside_name_lookups_total", "Name resolutions that were asked for.", &[]);
+pub const LOOKUPS_FAILED: Series =
+    counter("ringside_name_lookups_failed_total", "Name resolutions that found nothing.", &[]);
+
+pub const PROCESS_CPU: Series =
+    counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", &[]);
+pub const PROCESS_RSS: Series =
+    gauge("process_resident_memory_bytes", "Resident memory size in bytes.");
+pub const PROCESS_VSZ: Series =
+    gauge("process_virtual_memory_bytes", "Virtual memory size in bytes.");
+pub const PROCESS_FDS: Series = gauge("process_open_fds", "Number of open file descriptors.");
+pub const PROCESS_FDS_MAX: Series =
+    gauge("process_max_fds", "Maximum number of open file descriptors.");
+pub const PROCESS_THREADS: Series = gauge("process_threads", "Number of threads.");
+pub const PROCESS_START: Series =
+    gauge("process_start_time_seconds", "Start time of the process since unix epoch in seconds.");
+
+/// gRPC code names as grpc-go's `codes.Code.String` spells them.
+pub const STATUS_NAMES: [&str; 17] = [
+    "OK",
+    "Canceled",
+    "Unknown",
+    "InvalidArgument",
+    "DeadlineExceeded",
+    "NotFound",
+    "AlreadyExists",
+    "PermissionDenied",
+    "ResourceExhausted",
+    "FailedPrecondition",
+    "Aborted",
+    "OutOfRange",
+    "Unimplemented",
+    "Internal",
+    "Unavailable",
+    "DataLoss",
+    "Unauthenticated",
+];
