@@ -7,6 +7,7 @@ pub mod control;
 pub mod grpc;
 pub mod http2;
 pub mod identity;
+pub mod io;
 pub mod mailbox;
 pub mod observe;
 pub mod policy;

@@ -69,6 +69,11 @@ pub fn verify_peer(
     Ok(id)
 }
 
+/// The SPIFFE ID in a leaf that [`verify_peer`] has judged before: after a handshake, say.
+pub fn peer_id(end_entity: &CertificateDer<'_>) -> Result<SpiffeId, SvidError> {
+    spiffe_id(&parse(end_entity)?)
+}
+
 impl Identity {
     /// From a PEM chain, leaf first, as Sentry answers. The chain is *not* verified: it came over
     /// a connection that was.

@@ -1,0 +1,327 @@
+//! One connection: its reader, and what it has to write.
+//!
+//! 1. One reader task per connection, one read at a time, never raced; it ends when the peer has,
+//!    or when the socket was shut down.
+//! 2. Until `Output::Close` the connection has an ID; afterwards what is read is thrown away.
+//! 3. Closing: what was transmitted is written, then close_notify, then the write side is shut
+//!    down, and reading goes on a while, since closing with unread data would make the kernel
+//!    reset the connection and the peer lose what we said last (RFC 9113 §5.4.1, GOAWAY).
+//! 4. Plaintext of a DATA frame is not copied here: what is read is handed on as slices.
+//!
+//! Refuses to know what the bytes mean.
+
+use super::buffer::{READ_OCTETS_MAX, ReadBuffer};
+use super::dial::errno_static;
+use super::local::{Place, yield_now};
+use super::output::{self, Rest};
+use super::sys::{Shutdown, Socket};
+use super::tls::{self, Session};
+use super::worker::Worker;
+use crate::http2::Transmit;
+use crate::proxy::{CloseReason, ConnId};
+use bytes::{Bytes, BytesMut};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+/// How long what was transmitted before a close may take to be written.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long, and how much, we read on after our end was shut down.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const LINGER_OCTETS_MAX: usize = 1 << 20;
+
+/// What rustls may hold back between two reads: less than one record.
+const RECORD_OCTETS_MAX: usize = 17 << 10;
+
+/// What the plaintext of one worker's TLS reads is put in, piece by piece.
+const PLAIN_CHUNK_OCTETS: usize = READ_OCTETS_MAX + RECORD_OCTETS_MAX;
+
+#[derive(Debug)]
+pub(super) struct Conn {
+    pub(super) socket: Rc<Socket>,
+    transport: RefCell<Transport>,
+    id: Cell<Option<ConnId>>,
+    write: Cell<WriteState>,
+    /// In the flusher's queue.
+    pub(super) queued: Cell<bool>,
+    reader: Cell<ReaderState>,
+    /// Why a write failed; the reader reports it.
+    fault: Cell<Option<&'static str>>,
+    _place: Place,
+}
+
+#[derive(Debug)]
+enum Transport {
+    Plain(Option<Box<Rest>>),
+    Tls(Box<Session>),
+}
+
+/// ```text
+/// Ready <-> Blocked (the socket takes no more)
+/// Ready -> Finished (closing, all written, write side shut down)
+/// any   -> Broken   (a write failed)
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WriteState {
+    Ready,
+    Blocked,
+    Finished,
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReaderState {
+    Reading,
+    Ended,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Written {
+    All,
+    /// The socket is full; the rest goes when it can take more.
+    Blocked,
+    /// Broken, or closed: nothing is ever written again.
+    Never,
+}
+
+impl Conn {
+    pub(super) fn new(socket: Rc<Socket>, session: Option<Session>, place: Place) -> Self {
+        let transport = match session {
+            Some(session) => Transport::Tls(Box::new(session)),
+            None => Transport::Plain(None),
+        };
+        Self {
+            socket,
+            transport: RefCell::new(transport),
+            id: Cell::new(None),
+            write: Cell::new(WriteState::Ready),
+            queued: Cell::new(false),
+            reader: Cell::new(ReaderState::Reading),
+            fault: Cell::new(None),
+            _place: place,
+        }
+    }
+
+    pub(super) fn id(&self) -> Option<ConnId> {
+        self.id.get()
+    }
+
+    pub(super) fn name(&self, id: ConnId) {
+        self.id.set(Some(id));
+    }
+
+    pub(super) fn is_tls(&self) -> bool {
+        matches!(&*self.transport.borrow(), Transport::Tls(_))
+    }
+
+    /// Writes what an earlier send left over.
+    pub(super) fn send_rest(&self) -> Written {
+        if let Some(state) = self.stuck() {
+            return state;
+        }
+        let result = match &mut *self.transport.borrow_mut() {
+            Transport::Plain(rest) => output::send_rest(&self.socket, rest),
+            Transport::Tls(session) => session.send(&self.socket),
+        };
+        self.judge(result)
+    }
+
+    /// Writes `transmit`, which is empty afterwards.
+    pub(super) fn send(&self, transmit: &mut Transmit) -> Written {
+        if let Some(state) = self.stuck() {
+            debug_assert!(state == Written::Never, "the rest goes first");
+            transmit.clear();
+            return state;
+        }
+        let result = match &mut *self.transport.borrow_mut() {
+            Transport::Plain(rest) => output::send(&self.socket, transmit, rest),
+            Transport::Tls(session) => {
+                let sealed = session.seal(transmit);
+                transmit.clear();
+                sealed.and_then(|()| session.send(&self.socket))
+            }
+        };
+        self.judge(result)
+    }
+
+    fn stuck(&self) -> Option<Written> {
+        match self.write.get() {
+            WriteState::Ready => None,
+            WriteState::Blocked => Some(Written::Blocked),
+            WriteState::Finished | WriteState::Broken => Some(Written::Never),
+        }
+    }
+
+    fn judge(&self, result: io::Result<bool>) -> Written {
+        match result {
+            Ok(true) => Written::All,
+            Ok(false) => {
+                self.write.set(WriteState::Blocked);
+                Written::Blocked
+            }
+            Err(error) => {
+                self.write.set(WriteState::Broken);
+                self.fault.set(Some(errno_static(&error)));
+                // Ends the pending read, after what the peer sent before.
+                self.socket.shutdown(Shutdown::Both);
+                Written::Never
+            }
+        }
+    }
+
+    /// True while a task waits for room in the socket.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.write.get() == WriteState::Blocked
+    }
+
+    /// Waits until a blocked connection may write again.
+    pub(super) async fn unblocked(&self) {
+        let waited = self.socket.writable().await;
+        if self.write.get() == WriteState::Blocked {
+            // An error shows at the next send.
+            self.write.set(WriteState::Ready);
+        }
+        drop(waited);
+    }
+
+    /// The proxy has done with it. What is left happens in [`Self::finish`].
+    pub(super) fn begin_close(self: &Rc<Self>) {
+        self.id.set(None);
+        if self.reader.get() == ReaderState::Reading || self.write.get() == WriteState::Blocked {
+            monoio::spawn(abort_later(Rc::downgrade(self), FLUSH_TIMEOUT));
+        }
+    }
+
+    /// All that was transmitted is written: say goodbye.
+    pub(super) fn finish(self: &Rc<Self>) -> Written {
+        debug_assert!(self.id.get().is_none());
+        if let Transport::Tls(session) = &mut *self.transport.borrow_mut() {
+            session.close();
+        }
+        match self.send_rest() {
+            Written::All => {}
+            other => return other,
+        }
+        self.write.set(WriteState::Finished);
+        self.socket.shutdown(Shutdown::Write);
+        if self.reader.get() == ReaderState::Reading {
+            monoio::spawn(abort_later(Rc::downgrade(self), LINGER_TIMEOUT));
+        }
+        Written::Never
+    }
+
+    /// True when records wait that nobody asked for: answers to key updates, alerts.
+    fn owes_records(&self) -> bool {
+        match &*self.transport.borrow() {
+            Transport::Plain(_) => false,
+            Transport::Tls(session) => session.wants_send(),
+        }
+    }
+
+    /// What was read, opened if need be. An error is a text for the log.
+    fn open(&self, octets: Bytes, plain: &mut BytesMut) -> Result<Opened, &'static str> {
+        match &mut *self.transport.borrow_mut() {
+            Transport::Plain(_) => Ok(Opened { plaintext: octets, ended: false }),
+            Transport::Tls(session) => {
+                if plain.capacity() < octets.len() + RECORD_OCTETS_MAX {
+                    plain.reserve(PLAIN_CHUNK_OCTETS);
+                }
+                let outcome = session.open(&octets, plain);
+                let plaintext = plain.split().freeze();
+                match outcome {
+                    Ok(()) => Ok(Opened { plaintext, ended: session.is_closed_by_peer() }),
+                    Err(error) => Err(tls::failure(&error)),
+                }
+            }
+        }
+    }
+}
+
+struct Opened {
+    plaintext: Bytes,
+    /// close_notify came.
+    ended: bool,
+}
+
+/// Ends a connection's pending operations if it is still there by then.
+async fn abort_later(conn: Weak<Conn>, after: Duration) {
+    monoio::time::sleep(after).await;
+    if let Some(conn) = conn.upgrade() {
+        conn.socket.shutdown(Shutdown::Both);
+    }
+}
+
+/// Reads `conn` until its end. `early` came behind the handshake.
+pub(super) async fn read(worker: Rc<Worker>, conn: Rc<Conn>, mut buffer: ReadBuffer, early: Bytes) {
+    if !early.is_empty() {
+        worker.received(&conn, early);
+    }
+    let reason = loop {
+        let (result, room) = conn.socket.read(buffer.lend()).await;
+        let octets = buffer.restore(room);
+        match result {
+            Ok(0) => break CloseReason::Eof,
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => break CloseReason::Error(errno_static(&error)),
+        }
+        if let Some(reason) = digest(&worker, &conn, octets) {
+            worker.closed(&conn, reason);
+        }
+        if conn.id().is_none() {
+            drain(&conn.socket, buffer).await;
+            break CloseReason::Eof;
+        }
+        if worker.epoll {
+            yield_now().await;
+        }
+    };
+    conn.reader.set(ReaderState::Ended);
+    let reason = match conn.fault.get() {
+        Some(fault) => CloseReason::Error(fault),
+        None => reason,
+    };
+    worker.closed(&conn, reason);
+}
+
+/// Hands on what was read; the reason when that was the last.
+fn digest(worker: &Rc<Worker>, conn: &Rc<Conn>, octets: Bytes) -> Option<CloseReason> {
+    conn.id()?;
+    let opened = conn.open(octets, &mut worker.plain.borrow_mut());
+    if conn.owes_records() {
+        worker.mark_dirty(conn);
+    }
+    match opened {
+        Ok(Opened { plaintext, ended }) => {
+            if !plaintext.is_empty() {
+                worker.received(conn, plaintext);
+            }
+            ended.then_some(CloseReason::Eof)
+        }
+        Err(text) => Some(CloseReason::Error(text)),
+    }
+}
+
+/// Reads to the end, within bounds of time (`abort_later`) and size, and looks at nothing.
+async fn drain(socket: &Socket, mut buffer: ReadBuffer) {
+    let mut octets = 0;
+    loop {
+        let (result, room) = socket.read(buffer.lend()).await;
+        octets += buffer.restore(room).len();
+        if !matches!(result, Ok(1..)) {
+            return;
+        }
+        if octets > LINGER_OCTETS_MAX {
+            socket.shutdown(Shutdown::Both);
+        }
+    }
+}
+
+/// Closes a socket that never became a connection, so that the peer sees an end and no reset.
+pub(super) async fn part(socket: &Socket, buffer: ReadBuffer) {
+    socket.shutdown(Shutdown::Write);
+    super::local::deadline(LINGER_TIMEOUT, socket, drain(socket, buffer)).await;
+}

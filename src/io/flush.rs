@@ -1,0 +1,80 @@
+//! The flusher: one task per worker that writes once per dirty connection and turn.
+//!
+//! 1. It is woken by the first dirty mark and runs after the readers that were woken before it,
+//!    so it sees what the whole turn had to say: one send instead of many.
+//! 2. Nothing is taken from the proxy for a connection whose socket is full: backpressure.
+//! 3. Its queues and scratch are used again; a turn allocates nothing.
+//!
+//! Decides nothing: the proxy says what to transmit.
+
+use super::conn::{Conn, Written};
+use super::worker::{Core, Worker};
+use std::rc::Rc;
+
+/// Octets of one transmit in plaintext: two full socket reads of a peer.
+const PLAIN_OCTETS_MAX: usize = 128 << 10;
+
+/// With TLS: four full records, sealed at one go.
+const TLS_OCTETS_MAX: usize = 64 << 10;
+
+pub(super) async fn run(worker: Rc<Worker>) {
+    loop {
+        worker.dirty.wait().await;
+        worker.flush();
+    }
+}
+
+impl Worker {
+    /// Until no connection is dirty. Bounded: nothing is read meanwhile, so what the proxy holds
+    /// runs out, or the sockets fill up.
+    fn flush(self: &Rc<Self>) {
+        let mut core = self.core.borrow_mut();
+        while !core.dirty.is_empty() {
+            let spare = std::mem::take(&mut core.spare);
+            let mut batch = std::mem::replace(&mut core.dirty, spare);
+            for conn in batch.drain(..) {
+                conn.queued.set(false);
+                self.flush_one(&mut core, &conn);
+            }
+            core.spare = batch;
+        }
+    }
+
+    fn flush_one(self: &Rc<Self>, core: &mut Core, conn: &Rc<Conn>) {
+        if conn.is_blocked() {
+            return;
+        }
+        let written = match conn.send_rest() {
+            Written::All => self.transmit(core, conn),
+            other => other,
+        };
+        if written == Written::Blocked {
+            monoio::spawn(await_room(Rc::clone(self), Rc::clone(conn)));
+        }
+    }
+
+    fn transmit(self: &Rc<Self>, core: &mut Core, conn: &Rc<Conn>) -> Written {
+        let Some(id) = conn.id() else {
+            return conn.finish();
+        };
+        let octets_max = if conn.is_tls() { TLS_OCTETS_MAX } else { PLAIN_OCTETS_MAX };
+        let more = core.proxy.transmit(id, &mut core.transmit, octets_max);
+        let written = if core.transmit.is_empty() {
+            core.transmit.clear();
+            Written::All
+        } else {
+            conn.send(&mut core.transmit)
+        };
+        if more && written == Written::All {
+            core.mark_dirty(conn);
+        }
+        self.carry_out(core);
+        written
+    }
+}
+
+/// Marks a blocked connection dirty when its socket takes more.
+async fn await_room(worker: Rc<Worker>, conn: Rc<Conn>) {
+    conn.unblocked().await;
+    worker.mark_dirty(&conn);
+}

@@ -1,0 +1,245 @@
+//! Accepting downstream connections, over TCP and Unix sockets.
+//!
+//! 1. An accept loop survives every error: it logs (rate-limited), backs off, goes on.
+//! 2. A worker holds a bounded number of connections and of handshakes; beyond it new ones
+//!    wait in the kernel's backlog.
+//! 3. A handshake takes a bounded time; a peer that does not speak TLS sees an end, not a reset.
+//! 4. When the worker drains, its listeners are shut down, which ends their pending accept.
+//!
+//! Refuses to know what is served behind a listener.
+
+use super::SCOPE;
+use super::buffer::ReadBuffer;
+use super::conn::{self, Conn};
+use super::local::{Place, deadline};
+use super::sys::Socket;
+use super::tls::{self, Session};
+use super::worker::Worker;
+use crate::identity::{SpiffeId, svid};
+use crate::proxy::{Arrival, Listener};
+use bytes::BytesMut;
+use monoio::net::{TcpListener, UnixListener};
+use rustix::net::{Shutdown, shutdown};
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
+
+/// Downstream and upstream connections of one worker, those that are closing too.
+pub(super) const CONNECTIONS_MAX: usize = 16 << 10;
+
+/// TLS handshakes with downstream peers at once, per worker.
+const HANDSHAKES_MAX: usize = 1024;
+
+/// daprd gives it grpc-go's `ConnectionTimeout`, two minutes.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+const BACKOFF_MIN: Duration = Duration::from_millis(5);
+const BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How often a full worker looks whether it may accept again.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+/// A listening socket as the composition root bound it.
+#[derive(Debug)]
+pub enum ListenSocket {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener),
+}
+
+/// A listener in the runtime, and a descriptor to end it with.
+pub(super) struct Acceptor {
+    kind: Kind,
+    listener: Listener,
+    stop: Rc<OwnedFd>,
+}
+
+enum Kind {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Acceptor {
+    pub(super) fn new(socket: ListenSocket, listener: Listener, epoll: bool) -> io::Result<Self> {
+        let (kind, stop) = match socket {
+            ListenSocket::Tcp(socket) => {
+                // The ring waits on a blocking socket, epoll wants the other kind.
+                socket.set_nonblocking(epoll)?;
+                let stop = socket.as_fd().try_clone_to_owned()?;
+                (Kind::Tcp(TcpListener::from_std(socket)?), stop)
+            }
+            ListenSocket::Unix(socket) => {
+                socket.set_nonblocking(epoll)?;
+                let stop = socket.as_fd().try_clone_to_owned()?;
+                (Kind::Unix(UnixListener::from_std(socket)?), stop)
+            }
+        };
+        Ok(Self { kind, listener, stop: Rc::new(stop) })
+    }
+
+    /// Keep it; [`stop`] it when the worker drains.
+    pub(super) fn stopper(&self) -> Rc<OwnedFd> {
+        Rc::clone(&self.stop)
+    }
+
+    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+        match &self.kind {
+            Kind::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                // Without it a small answer waits for the peer's delayed acknowledgement.
+                stream.set_nodelay(true)?;
+                Ok((Socket::from(stream), Some(peer)))
+            }
+            Kind::Unix(listener) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Socket::from(stream), None))
+            }
+        }
+    }
+}
+
+/// Makes a pending accept on the listener fail, and all later ones.
+pub(super) fn stop(listener: &OwnedFd) {
+    let _ = shutdown(listener, Shutdown::Both);
+}
+
+/// Accepts until the worker drains.
+pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
+    let mut complaint = Complaint::default();
+    let mut backoff = BACKOFF_MIN;
+    while !worker.is_draining() {
+        if !worker.may_accept() {
+            monoio::time::sleep(FULL_PAUSE).await;
+            continue;
+        }
+        match acceptor.accept().await {
+            Ok((socket, peer)) => {
+                backoff = BACKOFF_MIN;
+                place(&worker, socket, acceptor.listener, peer);
+            }
+            Err(_) if worker.is_draining() => {}
+            Err(error) if is_peers_fault(&error) => {}
+            Err(error) => {
+                complaint.log(&worker, acceptor.listener, &error);
+                monoio::time::sleep(backoff).await;
+                backoff = (backoff * 2).min(BACKOFF_MAX);
+            }
+        }
+        if worker.epoll {
+            super::local::yield_now().await;
+        }
+    }
+}
+
+/// Which worker serves a new connection. Today: the one that accepted it.
+fn place(worker: &Rc<Worker>, socket: Socket, listener: Listener, peer: Option<SocketAddr>) {
+    let place = Place::take(&worker.connections);
+    monoio::spawn(serve(Rc::clone(worker), Rc::new(socket), listener, peer, place));
+}
+
+/// The connection died in the backlog (accept(2)); there is nothing to back off from.
+fn is_peers_fault(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
+}
+
+/// Says that accepting fails, once in a while.
+#[derive(Default)]
+struct Complaint {
+    last: Option<std::time::Instant>,
+    unsaid: u64,
+}
+
+impl Complaint {
+    const PAUSE: Duration = Duration::from_secs(10);
+
+    fn log(&mut self, worker: &Worker, listener: Listener, error: &io::Error) {
+        let now = worker.now();
+        if self.last.is_some_and(|last| now.duration_since(last) < Self::PAUSE) {
+            self.unsaid += 1;
+            return;
+        }
+        self.last = Some(now);
+        let unsaid = std::mem::take(&mut self.unsaid);
+        let cause = super::dial::errno_text(error);
+        tracing::error!(
+            scope = SCOPE,
+            "cannot accept connections on the {} port: {cause} ({unsaid} more since the last \
+             message); still trying: check the limit of open files (ulimit -n)",
+            Name(listener),
+        );
+    }
+}
+
+struct Name(Listener);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Listener::Api => f.write_str("API"),
+            Listener::Internal => f.write_str("internal"),
+            Listener::Forward(index) => write!(f, "forward ({index})"),
+        }
+    }
+}
+
+/// A downstream connection from its first octet to its last.
+async fn serve(
+    worker: Rc<Worker>,
+    socket: Rc<Socket>,
+    listener: Listener,
+    peer: Option<SocketAddr>,
+    place: Place,
+) {
+    let mut buffer = ReadBuffer::new();
+    let mut plain = BytesMut::new();
+    let mut secured = None;
+    if listener == Listener::Internal && worker.wants_mtls() {
+        match welcome(&worker, &socket, &mut buffer, &mut plain).await {
+            Ok(session) => secured = Some(session),
+            Err(cause) => {
+                let peer = peer.map_or_else(String::new, |peer| peer.to_string());
+                tracing::debug!(scope = SCOPE, "TLS handshake with {peer} failed: {cause}");
+                return conn::part(&socket, buffer).await;
+            }
+        }
+    }
+    let (session, spiffe_id) = secured.unzip();
+    let conn = Rc::new(Conn::new(socket, session, place));
+    worker.arrived(&conn, Arrival { listener, peer, spiffe_id });
+    conn::read(worker, conn, buffer, plain.freeze()).await;
+}
+
+/// The server's side of an mTLS handshake.
+async fn welcome(
+    worker: &Rc<Worker>,
+    socket: &Socket,
+    buffer: &mut ReadBuffer,
+    plain: &mut BytesMut,
+) -> Result<(Session, SpiffeId), String> {
+    let _place = Place::take(&worker.handshakes);
+    let contexts = worker.contexts();
+    let mut session = match contexts.accept() {
+        Some(Ok(session)) => session,
+        Some(Err(error)) => return Err(error.to_string()),
+        None => return Err("no SVID yet".to_owned()),
+    };
+    let work = tls::handshake(socket, &mut session, buffer, plain, worker.epoll);
+    let (outcome, expired) = deadline(HANDSHAKE_TIMEOUT, socket, work).await;
+    match outcome {
+        Ok(()) => {}
+        Err(_) if expired => return Err("i/o timeout".to_owned()),
+        Err(error) => return Err(error.to_string()),
+    }
+    let leaf = session.peer_certificates().first().ok_or("no certificate")?;
+    let id = svid::peer_id(leaf).map_err(|error| error.to_string())?;
+    Ok((session, id))
+}
+
+impl Worker {
+    fn may_accept(&self) -> bool {
+        self.connections.get() < self.connections_max && self.handshakes.get() < HANDSHAKES_MAX
+    }
+}

@@ -1,0 +1,104 @@
+//! What tasks of one worker wake each other with.
+//!
+//! 1. All of it stays on one thread; nothing is atomic.
+//! 2. A [`deadline`] never drops the work: it makes the work end, and waits for it.
+
+use super::sys::{Shutdown, Socket};
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// A flag on which one task waits.
+#[derive(Debug, Default)]
+pub(super) struct Notify {
+    set: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Notify {
+    pub(super) fn notify(&self) {
+        if !self.set.replace(true)
+            && let Some(waker) = self.waiting.borrow_mut().take()
+        {
+            waker.wake();
+        }
+    }
+
+    /// Until notified; clears the flag. May be dropped.
+    pub(super) fn wait(&self) -> impl Future<Output = ()> + '_ {
+        poll_fn(|context| {
+            if self.set.replace(false) {
+                return Poll::Ready(());
+            }
+            *self.waiting.borrow_mut() = Some(context.waker().clone());
+            Poll::Pending
+        })
+    }
+}
+
+/// Lets every task that is ready run first. Only for the epoll driver: with io_uring a task that
+/// wakes itself keeps completions from being seen.
+pub(super) fn yield_now() -> impl Future<Output = ()> {
+    let mut yielded = false;
+    poll_fn(move |context| {
+        if std::mem::replace(&mut yielded, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+}
+
+/// Whichever comes first; both may be dropped.
+pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    poll_fn(|context| {
+        if one.as_mut().poll(context).is_ready() || other.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        Poll::Pending
+    })
+    .await;
+}
+
+/// Runs `work` on `socket`; when `limit` is over, shuts the socket down, so that whatever `work`
+/// waits for completes, and still awaits it. The answer says whether that happened.
+pub(super) async fn deadline<T>(
+    limit: Duration,
+    socket: &Socket,
+    work: impl Future<Output = T>,
+) -> (T, bool) {
+    let (mut work, mut timer) = (pin!(work), pin!(monoio::time::sleep(limit)));
+    let mut expired = false;
+    poll_fn(move |context| {
+        if let Poll::Ready(output) = work.as_mut().poll(context) {
+            return Poll::Ready((output, expired));
+        }
+        if !expired && timer.as_mut().poll(context).is_ready() {
+            expired = true;
+            // What `work` waits for completes, and that wakes this task.
+            socket.shutdown(Shutdown::Both);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// A place taken in a bounded count; given back on drop.
+#[derive(Debug)]
+pub(super) struct Place(std::rc::Rc<Cell<usize>>);
+
+impl Place {
+    pub(super) fn take(count: &std::rc::Rc<Cell<usize>>) -> Self {
+        count.set(count.get() + 1);
+        Self(std::rc::Rc::clone(count))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}

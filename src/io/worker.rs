@@ -1,0 +1,426 @@
+//! One worker: a thread with a runtime, a `Proxy`, and the tasks that carry out what it asks.
+//!
+//! 1. Facts go to the proxy by [`Worker::tell`], and all that it then asks is carried out
+//!    before anything else happens.
+//! 2. The proxy is borrowed in one place at a time and never across an `await`.
+//! 3. Control is never waited for: what its queue refuses is answered, or tried again later.
+//! 4. Nothing ends the worker but the end of its mailbox.
+//!
+//! Refuses to decide: the proxy does.
+
+use super::conn::{self, Conn};
+use super::dial::{self, Dialing};
+use super::driver::Driver;
+use super::listener::{self, Acceptor, CONNECTIONS_MAX, ListenSocket};
+use super::local::{Notify, Place, either};
+use super::tls::Contexts;
+use super::{SCOPE, flush, post, sys};
+use crate::config::IoDriver;
+use crate::http2::Transmit;
+use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
+use crate::proxy::{
+    Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Proxy,
+    Security,
+};
+use crate::resolve::{Endpoint, Resolution};
+use crate::snapshot::Snapshot;
+use bytes::{Bytes, BytesMut};
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// The runtime's timers know no less.
+const TICK_MIN: Duration = Duration::from_millis(1);
+
+/// Descriptors that are not connections: listeners, rings, mailboxes, files.
+const DESCRIPTORS_KEPT: u64 = 128;
+
+#[derive(Debug)]
+pub struct WorkerOptions {
+    pub index: usize,
+    pub driver: IoDriver,
+    /// The CPU to run on; `None`: wherever the kernel likes.
+    pub cpu: Option<usize>,
+    pub listeners: Vec<(ListenSocket, Listener)>,
+    pub snapshot: Arc<Snapshot>,
+    pub mailbox: Mailbox<ToWorker>,
+    pub control: Sender<ToControl>,
+}
+
+/// Why a worker could not start.
+#[derive(Debug)]
+pub enum WorkerError {
+    Driver(io::Error),
+    Listener(io::Error),
+    Mailbox(io::Error),
+    Tls(String),
+}
+
+impl fmt::Display for WorkerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Driver(error) => error.fmt(f),
+            Self::Listener(error) => write!(f, "cannot take over a listening socket: {error}"),
+            Self::Mailbox(error) => write!(f, "cannot read the mailbox: {error}"),
+            Self::Tls(error) => write!(f, "cannot set up TLS: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for WorkerError {}
+
+/// Runs a worker on this thread until its mailbox ends.
+pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
+    if let Some(id) = options.cpu
+        && !core_affinity::set_for_current(core_affinity::CoreId { id })
+    {
+        tracing::warn!(scope = SCOPE, "worker {}: cannot run on CPU {id} alone", options.index);
+    }
+    let descriptors = sys::raise_descriptor_limit();
+    let mut driver = Driver::build(options.driver).map_err(WorkerError::Driver)?;
+    let room = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
+    let connections_max = CONNECTIONS_MAX.min(room.max(1));
+    tracing::info!(
+        scope = SCOPE,
+        "worker {}: {driver}, at most {connections_max} connections",
+        options.index
+    );
+    let epoll = driver.is_epoll();
+    driver.block_on(work(options, epoll, connections_max))
+}
+
+async fn work(
+    options: WorkerOptions,
+    epoll: bool,
+    connections_max: usize,
+) -> Result<(), WorkerError> {
+    let WorkerOptions { listeners, snapshot, mailbox, control, index, .. } = options;
+    let contexts = Contexts::new(snapshot.identity.as_ref())
+        .map_err(|error| WorkerError::Tls(error.to_string()))?;
+    let worker = Rc::new(Worker::new(index, epoll, connections_max, snapshot, contexts, control));
+    for (socket, listener) in listeners {
+        let acceptor = Acceptor::new(socket, listener, epoll).map_err(WorkerError::Listener)?;
+        worker.stoppers.borrow_mut().push(acceptor.stopper());
+        monoio::spawn(listener::run(Rc::clone(&worker), acceptor));
+    }
+    monoio::spawn(flush::run(Rc::clone(&worker)));
+    monoio::spawn(tick(Rc::clone(&worker)));
+    worker.carry_out(&mut worker.core.borrow_mut());
+    post::serve(&worker, &mailbox).await.map_err(WorkerError::Mailbox)
+}
+
+/// See the file's text.
+pub(super) struct Worker {
+    pub(super) index: usize,
+    pub(super) epoll: bool,
+    pub(super) connections_max: usize,
+    pub(super) core: RefCell<Core>,
+    /// Plaintext of TLS reads, until it is handed on.
+    pub(super) plain: RefCell<BytesMut>,
+    /// The flusher has something to do.
+    pub(super) dirty: Rc<Notify>,
+    /// The proxy's next time moved forward.
+    earlier: Notify,
+    pub(super) connections: Rc<Cell<usize>>,
+    pub(super) handshakes: Rc<Cell<usize>>,
+    pub(super) draining: Cell<bool>,
+    pub(super) mtls: Cell<bool>,
+    pub(super) contexts: RefCell<Rc<Contexts>>,
+    pub(super) stoppers: RefCell<Vec<Rc<OwnedFd>>>,
+    pub(super) control: Sender<ToControl>,
+    pub(super) unsent: RefCell<VecDeque<ToControl>>,
+}
+
+/// What is borrowed while the proxy works.
+pub(super) struct Core {
+    pub(super) proxy: Proxy,
+    /// By the index of the connection's ID.
+    slots: Vec<Slot>,
+    pub(super) dirty: Vec<Rc<Conn>>,
+    pub(super) spare: Vec<Rc<Conn>>,
+    pub(super) transmit: Transmit,
+    wake: Rc<Notify>,
+    /// When the timer task will look next.
+    armed: Option<Instant>,
+}
+
+enum Slot {
+    Free,
+    Dialing(u32, Rc<Dialing>),
+    Open(u32, Rc<Conn>),
+}
+
+impl Core {
+    /// Into the flusher's queue, once.
+    pub(super) fn mark_dirty(&mut self, conn: &Rc<Conn>) {
+        if !conn.queued.replace(true) {
+            self.dirty.push(Rc::clone(conn));
+            self.wake.notify();
+        }
+    }
+
+    fn put(&mut self, id: ConnId, slot: Slot) {
+        let index = id.index as usize;
+        if index >= self.slots.len() {
+            self.slots.resize_with(index + 1, || Slot::Free);
+        }
+        self.slots[index] = slot;
+    }
+
+    fn conn(&self, id: ConnId) -> Option<&Rc<Conn>> {
+        match self.slots.get(id.index as usize)? {
+            Slot::Open(generation, conn) if *generation == id.generation => Some(conn),
+            Slot::Open(..) | Slot::Dialing(..) | Slot::Free => None,
+        }
+    }
+
+    /// Frees the slot, if it is still that connection's.
+    fn take(&mut self, id: ConnId) -> Slot {
+        match self.slots.get_mut(id.index as usize) {
+            Some(slot @ (Slot::Open(..) | Slot::Dialing(..))) if slot.is(id) => {
+                std::mem::replace(slot, Slot::Free)
+            }
+            Some(_) | None => Slot::Free,
+        }
+    }
+}
+
+impl Slot {
+    fn is(&self, id: ConnId) -> bool {
+        match self {
+            Self::Open(generation, _) | Self::Dialing(generation, _) => {
+                *generation == id.generation
+            }
+            Self::Free => false,
+        }
+    }
+}
+
+impl Worker {
+    fn new(
+        index: usize,
+        epoll: bool,
+        connections_max: usize,
+        snapshot: Arc<Snapshot>,
+        contexts: Contexts,
+        control: Sender<ToControl>,
+    ) -> Self {
+        let wake = Rc::new(Notify::default());
+        let mtls = snapshot.config.mtls;
+        Self {
+            index,
+            epoll,
+            connections_max,
+            core: RefCell::new(Core {
+                proxy: Proxy::new(snapshot, now()),
+                slots: Vec::new(),
+                dirty: Vec::new(),
+                spare: Vec::new(),
+                transmit: Transmit::new(),
+                wake: Rc::clone(&wake),
+                armed: None,
+            }),
+            plain: RefCell::default(),
+            dirty: wake,
+            earlier: Notify::default(),
+            connections: Rc::default(),
+            handshakes: Rc::default(),
+            draining: Cell::new(false),
+            mtls: Cell::new(mtls),
+            contexts: RefCell::new(Rc::new(contexts)),
+            stoppers: RefCell::default(),
+            control,
+            unsent: RefCell::default(),
+        }
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        now()
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    pub(super) fn wants_mtls(&self) -> bool {
+        self.mtls.get()
+    }
+
+    pub(super) fn contexts(&self) -> Rc<Contexts> {
+        Rc::clone(&self.contexts.borrow())
+    }
+
+    pub(super) fn mark_dirty(&self, conn: &Rc<Conn>) {
+        self.core.borrow_mut().mark_dirty(conn);
+    }
+
+    /// A downstream connection is ready for HTTP/2.
+    pub(super) fn arrived(self: &Rc<Self>, conn: &Rc<Conn>, arrival: Arrival) {
+        let mut core = self.core.borrow_mut();
+        let id = core.proxy.accept(arrival, now());
+        conn.name(id);
+        core.put(id, Slot::Open(id.generation, Rc::clone(conn)));
+        self.carry_out(&mut core);
+    }
+
+    pub(super) fn received(self: &Rc<Self>, conn: &Conn, bytes: Bytes) {
+        if let Some(conn) = conn.id() {
+            self.tell(Input::Received { conn, bytes });
+        }
+    }
+
+    pub(super) fn closed(self: &Rc<Self>, conn: &Conn, reason: CloseReason) {
+        if let Some(conn) = conn.id() {
+            self.tell(Input::Closed { conn, reason });
+        }
+    }
+
+    /// Tells the proxy a fact and does what it asks.
+    pub(super) fn tell(self: &Rc<Self>, input: Input) {
+        let mut core = self.core.borrow_mut();
+        core.proxy.handle(input, now());
+        self.carry_out(&mut core);
+    }
+
+    /// Everything that the proxy asks for. Ends, as each output answers an input.
+    pub(super) fn carry_out(self: &Rc<Self>, core: &mut Core) {
+        while let Some(output) = core.proxy.poll_output() {
+            match output {
+                Output::Dirty(id) => {
+                    if let Some(conn) = core.conn(id).cloned() {
+                        core.mark_dirty(&conn);
+                    }
+                }
+                Output::Dial { conn, endpoint, security } => {
+                    self.begin_dial(core, conn, endpoint, security);
+                }
+                Output::Resolve(target) => {
+                    if let Err(ToControl::Resolve(target)) =
+                        self.control.send(ToControl::Resolve(target))
+                    {
+                        let result = Err(Arc::from("too many name resolutions are waiting"));
+                        let refusal = Resolution { target, result };
+                        core.proxy.handle(Input::Resolved(refusal), now());
+                    }
+                }
+                Output::Close(id) => close(core, id),
+                Output::Log(line) => log(&line),
+                Output::Control(request) => self.post(match request {
+                    ControlRequest::Shutdown { force } => ToControl::Shutdown { force },
+                    ControlRequest::SetMetadata { key, value } => {
+                        ToControl::SetMetadata { key, value }
+                    }
+                }),
+                Output::Drained => self.post(ToControl::Drained { worker: self.index }),
+            }
+        }
+        self.arm(core);
+    }
+
+    fn begin_dial(
+        self: &Rc<Self>,
+        core: &mut Core,
+        id: ConnId,
+        endpoint: Endpoint,
+        security: Security,
+    ) {
+        let dialing = Rc::new(Dialing::default());
+        core.put(id, Slot::Dialing(id.generation, Rc::clone(&dialing)));
+        monoio::spawn(serve_dial(Rc::clone(self), id, endpoint, security, dialing));
+    }
+
+    /// The timer task looks again when the proxy wants to be told sooner.
+    fn arm(&self, core: &mut Core) {
+        let Some(next) = core.proxy.poll_timeout() else {
+            return;
+        };
+        if core.armed.is_none_or(|armed| next < armed) {
+            core.armed = Some(next);
+            self.earlier.notify();
+        }
+    }
+}
+
+fn close(core: &mut Core, id: ConnId) {
+    match core.take(id) {
+        Slot::Open(_, conn) => {
+            conn.begin_close();
+            core.mark_dirty(&conn);
+        }
+        Slot::Dialing(_, dialing) => dialing.cancel(),
+        Slot::Free => {}
+    }
+}
+
+/// An upstream connection from its dial to its end.
+async fn serve_dial(
+    worker: Rc<Worker>,
+    id: ConnId,
+    endpoint: Endpoint,
+    security: Security,
+    dialing: Rc<Dialing>,
+) {
+    let place = Place::take(&worker.connections);
+    let contexts = worker.contexts();
+    let outcome = dial::dial(endpoint.0, &security, &contexts, &dialing, worker.epoll).await;
+    drop(contexts);
+    if dialing.is_cancelled() {
+        return;
+    }
+    match outcome {
+        Ok(dialed) => {
+            let conn = Rc::new(Conn::new(dialed.socket, dialed.session, place));
+            conn.name(id);
+            worker.core.borrow_mut().put(id, Slot::Open(id.generation, Rc::clone(&conn)));
+            worker.tell(Input::Dialed { conn: id });
+            drop(dialing);
+            conn::read(worker, conn, dialed.buffer, dialed.plain.freeze()).await;
+        }
+        Err(error) => {
+            worker.core.borrow_mut().take(id);
+            worker.tell(Input::DialFailed { conn: id, error });
+        }
+    }
+}
+
+/// Ticks when the proxy wants it. One task, one timer.
+async fn tick(worker: Rc<Worker>) {
+    loop {
+        let next = worker.core.borrow().proxy.poll_timeout();
+        worker.core.borrow_mut().armed = next;
+        match next {
+            None => worker.earlier.wait().await,
+            Some(at) if at <= now() => {
+                worker.tell(Input::Tick);
+                // Never more than one in a millisecond, whatever the proxy says.
+                monoio::time::sleep(TICK_MIN).await;
+            }
+            Some(at) => {
+                let sleep = monoio::time::sleep_until(monoio::time::Instant::from_std(at));
+                either(sleep, worker.earlier.wait()).await;
+            }
+        }
+    }
+}
+
+/// One of the proxy's lines, under daprd's logger name.
+fn log(line: &LogLine) {
+    let LogLine { level, scope, message } = line;
+    match level {
+        Level::Debug => tracing::debug!(scope = *scope, "{message}"),
+        Level::Info => tracing::info!(scope = *scope, "{message}"),
+        Level::Warn => tracing::warn!(scope = *scope, "{message}"),
+        Level::Error => tracing::error!(scope = *scope, "{message}"),
+    }
+}
+
+/// The worker's clock.
+#[allow(clippy::disallowed_methods)] // This is one of the rooms that may ask for the time.
+fn now() -> Instant {
+    Instant::now()
+}
