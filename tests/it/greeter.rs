@@ -16,28 +16,44 @@ fn greets(mut world: World, client: Kind, server: Kind) {
     assert!(app.process.log().contains("Received: Darth Tyrannus"));
 }
 
-/// The harness proves itself: nothing of ours takes part.
-#[test]
-fn daprd_to_daprd_mtls() {
-    greets(World::with_sentry("greeter-dd-mtls"), Kind::Daprd, Kind::Daprd);
+fn greets_by_mdns(name: &str, client: Kind, server: Kind) {
+    let mut world = World::new(name);
+    world.reserve(&["server", "client"]);
+    let app = App::greeter(&world);
+    let mdns = Options { naming: Naming::Mdns, ..Options::default() };
+    let served = Options { app_port: Some(app.port), ..mdns.clone() };
+    let _callee = Sidecar::start(&world, server, "server", served);
+    let caller = Sidecar::start(&world, client, "client", mdns);
+    let said = greet(&world, &caller.address(), "server");
+    assert!(said.contains(GREETING), "{said}\n{}", caller.process.tail());
 }
 
-#[test]
-fn daprd_to_daprd_plaintext() {
-    greets(World::new("greeter-dd-plain"), Kind::Daprd, Kind::Daprd);
+macro_rules! mixes {
+    ($($caller:ident to $callee:ident: $mtls:ident $plaintext:ident $mdns:ident $by_mdns:literal;)*)
+    => {$(
+        #[test]
+        fn $mtls() {
+            let name = concat!("greeter-", stringify!($mtls));
+            greets(World::with_sentry(name), Kind::$caller, Kind::$callee);
+        }
+
+        #[test]
+        fn $plaintext() {
+            let name = concat!("greeter-", stringify!($plaintext));
+            greets(World::new(name), Kind::$caller, Kind::$callee);
+        }
+
+        #[test]
+        fn $mdns() {
+            crate::isolated!($by_mdns, {
+                greets_by_mdns(concat!("greeter-", $by_mdns), Kind::$caller, Kind::$callee);
+            });
+        }
+    )*};
 }
 
-#[test]
-fn daprd_to_daprd_mdns() {
-    crate::isolated!("daprd_to_daprd_mdns", {
-        let mut world = World::new("greeter-dd-mdns");
-        world.reserve(&["server", "client"]);
-        let app = App::greeter(&world);
-        let mdns = Options { naming: Naming::Mdns, ..Options::default() };
-        let served = Options { app_port: Some(app.port), ..mdns.clone() };
-        let _callee = Sidecar::start(&world, Kind::Daprd, "server", served);
-        let caller = Sidecar::start(&world, Kind::Daprd, "client", mdns);
-        let said = greet(&world, &caller.address(), "server");
-        assert!(said.contains(GREETING), "{said}");
-    });
+mixes! {
+    // The harness proves itself: nothing of ours takes part.
+    Daprd to Daprd: daprd_to_daprd_mtls daprd_to_daprd_plaintext
+        daprd_to_daprd_mdns "daprd_to_daprd_mdns";
 }

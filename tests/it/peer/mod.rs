@@ -5,6 +5,7 @@
 //! 3. Ports are claimed, never fixed; what needs fixed ports or mDNS runs in [`isolated!`].
 
 pub mod app;
+pub mod bare;
 pub mod netns;
 pub mod ports;
 pub mod probe;
@@ -16,7 +17,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-pub use process::Process;
 pub use sidecar::{Kind, Sentry, Sidecar};
 pub use world::World;
 

@@ -36,7 +36,8 @@ pub struct End {
 
 impl ProbeApp {
     pub fn start(world: &World) -> Self {
-        Self::start_at(world, "probe-app", claim(), None)
+        let port = claim();
+        Self::start_at(world, &format!("probe-app-{port}"), port, None)
     }
 
     /// With an SVID (a folder from [`mint`]) it stands in for a sidecar's internal port.
@@ -120,6 +121,12 @@ impl Call {
     pub fn to(address: &str) -> Self {
         let mut command = command(program("probe"));
         command.args(["call", "-address", address]);
+        Self { command }
+    }
+
+    pub fn to_unix(socket: &Path) -> Self {
+        let mut command = command(program("probe"));
+        command.arg("call").arg("-address").arg(format!("unix:{}", socket.display()));
         Self { command }
     }
 

@@ -64,11 +64,16 @@ impl Sentry {
 
     /// `spec` is the Configuration's.
     pub fn start_with(folder: &Path, spec: &str) -> Self {
+        Self::start_at(folder, spec, claim())
+    }
+
+    /// With the root that is in `folder` already, if one is.
+    pub fn start_at(folder: &Path, spec: &str, port: u16) -> Self {
         let config = folder.join("daprsystem.yaml");
         fs::write(&config, configuration(spec)).expect("Sentry's Configuration");
         let credentials = folder.join("credentials");
         fs::create_dir_all(&credentials).expect("Sentry's credentials folder");
-        let (port, health, metrics) = (claim(), claim(), claim());
+        let (health, metrics) = (claim(), claim());
         let mut sentry = command(program("sentry"));
         sentry.args(["--mode", "standalone", "--trust-domain", "localhost"]);
         sentry.arg("--config").arg(&config).arg("--issuer-credentials").arg(&credentials);
@@ -101,12 +106,21 @@ pub struct Options<'a> {
     pub spec: &'a str,
     /// Wait for healthz 204, which needs the app to listen; without, for the API port only.
     pub await_app: bool,
+    /// Wait at all; without, the API may not be on its port.
+    pub await_api: bool,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        let (args, env) = (Vec::new(), Vec::new());
-        Self { app_port: None, naming: Naming::Table, args, env, spec: "", await_app: true }
+        Self {
+            app_port: None,
+            naming: Naming::Table,
+            args: Vec::new(),
+            env: Vec::new(),
+            spec: "",
+            await_app: true,
+            await_api: true,
+        }
     }
 }
 
@@ -161,6 +175,9 @@ impl Sidecar {
         sidecar.args(&options.args).envs(options.env.iter().copied());
         let name = format!("{app_id}-{}", kind.name());
         let mut process = Process::start(&folder, &name, sidecar);
+        if !options.await_api {
+            return Self { process, ports, kind };
+        }
         if options.await_app {
             process.wait("healthz", |_| {
                 (http_status(ports.http, "/v1.0/healthz")? == 204).then_some(())
@@ -224,9 +241,24 @@ pub fn http_status(port: u16, path: &str) -> Option<u16> {
 
 /// The whole answer to `GET path`.
 pub fn http_get(port: u16, path: &str) -> Option<String> {
+    http_request(port, "GET", path, "", "")
+}
+
+/// The whole answer to a request; `header` is whole lines.
+pub fn http_request(
+    port: u16,
+    method: &str,
+    path: &str,
+    header: &str,
+    body: &str,
+) -> Option<String> {
     let mut stream = TcpStream::connect(loopback(port)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {}\r\n{header}\r\n{body}",
+        body.len(),
+    );
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).ok()?;

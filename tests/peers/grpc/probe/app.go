@@ -25,6 +25,7 @@ import (
 //	probe-header: name=value    an initial metadata field (repeatable)
 //	probe-trailer: name=value   a trailer (repeatable)
 //	probe-code, probe-message   the status of the answer
+//	probe-message-bin           the same for texts that are not ASCII
 //	probe-details-bin           a google.protobuf.Any's value to attach to the status
 //	probe-reply                 echo (default), none, or a number of messages to send
 //	probe-size                  bytes of each message sent because of a number
@@ -75,6 +76,9 @@ func planOf(md metadata.MD) (plan, error) {
 	p.abrupt = first("probe-abrupt") != ""
 	p.sleep = time.Duration(number("probe-sleep-ms")) * time.Millisecond
 	answer := &spb.Status{Code: int32(number("probe-code")), Message: first("probe-message")}
+	if message := first("probe-message-bin"); message != "" {
+		answer.Message = message
+	}
 	if detail := first("probe-details-bin"); detail != "" {
 		answer.Details = append(answer.Details, &anypb.Any{
 			TypeUrl: "type.googleapis.com/probe.Detail", Value: []byte(detail)})

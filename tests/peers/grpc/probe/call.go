@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -43,7 +44,7 @@ type order struct {
 
 func runCall(args []string) {
 	flags := flag.NewFlagSet("call", flag.ExitOnError)
-	address := flags.String("address", "", "host:port to call")
+	address := flags.String("address", "", "host:port or unix:PATH to call")
 	authority := flags.String("authority", "", "replaces :authority")
 	userAgent := flags.String("user-agent", "", "comes first in user-agent")
 	subtype := flags.String("subtype", "", "content-type becomes application/grpc+SUBTYPE")
@@ -85,7 +86,11 @@ func runCall(args []string) {
 		transport = credentials.NewTLS(config)
 	}
 	options = append(options, grpc.WithTransportCredentials(transport))
-	conn, err := grpc.NewClient("passthrough:///"+*address, options...)
+	target := "passthrough:///" + *address
+	if strings.HasPrefix(*address, "unix:") {
+		target = *address
+	}
+	conn, err := grpc.NewClient(target, options...)
 	must(err)
 	defer conn.Close()
 	for range *times {

@@ -1,0 +1,223 @@
+//! What crosses two sidecars and what does not: metadata, trailers, status, deadlines,
+//! cancellation, tokens. Every mix; where ringside does better, it is asked to.
+
+use crate::peer::probe::{Call, End, Fields, Outcome, ProbeApp, Seen};
+use crate::peer::process::until;
+use crate::peer::sidecar::Options;
+use crate::peer::{Kind, Sidecar, World};
+use std::thread::scope;
+
+struct Pair {
+    world: World,
+    app: ProbeApp,
+    caller: Sidecar,
+    _callee: Sidecar,
+    /// No daprd takes part.
+    ours: bool,
+}
+
+impl Pair {
+    fn start(name: &str, caller: Kind, callee: Kind) -> Self {
+        Self::start_with(name, caller, callee, &[])
+    }
+
+    /// With tokens in both sidecars' environment.
+    fn start_with(name: &str, caller: Kind, callee: Kind, env: &[(&str, &str)]) -> Self {
+        let name = format!("calls-{}-{}-{name}", caller.name(), callee.name());
+        let mut world = World::with_sentry(&name);
+        world.reserve(&["server", "client"]);
+        let app = ProbeApp::start(&world);
+        let options = Options { env: env.to_vec(), ..Options::default() };
+        let served = Options { app_port: Some(app.port), ..options.clone() };
+        let ours = caller == Kind::Ringside && callee == Kind::Ringside;
+        let callee = Sidecar::start(&world, callee, "server", served);
+        let caller = Sidecar::start(&world, caller, "client", options);
+        Self { world, app, caller, _callee: callee, ours }
+    }
+
+    fn call(&self) -> Call {
+        Call::to(&self.caller.address()).app("server")
+    }
+
+    fn run(&mut self, call: Call, name: &str) -> (Outcome, Seen, End) {
+        let outcome = call.run(&self.world, name);
+        let count = self.app.seen().len();
+        let end = self.app.ends(count).pop().expect("an end of the call");
+        (outcome, self.app.seen().pop().expect("the call at the app"), end)
+    }
+}
+
+fn values<'a>(fields: &'a Fields, name: &str) -> Vec<&'a str> {
+    fields.get(name).into_iter().flatten().map(String::as_str).collect()
+}
+
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+fn carries_metadata(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("metadata", caller, callee);
+    let call = pair
+        .call()
+        .metadata("x-one", "1")
+        .metadata("x-one", "2")
+        .metadata("x-data-bin", "AAEC/v8")
+        .metadata("dapr-stream", "true")
+        .metadata("tracestate", "vendor=1")
+        .metadata("traceparent", TRACEPARENT)
+        .metadata("probe-header", "a-header=early")
+        .metadata("probe-header", "b-header-bin=AQID")
+        .metadata("probe-trailer", "a-trailer=late")
+        .metadata("probe-trailer", "b-trailer-bin=/v8")
+        .args(&["-user-agent", "someone/1", "-messages", "3", "-size", "70000"]);
+    let (outcome, seen, end) = pair.run(call, "metadata");
+    assert_eq!((outcome.status(), outcome.messages, outcome.mismatch), (("OK", ""), 3, false));
+    assert_eq!(values(&outcome.header, "a-header"), ["early"]);
+    assert_eq!(values(&outcome.header, "b-header-bin"), ["AQID"]);
+    assert_eq!(values(&outcome.trailer, "a-trailer"), ["late"]);
+    assert_eq!(values(&outcome.trailer, "b-trailer-bin"), ["/v8"]);
+    assert_eq!((end.messages, end.bytes), (3, 210_000));
+
+    let at_app = &seen.metadata;
+    assert_eq!(seen.method, "/probe.Probe/Echo");
+    assert_eq!(values(at_app, "x-one"), ["1", "2"]);
+    assert_eq!(values(at_app, "x-data-bin"), ["AAEC/v8"]);
+    assert_eq!(values(at_app, "dapr-stream"), ["true"]);
+    assert_eq!(values(at_app, "tracestate"), ["vendor=1"]);
+    assert_eq!(values(at_app, "dapr-caller-app-id"), ["client"]);
+    assert_eq!(values(at_app, "dapr-callee-app-id"), ["server"]);
+    assert_eq!(values(at_app, "dapr-app-id"), [""; 0]);
+    assert_eq!(values(at_app, ":authority"), [format!("127.0.0.1:{}", pair.app.port)]);
+    if pair.ours {
+        let traces = values(at_app, "traceparent");
+        assert_eq!(traces.len(), 1, "{traces:?}");
+        assert!(traces[0].contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{traces:?}");
+        let agents = values(at_app, "user-agent");
+        assert!(agents.len() == 1 && agents[0].starts_with("someone/1"), "{agents:?}");
+    } else {
+        assert!(values(at_app, "traceparent").contains(&TRACEPARENT));
+    }
+}
+
+fn carries_status(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("status", caller, callee);
+    let call = pair
+        .call()
+        .metadata("probe-code", "9")
+        .metadata("probe-message-bin", "bm90IG5vdzogNTAlIOKYgw")
+        .metadata("probe-details-bin", "AQID")
+        .metadata("probe-reply", "none")
+        .metadata("probe-header", "a-header=early")
+        .metadata("probe-trailer", "a-trailer=late");
+    let (outcome, ..) = pair.run(call, "status");
+    assert_eq!(outcome.status(), ("FailedPrecondition", "not now: 50% \u{2603}"));
+    assert_eq!(outcome.details.len(), 1);
+    assert_eq!(values(&outcome.trailer, "a-trailer"), ["late"]);
+    if pair.ours {
+        assert_eq!(values(&outcome.header, "a-header"), ["early"]);
+    }
+}
+
+fn ends_with_the_caller(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("ends", caller, callee);
+    let slow = pair.call().metadata("probe-sleep-ms", "60000").args(&["-deadline", "700ms"]);
+    let (outcome, seen, end) = pair.run(slow, "deadline");
+    assert_eq!(outcome.code, "DeadlineExceeded", "{}", outcome.message);
+    assert!(outcome.elapsed_ms < 10_000, "{}", outcome.elapsed_ms);
+    let left = seen.deadline_ms.expect("a deadline at the app");
+    assert!((0..=700).contains(&left), "{left} ms left at the app");
+    assert_ne!(end.context, "");
+
+    let cancelled = pair.call().metadata("probe-flush", "1").args(&[
+        "-messages",
+        "100000",
+        "-ping-pong",
+        "-cancel-after",
+        "3",
+    ]);
+    let (outcome, _, end) = pair.run(cancelled, "cancel");
+    assert_eq!((outcome.code.as_str(), outcome.messages), ("Canceled", 3));
+    assert_eq!(end.context, "context canceled");
+}
+
+/// Response headers arrive when the app sends them, not with the first message.
+fn sends_headers_early(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("early", caller, callee);
+    let call = pair.call().metadata("probe-flush", "1").metadata("probe-header", "a-header=early");
+    let call = call.args(&["-wait-header", "-deadline", "10s"]);
+    let (outcome, ..) = pair.run(call, "early");
+    assert_eq!((outcome.status(), outcome.messages), (("OK", ""), 1));
+    assert_eq!(values(&outcome.header, "a-header"), ["early"]);
+}
+
+fn guards_tokens(caller: Kind, callee: Kind) {
+    let env = [("DAPR_API_TOKEN", "sesame"), ("APP_API_TOKEN", "app-secret")];
+    let mut pair = Pair::start_with("tokens", caller, callee, &env);
+    for (name, token) in [("none", None), ("wrong", Some("Sesame")), ("longer", Some("sesame1"))] {
+        let call = token.map_or(pair.call(), |t| pair.call().metadata("dapr-api-token", t));
+        let outcome = call.run(&pair.world, name);
+        assert_eq!(outcome.status(), ("Unauthenticated", "Unauthorized"), "{name}");
+        assert_eq!(outcome.details.len(), 1, "{name}");
+    }
+    assert!(pair.app.seen().is_empty());
+    let call = pair.call().metadata("dapr-api-token", "sesame");
+    let (outcome, seen, _) = pair.run(call, "right");
+    assert_eq!(outcome.status(), ("OK", ""));
+    assert_eq!(values(&seen.metadata, "dapr-api-token"), ["app-secret"]);
+}
+
+/// 8 callers at a time, each with 40 calls on its own connection.
+fn keeps_calls_apart(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("apart", caller, callee);
+    let one = |n: usize| {
+        let (size, name) = ((n * 977 + 1).to_string(), format!("caller-{n}"));
+        let call = pair.call().metadata("probe-header", &format!("who={n}"));
+        let call = call.args(&["-times", "40", "-messages", "5", "-ping-pong", "-size", &size]);
+        let outcome = call.run(&pair.world, &name);
+        assert_eq!((outcome.status(), outcome.mismatch), (("OK", ""), false));
+        assert_eq!((outcome.messages, outcome.bytes as usize), (5, 5 * (n * 977 + 1)));
+        assert_eq!(values(&outcome.header, "who"), [n.to_string()]);
+    };
+    scope(|threads| {
+        for n in 0..8 {
+            threads.spawn(move || one(n));
+        }
+    });
+    assert_eq!(pair.app.ends(320).len(), 320);
+}
+
+/// A stream in flight outlives SIGTERM of both sidecars, and they end when it does.
+fn drains(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("drain", caller, callee);
+    let call = pair.call().metadata("probe-flush", "1").metadata("probe-sleep-ms", "1500");
+    let mut call = call.start(&pair.world, "in-flight");
+    until(|| (pair.app.seen().len() == 1).then_some(())).expect("the call at the app");
+    for sidecar in [&pair.caller, &pair._callee] {
+        sidecar.process.signal(rustix::process::Signal::TERM);
+    }
+    call.wait_for_end();
+    let outcome = crate::peer::probe::outcome(&call);
+    assert_eq!((outcome.status(), outcome.messages), (("OK", ""), 1));
+    for sidecar in [&mut pair.caller, &mut pair._callee] {
+        let ended = sidecar.process.wait_for_end();
+        assert!(ended.success(), "{ended}");
+        sidecar.process.wait_for_line("Daprd shutdown gracefully");
+    }
+}
+
+macro_rules! mixes {
+    ($($module:ident: $caller:ident to $callee:ident, $($test:ident)*;)*) => {$(
+        mod $module {
+            use super::*;
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(Kind::$caller, Kind::$callee);
+                }
+            )*
+        }
+    )*};
+}
+
+mixes! {
+    daprd_to_daprd: Daprd to Daprd,
+        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains;
+}
