@@ -236,6 +236,12 @@ impl FieldSection {
         self.entries.push(Entry { name, value, hint, class, flags, sensitive, removed: false });
     }
 
+    /// Like [`Self::push`], before all others: where pseudo-header fields belong.
+    pub fn push_front(&mut self, name: &[u8], value: &[u8]) {
+        self.push(name, value);
+        self.entries.rotate_right(1);
+    }
+
     /// COPY: a table entry (name and value adjoining) into the arena, once per field.
     pub(super) fn push_pair(&mut self, pair: &[u8], name_len: usize, traits: Traits) {
         let mark = self.mark();

@@ -57,15 +57,24 @@ impl Namespace {
 impl Target {
     /// `id` or `id.namespace`; without a namespace, `own`.
     pub fn parse(text: &str, own: &Namespace) -> Result<Self, TargetError> {
+        let (id, namespace) = Self::split(text)?;
+        let app_id = AppId::new(id)?;
+        let namespace = namespace.map_or_else(|| own.clone(), Namespace::new);
+        Ok(Self { app_id, namespace })
+    }
+
+    /// `id` or `id.namespace`, cut and judged without making anything.
+    pub fn split(text: &str) -> Result<(&str, Option<&str>), TargetError> {
         let mut parts = text.split('.');
         let id = parts.next().unwrap_or_default();
         let namespace = parts.next();
         if parts.next().is_some() {
             return Err(TargetError::Invalid(text.to_owned()));
         }
-        let app_id = AppId::new(id)?;
-        let namespace = namespace.map_or_else(|| own.clone(), Namespace::new);
-        Ok(Self { app_id, namespace })
+        if id.is_empty() {
+            return Err(TargetError::Empty);
+        }
+        Ok((id, namespace))
     }
 
     /// Path of the SPIFFE ID that the callee's sidecar must show: `/ns/<namespace>/<app ID>`.

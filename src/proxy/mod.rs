@@ -15,170 +15,312 @@
 //!
 //! Refuses to know sockets, TLS, clocks, files.
 
-use crate::http2::Transmit;
-use crate::identity::{SpiffeId, Target};
+mod call;
+mod contract;
+mod failure;
+mod farewell;
+mod head;
+mod peer;
+mod pool;
+mod rewrite;
+mod route;
+mod timers;
+
+#[cfg(test)]
+mod tests;
+
+pub use contract::{
+    Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Security,
+};
+
+use crate::config::Config;
+use crate::http2::{Connection, Event, Limits, Role, SectionKind, StreamId, Tag, Transmit};
 use crate::observe::cells::Cells;
-use crate::resolve::{Endpoint, Resolution};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
-use std::net::SocketAddr;
+use call::{Call, Up};
+use peer::{Peer, Side, Stage};
+use pool::Pools;
+use slotmap::{Key, KeyData, SlotMap, new_key_type};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
+use timers::Timers;
 
-/// A connection of this worker; never reused for another one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ConnId {
-    pub index: u32,
-    pub generation: u32,
+new_key_type! {
+    /// A call of this worker.
+    struct CallKey;
+    /// A connection; [`ConnId`] outside.
+    struct ConnKey;
+    /// An upstream pool.
+    struct PoolKey;
 }
 
-/// By which door a downstream connection came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Listener {
-    /// The gRPC API port or its Unix socket.
-    Api,
-    /// The internal port: other sidecars.
-    Internal,
-    /// A forward port: index into `Config::forwards`.
-    Forward(usize),
+impl From<ConnKey> for ConnId {
+    fn from(key: ConnKey) -> Self {
+        let ffi = key.data().as_ffi();
+        Self { index: ffi as u32, generation: (ffi >> 32) as u32 }
+    }
 }
 
-/// How an upstream connection must be made.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Security {
-    /// HTTP/2 with prior knowledge.
-    Plaintext,
-    /// mTLS with our SVID; the peer's SPIFFE ID must have this target's path.
-    Mtls(Target),
-    /// TLS without verification, ALPN h2: an app with `--app-protocol grpcs`; `host` for SNI.
-    Unverified { host: String },
+impl From<ConnId> for ConnKey {
+    fn from(id: ConnId) -> Self {
+        let ffi = u64::from(id.generation) << 32 | u64::from(id.index);
+        Self::from(KeyData::from_ffi(ffi))
+    }
 }
 
-/// Facts from the world.
-#[derive(Debug)]
-pub enum Input {
-    /// Plaintext bytes, as read (after TLS, if any).
-    Received {
-        conn: ConnId,
-        bytes: Bytes,
-    },
-    /// The peer closed its side, or the socket broke.
-    Closed {
-        conn: ConnId,
-        reason: CloseReason,
-    },
-    /// A dial succeeded: connected, handshake done, peer verified.
-    Dialed {
-        conn: ConnId,
-    },
-    /// The text follows grpc-go's, e.g. `connection error: desc = "transport: Error while
-    /// dialing: dial tcp 127.0.0.1:1: connect: connection refused"` (spec 03 §3.9).
-    DialFailed {
-        conn: ConnId,
-        error: String,
-    },
-    Resolved(Resolution),
-    Snapshot(Arc<Snapshot>),
-    /// Stop taking calls, let those in flight finish.
-    Drain,
-    /// A time that `poll_timeout` named has come.
-    Tick,
+/// The call that a stream's tag names.
+fn call_of(tag: Tag) -> CallKey {
+    CallKey::from(KeyData::from_ffi(tag))
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    Eof,
-    /// The text for a log line.
-    Error(&'static str),
+/// What the heap of reminders is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reminder {
+    Call(CallKey),
+    Conn(ConnKey),
+    DrainMax,
 }
 
-/// What `io` must do.
-#[derive(Debug)]
-pub enum Output {
-    /// There is something to transmit. Given once until `transmit` says that nothing is left.
-    Dirty(ConnId),
-    Dial {
-        conn: ConnId,
-        endpoint: Endpoint,
-        security: Security,
-    },
-    /// Ask control; single flight per target.
-    Resolve(Target),
-    /// Close when all that was transmitted is written; the ID is free from now on.
-    Close(ConnId),
-    Log(LogLine),
-    /// A call that ended here and asks something of control.
-    Control(ControlRequest),
-    /// After `Drain`: no call is left and every connection was told.
-    Drained,
-}
-
-/// For `control`, by way of the mailbox.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ControlRequest {
-    Shutdown { force: bool },
-    SetMetadata { key: String, value: String },
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Level {
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
-/// One line for the log; rate-limited here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogLine {
-    pub level: Level,
-    /// Dapr's logger name, e.g. `dapr.runtime.grpc.api`.
-    pub scope: &'static str,
-    pub message: String,
-}
-
-/// What is known of a downstream connection when it is handed over.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    pub listener: Listener,
-    /// `None` over a Unix socket.
-    pub peer: Option<SocketAddr>,
-    /// From the client certificate, on the internal port with mTLS.
-    pub spiffe_id: Option<SpiffeId>,
-}
+/// Calls of one worker; more are refused.
+const CALLS_MAX: usize = 256 << 10;
 
 /// See the file's text.
 #[derive(Debug)]
 pub struct Proxy {
+    snapshot: Arc<Snapshot>,
+    peers: SlotMap<ConnKey, Peer>,
+    calls: SlotMap<CallKey, Call>,
+    pools: Pools,
+    outputs: VecDeque<Output>,
+    timers: Timers<Reminder>,
     cells: Cells,
+    draining: bool,
+    drained: bool,
 }
 
 impl Proxy {
-    pub fn new(_snapshot: Arc<Snapshot>, _now: Instant) -> Self {
-        Self { cells: Cells::default() }
+    pub fn new(snapshot: Arc<Snapshot>, _now: Instant) -> Self {
+        Self {
+            snapshot,
+            peers: SlotMap::with_key(),
+            calls: SlotMap::with_key(),
+            pools: Pools::new(),
+            outputs: VecDeque::new(),
+            timers: Timers::new(),
+            cells: Cells::default(),
+            draining: false,
+            drained: false,
+        }
     }
 
     /// A downstream connection, its TLS handshake (if any) done.
-    pub fn accept(&mut self, _arrival: Arrival, _now: Instant) -> ConnId {
-        ConnId { index: 0, generation: 0 }
+    pub fn accept(&mut self, arrival: Arrival, now: Instant) -> ConnId {
+        let limits = limits(&self.snapshot.config);
+        let h2 = Connection::new(Role::Server, limits, head::classify, now);
+        let side = Side::Downstream { listener: arrival.listener, peer: arrival.peer };
+        let key = self.peers.insert(Peer::new(h2, side, now));
+        self.remind_peer(key);
+        if self.draining {
+            self.say_farewell(key, now);
+        }
+        self.touch(key);
+        key.into()
     }
 
-    pub fn handle(&mut self, _input: Input, _now: Instant) {}
+    pub fn handle(&mut self, input: Input, now: Instant) {
+        match input {
+            Input::Received { conn, bytes } => self.receive(conn.into(), bytes, now),
+            Input::Closed { conn, reason } => self.peer_gone(conn.into(), reason, now),
+            Input::Dialed { conn } => self.dialed(conn.into(), now),
+            Input::DialFailed { conn, error } => self.dial_failed(conn.into(), error, now),
+            Input::Resolved(resolution) => self.resolved(resolution, now),
+            Input::Snapshot(snapshot) => self.publish(snapshot, now),
+            Input::Drain => self.drain(now),
+            Input::Tick => self.tick(now),
+        }
+    }
 
     pub fn poll_output(&mut self) -> Option<Output> {
-        None
-    }
-
-    /// Appends what `conn` has to send, about `octets_max` at most; true when more is waiting.
-    pub fn transmit(&mut self, _conn: ConnId, _out: &mut Transmit, _octets_max: usize) -> bool {
-        false
+        self.outputs.pop_front()
     }
 
     pub fn poll_timeout(&self) -> Option<Instant> {
-        None
+        self.timers.next()
     }
 
     pub fn cells(&self) -> &Cells {
         &self.cells
     }
+
+    /// Calls in flight.
+    pub fn calls(&self) -> usize {
+        self.calls.len()
+    }
+
+    /// Appends what `conn` has to send, about `octets_max` at most; true when more is waiting.
+    pub fn transmit(&mut self, conn: ConnId, out: &mut Transmit, octets_max: usize) -> bool {
+        let key = conn.into();
+        let Some(peer) = self.peers.get_mut(key) else { return false };
+        if peer.is_dialing() {
+            return false;
+        }
+        peer.h2.poll_transmit(out, octets_max);
+        while let Some(sent) = self.peers.get_mut(key).and_then(|peer| peer.h2.poll_sent()) {
+            self.credit(key, call_of(sent.tag), sent.octets);
+        }
+        let Some(peer) = self.peers.get_mut(key) else { return false };
+        if peer.h2.wants_transmit() {
+            return true;
+        }
+        peer.dirty = false;
+        self.close_if_done(key);
+        false
+    }
+
+    /// DATA left by one leg of a call: it came in by the other, whose sender may go on.
+    fn credit(&mut self, from: ConnKey, call: CallKey, octets: u32) {
+        let Some(call) = self.calls.get(call) else { return };
+        let (conn, stream) = match call.up {
+            Up::Open { conn, stream, .. } if call.down.conn == from => (conn, stream),
+            Up::Open { conn, .. } if conn == from => (call.down.conn, call.down.stream),
+            Up::Open { .. } | Up::Parked | Up::Gone => return,
+        };
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.release(stream, octets);
+        }
+        self.touch(conn);
+    }
+
+    /// Tells `io` that a connection has something to send, once.
+    fn touch(&mut self, key: ConnKey) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if !peer.dirty && !peer.is_dialing() && peer.h2.wants_transmit() {
+            peer.dirty = true;
+            self.outputs.push_back(Output::Dirty(key.into()));
+        }
+    }
+
+    fn receive(&mut self, key: ConnKey, bytes: Bytes, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.heard = now;
+        if peer.pinged.take().is_some() {
+            // Anything heard proves life; the PING's own answer may come later.
+            self.remind_peer(key);
+        }
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.h2.recv(bytes, now);
+        }
+        self.drain_events(key, now);
+    }
+
+    fn drain_events(&mut self, key: ConnKey, now: Instant) {
+        while let Some(event) = self.peers.get_mut(key).and_then(|peer| peer.h2.poll_event()) {
+            self.on_event(key, event, now);
+        }
+        self.touch(key);
+        self.close_if_done(key);
+    }
+
+    fn on_event(&mut self, key: ConnKey, event: Event, now: Instant) {
+        match event {
+            Event::Headers { stream, tag, kind, fields, end_stream } => match kind {
+                SectionKind::Request => self.begin_call(key, stream, fields, end_stream, now),
+                SectionKind::Response => self.relay_head(call_of(tag), fields, end_stream, now),
+                SectionKind::Trailers => self.relay_trailers(key, call_of(tag), fields, now),
+                SectionKind::Informational => self.recycle(key, fields),
+            },
+            Event::Data { stream, tag, data, end_stream } => {
+                self.relay_data(key, stream, call_of(tag), data, end_stream, now);
+            }
+            Event::Reset { tag, code, .. } => self.stream_reset(key, call_of(tag), code, now),
+            Event::StreamFailed { tag, error, .. } => {
+                self.stream_failed(key, call_of(tag), error, now);
+            }
+            Event::Refused { tag, .. } => self.stream_refused(call_of(tag), now),
+            Event::Goaway { .. } => self.goaway_heard(key, now),
+            Event::Pong { payload } => self.pong(key, payload),
+            Event::Settings => self.settings_heard(key, now),
+            Event::Failed(error) => self.connection_failed(key, error, now),
+        }
+    }
+
+    fn recycle(&mut self, key: ConnKey, fields: crate::http2::FieldSection) {
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.h2.recycle(fields);
+        }
+    }
+
+    fn settings_heard(&mut self, key: ConnKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Side::Upstream { pool, stage, .. } = &mut peer.side else { return };
+        let pool = *pool;
+        if let Stage::Greeting { .. } = stage {
+            *stage = Stage::Ready;
+            self.upstream_ready(pool, key);
+        }
+        self.pump(pool, now);
+    }
+
+    fn publish(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
+        if snapshot.epoch > self.snapshot.epoch {
+            self.snapshot = snapshot;
+            self.app_endpoint_changed(now);
+        }
+    }
+
+    fn tick(&mut self, now: Instant) {
+        while let Some(reminder) = self.timers.pop_due(now) {
+            match reminder {
+                Reminder::Call(key) => self.deadline_reached(key, now),
+                Reminder::Conn(key) => self.look_after(key, now),
+                Reminder::DrainMax => self.end_drain(now),
+            }
+        }
+    }
+
+    fn remind_call(&mut self, key: CallKey, at: Instant) {
+        self.timers.remind(at, Reminder::Call(key));
+        let (calls, peers) = (&self.calls, &self.peers);
+        self.timers.sweep(calls.len() + peers.len(), |what| match what {
+            Reminder::Call(key) => calls.contains_key(key),
+            Reminder::Conn(key) => peers.contains_key(key),
+            Reminder::DrainMax => true,
+        });
+    }
+
+    fn log(&mut self, level: Level, scope: &'static str, message: String) {
+        self.outputs.push_back(Output::Log(LogLine { level, scope, message }));
+    }
+
+    /// Asserts what must hold between the rooms of this house; for the simulator.
+    pub fn check_invariants(&self) {
+        for (key, call) in &self.calls {
+            let down = &self.peers[call.down.conn];
+            assert_eq!(down.calls[call.down.slot], key);
+            if let Up::Open { conn, slot, .. } = call.up {
+                assert_eq!(self.peers[conn].calls[slot], key);
+            }
+        }
+        for peer in self.peers.values() {
+            peer.h2.check_invariants();
+            assert!(peer.calls.iter().all(|key| self.calls.contains_key(*key)));
+        }
+        self.pools.check_invariants();
+    }
+}
+
+/// What we let peers do, from the flags.
+fn limits(config: &Config) -> Limits {
+    Limits { header_list_size: config.header_list_size, ..Limits::default() }
+}
+
+/// A call's stream on one of its two connections.
+#[derive(Clone, Copy, Debug)]
+struct Leg {
+    conn: ConnKey,
+    stream: StreamId,
+    /// Index in the connection's `calls`.
+    slot: usize,
 }

@@ -1,0 +1,552 @@
+//! One RPC: two streams paired, fields rewritten, DATA passed on by reference.
+//!
+//! ```text
+//!            begin_call                       pool has a stream
+//! request ──────────────▶ Parked ───────────────────────────────▶ Open ──▶ Gone
+//!                           │  reject, deadline, dial failed        │
+//!                           └──────────────▶ freed ◀────────────────┘ response ended, reset, …
+//! ```
+//! 1. A call lives until its downstream stream has its end queued or is gone; then both slots are
+//!    freed at once, whatever the engine still has to flush.
+//! 2. DATA whose call is gone has its window returned where it came in.
+//! 3. Nothing is sent downstream after the end; nothing twice.
+
+use super::contract::Listener;
+use super::failure::{self, Failure};
+use super::head::{self, is_grpc};
+use super::peer::Side;
+use super::route::{self, Destination};
+use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy, rewrite};
+use crate::grpc::{Code, MessageScanner, status, timeout};
+use crate::http2::{ErrorCode, FieldSection, OpenError, StreamError, StreamId};
+use crate::observe::cells::{CallKind, Hop, MethodId};
+use bytes::Bytes;
+use slotmap::Key;
+use std::time::{Duration, Instant};
+
+/// The upstream leg.
+#[derive(Clone, Copy, Debug)]
+pub enum Up {
+    /// Waits in its pool for a connection.
+    Parked,
+    Open {
+        conn: ConnKey,
+        stream: StreamId,
+        slot: usize,
+    },
+    /// The upstream is done with this call.
+    Gone,
+}
+
+/// What the caller's `content-type` was; the answer repeats it (spec 03 §3.5).
+#[derive(Clone, Debug)]
+enum ContentType {
+    Grpc,
+    Other(Box<[u8]>),
+}
+
+impl ContentType {
+    fn new(value: Option<&[u8]>) -> Self {
+        match value {
+            None | Some(b"application/grpc") => Self::Grpc,
+            Some(other) => Self::Other(other.into()),
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Grpc => failure::GRPC,
+            Self::Other(value) => value,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Call {
+    pub down: Leg,
+    pub up: Up,
+    pool: PoolKey,
+    /// The request's fields, until the upstream stream opens.
+    fields: Option<FieldSection>,
+    /// Request DATA that came while parked; bounded by the stream's window.
+    pending: Vec<Bytes>,
+    request_ended: bool,
+    response_ended: bool,
+    head_sent: bool,
+    deadline: Option<Instant>,
+    content_type: ContentType,
+    request_scanner: MessageScanner,
+    response_scanner: MessageScanner,
+    begun: Instant,
+    hop: Hop,
+    kind: CallKind,
+    method: MethodId,
+}
+
+/// What a request's head decided, with nothing borrowed.
+struct Plan {
+    pool: PoolKey,
+    deadline: Option<Instant>,
+    content_type: ContentType,
+    kind: CallKind,
+    method: MethodId,
+}
+
+impl Proxy {
+    /// A request head arrived.
+    pub(super) fn begin_call(
+        &mut self,
+        conn: ConnKey,
+        stream: StreamId,
+        mut fields: FieldSection,
+        end_stream: bool,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let Side::Downstream { listener, .. } = peer.side else { return };
+        let plan = match self.plan(&mut fields, listener, now) {
+            Ok(plan) => plan,
+            Err(failure) => {
+                self.reject(conn, stream, fields, end_stream, &failure);
+                return;
+            }
+        };
+        let hop = match listener {
+            Listener::Api | Listener::Forward(_) => Hop::Outbound,
+            Listener::Internal => Hop::Inbound,
+        };
+        self.cells.sent(hop, plan.method, plan.kind);
+        let peer = &mut self.peers[conn];
+        let slot = peer.calls.len();
+        let key = self.calls.insert(Call {
+            down: Leg { conn, stream, slot },
+            up: Up::Parked,
+            pool: plan.pool,
+            fields: Some(fields),
+            pending: Vec::new(),
+            request_ended: end_stream,
+            response_ended: false,
+            head_sent: false,
+            deadline: plan.deadline,
+            content_type: plan.content_type,
+            request_scanner: MessageScanner::default(),
+            response_scanner: MessageScanner::default(),
+            begun: now,
+            hop,
+            kind: plan.kind,
+            method: plan.method,
+        });
+        peer.calls.push(key);
+        peer.h2.set_tag(stream, key.data().as_ffi());
+        if let Some(at) = plan.deadline {
+            self.remind_call(key, at);
+        }
+        self.dispatch(key, now);
+    }
+
+    /// Judges the head, finds the pool, strips the fields.
+    fn plan(
+        &mut self,
+        fields: &mut FieldSection,
+        listener: Listener,
+        now: Instant,
+    ) -> Result<Plan, Failure> {
+        if self.calls.len() >= CALLS_MAX {
+            let message = "ringside: too many calls in flight in this worker; try again";
+            return Err(Failure::new(Code::ResourceExhausted, message));
+        }
+        let config = &self.snapshot.config;
+        let head = head::read_request(fields);
+        let destination = route::judge(&head, listener, config)?;
+        let deadline = match head.timeout {
+            None => None,
+            Some(value) => Some(now + parse_timeout(value)?),
+        };
+        let content_type = ContentType::new(head.content_type);
+        let kind = if head.stream { CallKind::Streaming } else { CallKind::Unary };
+        let text = match destination {
+            Destination::App => config.app_id.as_str(),
+            Destination::Remote(text) => text,
+        };
+        let method = self.cells.method(text.as_bytes(), head.path);
+        let pool = match destination {
+            Destination::App => {
+                let pool = self.pools.app();
+                rewrite::strip_inbound(fields, config);
+                pool
+            }
+            Destination::Remote(text) => {
+                let pool = self.pools.remote(text, &config.namespace)?;
+                let forced = matches!(listener, Listener::Forward(_));
+                if let Some(target) = self.pools.target(pool) {
+                    rewrite::strip_outbound(fields, config, target, forced);
+                }
+                pool
+            }
+        };
+        Ok(Plan { pool, deadline, content_type, kind, method })
+    }
+
+    /// Answers a stream that never became a call.
+    fn reject(
+        &mut self,
+        conn: ConnKey,
+        stream: StreamId,
+        mut fields: FieldSection,
+        end_stream: bool,
+        failure: &Failure,
+    ) {
+        let content_type = ContentType::new(head::read_request(&fields).content_type);
+        fields.clear();
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if failure.http_status == 200 {
+            failure.write_head(&mut fields, content_type.bytes());
+            peer.h2.send_headers(stream, fields, true);
+        } else {
+            // Not a gRPC client: somebody may look at this with curl, so the text is the body too.
+            failure.write_head(&mut fields, b"text/plain; charset=utf-8");
+            peer.h2.send_headers(stream, fields, false);
+            let body = Bytes::from(format!("{}\n", failure.message));
+            peer.h2.send_data(stream, body, true);
+        }
+        if !end_stream {
+            peer.h2.send_reset(stream, ErrorCode::NO_ERROR);
+        }
+        self.touch(conn);
+    }
+
+    /// Opens the upstream stream, or parks the call until its pool can.
+    pub(super) fn dispatch(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        let pool = call.pool;
+        if self.pools.has_parked(pool) {
+            // First come, first served: those who wait already go first.
+            self.park(pool, key, now);
+            return;
+        }
+        match self.pick(pool) {
+            Some(conn) => self.open(key, conn, now),
+            None => self.park(pool, key, now),
+        }
+    }
+
+    /// Sends HEADERS, and the DATA that came while parked.
+    pub(super) fn open(&mut self, key: CallKey, conn: ConnKey, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Side::Upstream { authority, .. } = &peer.side else { return };
+        let Some(mut fields) = call.fields.take() else { return };
+        let remaining = call.deadline.map(|at| at.saturating_duration_since(now));
+        if remaining.is_some_and(|left| left.is_zero()) {
+            self.fail(key, &Failure::deadline(), now);
+            return;
+        }
+        rewrite::stamp(&mut fields, authority, remaining);
+        let ends = call.request_ended && call.pending.is_empty();
+        let stream = match peer.h2.open(&fields, ends, key.data().as_ffi()) {
+            Ok(stream) => stream,
+            Err(OpenError::Full | OpenError::Retired) => {
+                // `pick` asked this connection a moment ago, so this is a bug in one of the two.
+                debug_assert!(false, "a picked connection takes a stream");
+                let message = "ringside: the picked upstream connection took no stream; try again";
+                self.fail(key, &Failure::unavailable(message), now);
+                return;
+            }
+        };
+        let last = call.pending.len();
+        for (index, data) in call.pending.drain(..).enumerate() {
+            peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
+        }
+        call.up = Up::Open { conn, stream, slot: peer.calls.len() };
+        peer.calls.push(key);
+        peer.h2.recycle(fields);
+        self.touch(conn);
+    }
+
+    /// DATA from either side.
+    pub(super) fn relay_data(
+        &mut self,
+        conn: ConnKey,
+        stream: StreamId,
+        key: CallKey,
+        data: Bytes,
+        end_stream: bool,
+        now: Instant,
+    ) {
+        let leg = self.calls.get(key).map(|call| (call.down, call.up));
+        match leg {
+            Some((down, _)) if down.conn == conn && down.stream == stream => {
+                self.relay_request(key, data, end_stream, now);
+            }
+            Some((_, Up::Open { conn: up, stream: id, .. })) if up == conn && id == stream => {
+                self.relay_response(key, data, end_stream, now);
+            }
+            Some(_) | None => {
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.h2.release(stream, data.len() as u32);
+                }
+            }
+        }
+    }
+
+    fn relay_request(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let max = self.snapshot.config.max_body_size;
+        if let Err(len) = call.request_scanner.scan(&data, max) {
+            self.fail(key, &Failure::too_large(len, max), now);
+            return;
+        }
+        call.request_ended |= end_stream;
+        match call.up {
+            Up::Parked => {
+                call.pending.push(data);
+            }
+            Up::Open { conn, stream, .. } => {
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.h2.send_data(stream, data, end_stream);
+                }
+                self.touch(conn);
+            }
+            Up::Gone => {}
+        }
+    }
+
+    fn relay_response(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let max = response_max(self.snapshot.config.max_body_size);
+        if let Err(len) = call.response_scanner.scan(&data, max) {
+            self.fail(key, &Failure::too_large(len, max), now);
+            return;
+        }
+        let Leg { conn, stream, .. } = call.down;
+        call.response_ended |= end_stream;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.send_data(stream, data, false);
+        }
+        if end_stream {
+            let message = "server closed the stream without sending trailers";
+            self.fail(key, &Failure::new(Code::Internal, message), now);
+        }
+        self.touch(conn);
+    }
+
+    /// The final response head; with `end_stream` it is all there is ("Trailers-Only").
+    pub(super) fn relay_head(
+        &mut self,
+        key: CallKey,
+        mut fields: FieldSection,
+        end_stream: bool,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let head = head::read_response(&fields);
+        let ours = head.status == b"200" && head.content_type.is_some_and(is_grpc);
+        call.response_ended |= end_stream;
+        // A peer that tells a gRPC status tells enough, whatever else its head looks like.
+        let told = head.grpc_status.map(status::parse_code);
+        if !ours && told.is_none() {
+            let failure = Failure::of_response(head.status, head.content_type);
+            self.fail(key, &failure, now);
+            return;
+        }
+        rewrite::response(&mut fields, call.content_type.bytes());
+        if !ours {
+            fields.replace(b":status", b"200");
+        }
+        call.head_sent = true;
+        let Leg { conn, stream, .. } = call.down;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.send_headers(stream, fields, end_stream);
+        }
+        if end_stream {
+            self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
+        }
+        self.touch(conn);
+    }
+
+    pub(super) fn relay_trailers(
+        &mut self,
+        from: ConnKey,
+        key: CallKey,
+        fields: FieldSection,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
+        if call.down.conn == from {
+            // gRPC has no request trailers: their end of stream counts, they do not.
+            self.recycle(from, fields);
+            self.relay_request(key, Bytes::new(), true, now);
+            return;
+        }
+        call.response_ended = true;
+        let told = head::read_response(&fields).grpc_status.map(status::parse_code);
+        let Leg { conn, stream, .. } = call.down;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.send_headers(stream, fields, true);
+        }
+        self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
+        self.touch(conn);
+    }
+
+    /// RST_STREAM from either side.
+    pub(super) fn stream_reset(
+        &mut self,
+        from: ConnKey,
+        key: CallKey,
+        code: ErrorCode,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.down.conn == from {
+            self.cancel(key, now);
+            return;
+        }
+        call.up = self.detach(from, key);
+        let message = format!("stream terminated by RST_STREAM with error code: {}", code.name());
+        self.fail(key, &Failure::new(Code::of_reset(code.0), message), now);
+    }
+
+    /// A peer broke a rule on one stream; the engine has reset it.
+    pub(super) fn stream_failed(
+        &mut self,
+        from: ConnKey,
+        key: CallKey,
+        error: StreamError,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.down.conn == from {
+            self.cancel(key, now);
+            return;
+        }
+        call.up = self.detach(from, key);
+        let message = format!(
+            "ringside: the callee broke HTTP/2 on this stream ({}): {}",
+            error.code.name(),
+            error.reason
+        );
+        self.fail(key, &Failure::new(Code::Internal, message), now);
+    }
+
+    /// The upstream went away before it looked at this stream.
+    pub(super) fn stream_refused(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        if let Up::Open { conn, .. } = call.up {
+            let up = self.detach(conn, key);
+            self.calls[key].up = up;
+        }
+        let message = "the callee is going away and did not process this call; it is safe to retry";
+        self.fail(key, &Failure::unavailable(message), now);
+    }
+
+    pub(super) fn deadline_reached(&mut self, key: CallKey, now: Instant) {
+        let due = self.calls.get(key).and_then(|call| call.deadline);
+        if due.is_some_and(|at| at <= now) {
+            self.fail(key, &Failure::deadline(), now);
+        }
+    }
+
+    /// Ends a call with a status of our making.
+    pub(super) fn fail(&mut self, key: CallKey, failure: &Failure, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Leg { conn, stream, .. } = call.down;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            let mut fields = call.fields.take().unwrap_or_else(|| peer.h2.spare());
+            fields.clear();
+            if call.head_sent {
+                failure.write_trailers(&mut fields);
+            } else {
+                failure.write_head(&mut fields, call.content_type.bytes());
+            }
+            peer.h2.send_headers(stream, fields, true);
+        }
+        self.complete(key, failure.code as u8, now);
+        self.touch(conn);
+    }
+
+    /// The downstream end is queued: the call is over.
+    fn complete(&mut self, key: CallKey, status: u8, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        if !call.request_ended {
+            // RFC 9113 §8.1: the response is whole, the rest of the request is not needed.
+            let Leg { conn, stream, .. } = call.down;
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.h2.send_reset(stream, ErrorCode::NO_ERROR);
+            }
+        }
+        self.free(key, status, now);
+    }
+
+    /// The caller is gone: so is the call, upstream too.
+    pub(super) fn cancel(&mut self, key: CallKey, now: Instant) {
+        self.free(key, Code::Canceled as u8, now);
+    }
+
+    fn free(&mut self, key: CallKey, status: u8, now: Instant) {
+        let Some(call) = self.calls.remove(key) else { return };
+        self.leave(call.down.conn, call.down.slot, now);
+        if let Up::Open { conn, stream, slot } = call.up {
+            self.leave(conn, slot, now);
+            if let Some(peer) = self.peers.get_mut(conn) {
+                let done = call.response_ended && call.request_ended;
+                if !done || peer.h2.queued(stream) > 0 {
+                    peer.reset_paced(stream, now);
+                }
+            }
+            self.remind_peer(conn);
+            self.touch(conn);
+            self.close_if_done(conn);
+        }
+        let latency = now.saturating_duration_since(call.begun);
+        self.cells.completed(call.hop, call.method, call.kind, status, latency);
+        if self.pools.has_parked(call.pool) {
+            self.pump(call.pool, now);
+        }
+        self.check_drained(now);
+    }
+
+    /// Takes a call off its upstream connection, whose stream is gone already.
+    fn detach(&mut self, conn: ConnKey, key: CallKey) -> Up {
+        let slot = match self.calls.get(key).map(|call| call.up) {
+            Some(Up::Open { conn: up, slot, .. }) if up == conn => slot,
+            Some(up) => return up,
+            None => return Up::Gone,
+        };
+        let idle_since = self.peers.get(conn).map(|peer| peer.heard);
+        if let Some(since) = idle_since {
+            self.leave(conn, slot, since);
+        }
+        Up::Gone
+    }
+
+    /// Empties a slot in a connection's list and moves the last call into it.
+    fn leave(&mut self, conn: ConnKey, slot: usize, now: Instant) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        peer.calls.swap_remove(slot);
+        if peer.calls.is_empty() {
+            peer.idle_since = now;
+        }
+        let Some(moved) = peer.calls.get(slot) else { return };
+        let Some(call) = self.calls.get_mut(*moved) else { return };
+        if call.down.conn == conn {
+            call.down.slot = slot;
+        } else if let Up::Open { slot: of_up, .. } = &mut call.up {
+            *of_up = slot;
+        }
+    }
+}
+
+/// daprd refuses a malformed `grpc-timeout` before anything else (grpc-go's `decodeTimeout`).
+fn parse_timeout(value: &[u8]) -> Result<Duration, Failure> {
+    timeout::parse(value).ok_or_else(|| {
+        let value = String::from_utf8_lossy(value);
+        let message = format!("malformed grpc-timeout: transport: timeout is malformed: {value:?}");
+        Failure::new(Code::Internal, message)
+    })
+}
+
+/// Responses under `--max-body-size 0` get grpc-go's default (spec 03 §3.7).
+fn response_max(max_body_size: u64) -> u64 {
+    const DEFAULT: u64 = 4 << 20;
+    if max_body_size == 0 { DEFAULT } else { max_body_size }
+}

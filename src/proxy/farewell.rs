@@ -1,0 +1,306 @@
+//! How connections end: lost, failed, idle, silent, drained.
+//!
+//! 1. A downstream connection is told twice (RFC 9113 §6.8): GOAWAY(2^31-1) and a PING; when the
+//!    PING is answered, GOAWAY(last stream). What was sent meanwhile is served.
+//! 2. `Output::Close` comes once per connection, after all that was to be sent.
+//! 3. A drain ends when no call is left, or at `--ringside-drain-max`, when what is left ends
+//!    UNAVAILABLE.
+
+use super::contract::{CloseReason, Level, Listener, Output};
+use super::failure::Failure;
+use super::peer::{
+    Farewell, IDLE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PING_DRAIN, PING_KEEPALIVE,
+    Peer, Side, Stage,
+};
+use super::peer::{DRAIN_NOTICE, PREFACE_TIMEOUT};
+use super::{ConnKey, Proxy, Reminder};
+use crate::http2::{ConnectionError, ErrorCode};
+use std::time::Instant;
+
+impl Proxy {
+    /// The socket is gone.
+    pub(super) fn peer_gone(&mut self, key: ConnKey, reason: CloseReason, now: Instant) {
+        self.end_calls(key, reason, now);
+        self.remove(key, now);
+    }
+
+    /// The peer broke HTTP/2: our GOAWAY is queued, nothing more is heard.
+    pub(super) fn connection_failed(
+        &mut self,
+        key: ConnKey,
+        error: ConnectionError,
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.closing = true;
+        let (level, scope, who) = match &peer.side {
+            Side::Downstream { listener: Listener::Internal, peer } => {
+                (Level::Warn, "dapr.runtime.grpc.internal", peer.map(|addr| addr.to_string()))
+            }
+            Side::Downstream { listener: Listener::Api | Listener::Forward(_), peer } => {
+                (Level::Warn, "dapr.runtime.grpc.api", peer.map(|addr| addr.to_string()))
+            }
+            Side::Upstream { endpoint, .. } => {
+                (Level::Warn, "dapr.runtime.grpc", Some(endpoint.0.to_string()))
+            }
+        };
+        let who = who.as_deref().unwrap_or("unix socket");
+        let ConnectionError { code, reason } = error;
+        let message = format!("Closed the connection with {who}: {} ({reason})", code.name());
+        self.log(level, scope, message);
+        self.end_calls(key, CloseReason::Error(error.reason), now);
+        self.touch(key);
+        self.close_if_done(key);
+    }
+
+    fn end_calls(&mut self, key: ConnKey, reason: CloseReason, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.closing = true;
+        let upstream = match peer.side {
+            Side::Downstream { .. } => None,
+            Side::Upstream { pool, .. } => Some(pool),
+        };
+        if let Some(pool) = upstream {
+            self.upstream_gone(pool, key, reason, now);
+        }
+        let what = match reason {
+            CloseReason::Eof => "EOF",
+            CloseReason::Error(text) => text,
+        };
+        let message = format!("connection error: desc = \"error reading from server: {what}\"");
+        let lost = Failure::unavailable(message);
+        while let Some(call) = self.peers.get(key).and_then(|peer| peer.calls.last()).copied() {
+            match upstream {
+                Some(_) => self.fail(call, &lost, now),
+                None => self.cancel(call, now),
+            }
+        }
+    }
+
+    fn remove(&mut self, key: ConnKey, now: Instant) {
+        if self.peers.remove(key).is_some() {
+            self.outputs.push_back(Output::Close(key.into()));
+        }
+        self.check_drained(now);
+    }
+
+    /// Closes a connection that has nothing left to do.
+    pub(super) fn close_if_done(&mut self, key: ConnKey) {
+        let Some(peer) = self.peers.get(key) else { return };
+        if peer.dirty || peer.h2.wants_transmit() {
+            return;
+        }
+        let quiet = peer.calls.is_empty() && peer.h2.streams() == 0;
+        let retired = match peer.side {
+            Side::Upstream { stage, .. } => {
+                stage == Stage::Retired || (stage == Stage::Ready && peer.h2.is_retired())
+            }
+            Side::Downstream { .. } => peer.farewell == Farewell::Final,
+        };
+        if peer.closing || (retired && quiet) {
+            let heard = peer.heard;
+            self.forget_upstream(key);
+            self.remove(key, heard);
+        }
+    }
+
+    fn forget_upstream(&mut self, key: ConnKey) {
+        let Some(Peer { side: Side::Upstream { .. }, heard, .. }) = self.peers.get(key) else {
+            return;
+        };
+        let heard = *heard;
+        self.end_calls(key, CloseReason::Eof, heard);
+    }
+
+    pub(super) fn goaway_heard(&mut self, key: ConnKey, now: Instant) {
+        let Some(peer) = self.peers.get(key) else { return };
+        let Side::Upstream { pool, .. } = peer.side else { return };
+        self.retire_upstream(key, now);
+        self.pump(pool, now);
+    }
+
+    pub(super) fn pong(&mut self, key: ConnKey, payload: [u8; 8]) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if payload == PING_DRAIN && matches!(peer.farewell, Farewell::Noticed { .. }) {
+            self.say_final(key);
+        }
+    }
+
+    /// The first of the two GOAWAYs.
+    pub(super) fn say_farewell(&mut self, key: ConnKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.farewell != Farewell::None || peer.closing {
+            return;
+        }
+        peer.farewell = Farewell::Noticed { since: now };
+        peer.h2.goaway_notice();
+        peer.h2.ping(PING_DRAIN);
+        self.remind_peer(key);
+        self.touch(key);
+    }
+
+    fn say_final(&mut self, key: ConnKey) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        peer.farewell = Farewell::Final;
+        peer.h2.goaway(ErrorCode::NO_ERROR, "");
+        self.touch(key);
+        self.close_if_done(key);
+    }
+
+    /// SIGTERM or Shutdown (spec 03 §3.12).
+    pub(super) fn drain(&mut self, now: Instant) {
+        if self.draining {
+            return;
+        }
+        self.draining = true;
+        let keys: Vec<ConnKey> = self.peers.keys().collect();
+        for key in keys {
+            match self.peers[key].side {
+                Side::Downstream { .. } => self.say_farewell(key, now),
+                Side::Upstream { .. } => {}
+            }
+        }
+        if let Some(max) = self.snapshot.config.drain_max {
+            self.timers.remind(now + max, Reminder::DrainMax);
+        }
+        self.check_drained(now);
+    }
+
+    /// `--ringside-drain-max` is over.
+    pub(super) fn end_drain(&mut self, now: Instant) {
+        let message = "ringside is shutting down and its --ringside-drain-max is over; \
+                       call again through another sidecar";
+        let failure = Failure::unavailable(message);
+        let calls: Vec<_> = self.calls.keys().collect();
+        for call in calls {
+            self.fail(call, &failure, now);
+        }
+        let keys: Vec<ConnKey> = self.peers.keys().collect();
+        for key in keys {
+            if matches!(self.peers[key].side, Side::Downstream { .. }) {
+                self.say_final(key);
+            }
+        }
+        self.check_drained(now);
+    }
+
+    /// When the last call and the last caller are gone, so are the upstreams.
+    pub(super) fn check_drained(&mut self, now: Instant) {
+        if !self.draining || self.drained || !self.calls.is_empty() {
+            return;
+        }
+        let waits = self.peers.values().any(|peer| matches!(peer.side, Side::Downstream { .. }));
+        if waits {
+            return;
+        }
+        self.drained = true;
+        let keys: Vec<ConnKey> = self.peers.keys().collect();
+        for key in keys {
+            let dialing = self.peers[key].is_dialing();
+            self.retire_upstream(key, now);
+            if dialing {
+                self.remove(key, now);
+            } else if let Some(peer) = self.peers.get_mut(key) {
+                peer.h2.goaway(ErrorCode::NO_ERROR, "");
+                peer.closing = true;
+                self.touch(key);
+                self.close_if_done(key);
+            }
+        }
+        self.outputs.push_back(Output::Drained);
+    }
+
+    /// Puts the connection's next deadline into the heap, if it is earlier than what is there.
+    pub(super) fn remind_peer(&mut self, key: ConnKey) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Some(at) = peer.next_timeout(keepalive(&self.snapshot.config.app.is_some(), peer)) else {
+            return;
+        };
+        if peer.reminder.is_none_or(|known| at < known) {
+            peer.reminder = Some(at);
+            self.timers.remind(at, Reminder::Conn(key));
+        }
+    }
+
+    /// A connection's deadline has come, or is thought to have.
+    pub(super) fn look_after(&mut self, key: ConnKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if peer.reminder.is_some_and(|at| at > now) {
+            return;
+        }
+        peer.reminder = None;
+        if peer.h2.poll_timeout().is_some_and(|at| at <= now) {
+            peer.h2.handle_timeout(now);
+        }
+        peer.flush_resets(now);
+        self.drain_events(key, now);
+        self.check_liveness(key, now);
+        self.check_idle(key, now);
+        self.remind_peer(key);
+    }
+
+    fn check_liveness(&mut self, key: ConnKey, now: Instant) {
+        let app = self.snapshot.config.app.is_some();
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if let Side::Upstream { stage: Stage::Greeting { since }, .. } = peer.side
+            && now >= since + PREFACE_TIMEOUT
+        {
+            return self.give_up(key, "i/o timeout", now);
+        }
+        if let Farewell::Noticed { since } = peer.farewell
+            && now >= since + DRAIN_NOTICE
+        {
+            return self.say_final(key);
+        }
+        match peer.pinged {
+            Some(since) if now >= since + KEEPALIVE_TIMEOUT => {
+                self.give_up(key, "keepalive ping failed to receive ACK within timeout", now);
+            }
+            Some(_) => {}
+            None if keepalive(&app, peer) && now >= peer.heard + KEEPALIVE_INTERVAL => {
+                peer.pinged = Some(now);
+                peer.h2.ping(PING_KEEPALIVE);
+                self.touch(key);
+            }
+            None => {}
+        }
+    }
+
+    /// The peer does not answer: what waits for it is told, the socket is closed.
+    fn give_up(&mut self, key: ConnKey, reason: &'static str, now: Instant) {
+        self.end_calls(key, CloseReason::Error(reason), now);
+        self.remove(key, now);
+    }
+
+    fn check_idle(&mut self, key: ConnKey, now: Instant) {
+        let app = self.pools.app();
+        let Some(peer) = self.peers.get(key) else { return };
+        if !peer.calls.is_empty() || now < peer.idle_since + IDLE_TIMEOUT {
+            return;
+        }
+        match peer.side {
+            Side::Downstream { .. } => self.say_farewell(key, now),
+            // daprd keeps one connection to its app warm.
+            Side::Upstream { pool, .. } if pool == app => {
+                if let Some(peer) = self.peers.get_mut(key) {
+                    peer.idle_since = now;
+                }
+            }
+            Side::Upstream { .. } => {
+                if let Some(peer) = self.peers.get_mut(key) {
+                    peer.h2.goaway(ErrorCode::NO_ERROR, "");
+                }
+                self.touch(key);
+                self.retire_upstream(key, now);
+            }
+        }
+    }
+}
+
+fn keepalive(_app: &bool, peer: &Peer) -> bool {
+    match &peer.side {
+        Side::Downstream { .. } => true,
+        Side::Upstream { stage: Stage::Ready | Stage::Retired, .. } => true,
+        Side::Upstream { stage: Stage::Dialing | Stage::Greeting { .. }, .. } => false,
+    }
+}

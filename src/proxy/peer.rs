@@ -1,0 +1,196 @@
+//! One connection of the worker: its HTTP/2 state, its side, the calls on it.
+//!
+//! 1. `calls` holds each call that has a leg here, at the slot that the call remembers.
+//! 2. Resets toward an upstream are paced: a burst of vanished callers must not look like an
+//!    attack to an app on a stack that counts resets (CVE-2023-44487's defences).
+//! 3. Nothing is transmitted to an upstream before its dial is done.
+
+use super::{CallKey, Listener, PoolKey};
+use crate::http2::{Connection, ErrorCode, StreamId};
+use crate::resolve::Endpoint;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+/// daprd pings after this much silence, from either end (spec 03 §3.8).
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// And gives up when the answer is not there by then.
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections without calls are closed after this, in both roles (spec 03 §3.8).
+pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
+/// Between the first and the final GOAWAY, when the peer does not answer our PING.
+pub const DRAIN_NOTICE: Duration = Duration::from_secs(1);
+/// Between an upstream's dial and its SETTINGS.
+pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(20);
+
+const RESETS_BURST: u32 = 16;
+const RESETS_PER_SECOND: u32 = 200;
+
+/// Payload of keepalive PINGs and of the one between two GOAWAYs.
+pub const PING_KEEPALIVE: [u8; 8] = *b"ringkeep";
+pub const PING_DRAIN: [u8; 8] = *b"ringgone";
+
+#[derive(Debug)]
+pub enum Side {
+    Downstream { listener: Listener, peer: Option<SocketAddr> },
+    Upstream { pool: PoolKey, endpoint: Endpoint, authority: Box<[u8]>, stage: Stage },
+}
+
+/// An upstream connection's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Dialing,
+    /// Connected; the peer's SETTINGS are not here yet.
+    Greeting { since: Instant },
+    Ready,
+    /// Takes no new calls.
+    Retired,
+}
+
+/// How far a downstream connection's farewell is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Farewell {
+    None,
+    /// GOAWAY(2^31-1) and PING are out, since then.
+    Noticed { since: Instant },
+    /// GOAWAY(last stream) is out: closes when the last stream is done.
+    Final,
+}
+
+#[derive(Debug)]
+pub struct Peer {
+    pub h2: Connection,
+    pub side: Side,
+    pub calls: Vec<CallKey>,
+    /// An `Output::Dirty` is out.
+    pub dirty: bool,
+    /// Close as soon as nothing is left to transmit.
+    pub closing: bool,
+    pub farewell: Farewell,
+    /// When bytes came in last.
+    pub heard: Instant,
+    /// A keepalive PING is out since then.
+    pub pinged: Option<Instant>,
+    /// No call since then.
+    pub idle_since: Instant,
+    /// The earliest reminder that is in the heap for this connection.
+    pub reminder: Option<Instant>,
+    resets: ResetPacer,
+}
+
+impl Peer {
+    pub fn new(h2: Connection, side: Side, now: Instant) -> Self {
+        Self {
+            h2,
+            side,
+            calls: Vec::new(),
+            dirty: false,
+            closing: false,
+            farewell: Farewell::None,
+            heard: now,
+            pinged: None,
+            idle_since: now,
+            reminder: None,
+            resets: ResetPacer::new(now),
+        }
+    }
+
+    pub fn is_dialing(&self) -> bool {
+        matches!(self.side, Side::Upstream { stage: Stage::Dialing, .. })
+    }
+
+    /// May a call of this pool open a stream here?
+    pub fn can_take(&self) -> bool {
+        let ready = matches!(self.side, Side::Upstream { stage: Stage::Ready, .. });
+        ready && !self.closing && !self.h2.is_retired() && self.h2.can_open() > 0
+    }
+
+    /// Resets an upstream stream now, or soon when too many were reset lately.
+    pub fn reset_paced(&mut self, stream: StreamId, now: Instant) {
+        if self.resets.waiting.is_empty() && self.resets.take(now) {
+            self.h2.send_reset(stream, ErrorCode::CANCEL);
+        } else {
+            self.resets.waiting.push_back(stream);
+        }
+    }
+
+    /// Sends the resets whose time has come.
+    pub fn flush_resets(&mut self, now: Instant) {
+        while !self.resets.waiting.is_empty() && self.resets.take(now) {
+            if let Some(stream) = self.resets.waiting.pop_front() {
+                self.h2.send_reset(stream, ErrorCode::CANCEL);
+            }
+        }
+    }
+
+    /// When this connection must be looked at again.
+    pub fn next_timeout(&self, keepalive: bool) -> Option<Instant> {
+        let ping = match self.pinged {
+            Some(since) => Some(since + KEEPALIVE_TIMEOUT),
+            None => keepalive.then(|| self.heard + KEEPALIVE_INTERVAL),
+        };
+        let idle = self.calls.is_empty().then(|| self.idle_since + IDLE_TIMEOUT);
+        let drain = match self.farewell {
+            Farewell::Noticed { since } => Some(since + DRAIN_NOTICE),
+            Farewell::None | Farewell::Final => None,
+        };
+        let greeting = match self.side {
+            Side::Upstream { stage: Stage::Greeting { since }, .. } => {
+                Some(since + PREFACE_TIMEOUT)
+            }
+            Side::Upstream { .. } | Side::Downstream { .. } => None,
+        };
+        let all = [self.h2.poll_timeout(), ping, idle, drain, greeting, self.resets.next()];
+        all.into_iter().flatten().min()
+    }
+}
+
+/// A token bucket in front of RST_STREAM.
+#[derive(Debug)]
+struct ResetPacer {
+    tokens: u32,
+    refilled: Instant,
+    /// Bounded by the streams of the connection.
+    waiting: VecDeque<StreamId>,
+}
+
+impl ResetPacer {
+    fn new(now: Instant) -> Self {
+        Self { tokens: RESETS_BURST, refilled: now, waiting: VecDeque::new() }
+    }
+
+    fn take(&mut self, now: Instant) -> bool {
+        let step = Duration::from_secs(1) / RESETS_PER_SECOND;
+        let steps = now.saturating_duration_since(self.refilled).as_nanos() / step.as_nanos();
+        if steps > 0 {
+            let full = steps >= u128::from(RESETS_BURST - self.tokens);
+            self.tokens = if full { RESETS_BURST } else { self.tokens + steps as u32 };
+            self.refilled = if full { now } else { self.refilled + step * steps as u32 };
+        }
+        let granted = self.tokens > 0;
+        self.tokens -= u32::from(granted);
+        granted
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let step = Duration::from_secs(1) / RESETS_PER_SECOND;
+        (!self.waiting.is_empty()).then(|| self.refilled + step)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn paces_a_storm() {
+        let start = Instant::now();
+        let mut pacer = ResetPacer::new(start);
+        let granted = (0..1000).filter(|_| pacer.take(start)).count();
+        assert_eq!(granted, RESETS_BURST as usize);
+        let later = start + Duration::from_millis(50);
+        let granted = (0..1000).filter(|_| pacer.take(later)).count();
+        assert_eq!(granted, 10);
+    }
+}

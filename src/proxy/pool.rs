@@ -1,0 +1,398 @@
+//! Upstream connections per target: who may take a call, who waits, when to dial.
+//!
+//! 1. One dial at a time per pool; those who wait share it.
+//! 2. A pool grows only when every connection's streams are taken, up to [`CONNECTIONS_MAX`].
+//! 3. The key is the target with its namespace: a connection made for one namespace never serves
+//!    another (daprd's pool is keyed by address and does; docs/parity.md).
+//! 4. A pool without connections and without waiting calls is dropped when its target fails to
+//!    resolve, so that made-up app IDs leave nothing behind.
+
+use super::contract::{CloseReason, Output, Security};
+use super::failure::Failure;
+use super::peer::{Peer, Side, Stage};
+use super::{CallKey, ConnKey, PoolKey, Proxy, head, limits};
+use crate::config::AppProtocol;
+use crate::grpc::Code;
+use crate::http2::{Connection, Role};
+use crate::identity::{Namespace, Target};
+use crate::resolve::{Endpoint, Resolution};
+use slotmap::SlotMap;
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Connections of one worker to one target.
+const CONNECTIONS_MAX: usize = 64;
+/// Calls that wait for one target.
+const PARKED_MAX: usize = 64 << 10;
+/// Targets of one worker.
+const POOLS_MAX: usize = 4096;
+/// Spellings of targets that are remembered.
+const SPELLINGS_MAX: usize = 8192;
+/// Endpoints tried before those who wait are told.
+const DIALS_PER_ROUND: usize = 3;
+
+#[derive(Debug)]
+struct Pool {
+    /// `None`: our own app.
+    target: Option<Target>,
+    conns: Vec<ConnKey>,
+    dialing: Option<ConnKey>,
+    parked: VecDeque<CallKey>,
+    endpoints: Option<Arc<[Endpoint]>>,
+    /// The endpoints were resolved for those who wait now.
+    fresh: bool,
+    /// An `Output::Resolve` is out.
+    asked: bool,
+    /// Which endpoint the next dial takes.
+    next: usize,
+    /// Dials that failed in this round.
+    failed: usize,
+}
+
+impl Pool {
+    fn new(target: Option<Target>) -> Self {
+        Self {
+            target,
+            conns: Vec::new(),
+            dialing: None,
+            parked: VecDeque::new(),
+            endpoints: None,
+            fresh: false,
+            asked: false,
+            next: 0,
+            failed: 0,
+        }
+    }
+
+    fn is_idle(&self) -> bool {
+        self.conns.is_empty() && self.dialing.is_none() && self.parked.is_empty()
+    }
+}
+
+#[derive(Debug)]
+pub struct Pools {
+    pools: SlotMap<PoolKey, Pool>,
+    app: PoolKey,
+    by_target: HashMap<Target, PoolKey>,
+    /// The text in `dapr-app-id` as callers spell it, so that a call costs no parsing.
+    by_spelling: HashMap<Box<str>, PoolKey>,
+}
+
+impl Pools {
+    pub fn new() -> Self {
+        let mut pools = SlotMap::with_key();
+        let app = pools.insert(Pool::new(None));
+        Self { pools, app, by_target: HashMap::new(), by_spelling: HashMap::new() }
+    }
+
+    pub fn app(&self) -> PoolKey {
+        self.app
+    }
+
+    pub fn target(&self, pool: PoolKey) -> Option<&Target> {
+        self.pools.get(pool)?.target.as_ref()
+    }
+
+    /// The pool of a target as spelled, made when there is none.
+    pub fn remote(&mut self, text: &str, own: &Namespace) -> Result<PoolKey, Failure> {
+        if let Some(pool) = self.by_spelling.get(text) {
+            return Ok(*pool);
+        }
+        let target = Target::parse(text, own).map_err(|error| Failure::target(&error))?;
+        let pool = match self.by_target.get(&target) {
+            Some(pool) => *pool,
+            None if self.pools.len() >= POOLS_MAX => {
+                let message = "ringside: calls to too many different app ids; try again later";
+                return Err(Failure::new(Code::ResourceExhausted, message));
+            }
+            None => {
+                let pool = self.pools.insert(Pool::new(Some(target.clone())));
+                self.by_target.insert(target, pool);
+                pool
+            }
+        };
+        if self.by_spelling.len() >= SPELLINGS_MAX {
+            self.by_spelling.clear();
+        }
+        self.by_spelling.insert(text.into(), pool);
+        Ok(pool)
+    }
+
+    pub fn has_parked(&self, pool: PoolKey) -> bool {
+        self.pools.get(pool).is_some_and(|pool| !pool.parked.is_empty())
+    }
+
+    /// Invariant 4.
+    fn drop_if_idle(&mut self, key: PoolKey) {
+        let idle = self.pools.get(key).is_some_and(|pool| pool.is_idle() && !pool.asked);
+        if key == self.app || !idle {
+            return;
+        }
+        if let Some(target) = self.pools.remove(key).and_then(|pool| pool.target) {
+            self.by_target.remove(&target);
+            self.by_spelling.retain(|_, pool| *pool != key);
+        }
+    }
+
+    pub fn check_invariants(&self) {
+        assert!(self.pools.len() <= POOLS_MAX && self.by_spelling.len() <= SPELLINGS_MAX);
+        assert!(self.by_target.values().all(|key| self.pools.contains_key(*key)));
+        assert!(self.by_spelling.values().all(|key| self.pools.contains_key(*key)));
+        assert!(self.pools.values().all(|pool| pool.conns.len() <= CONNECTIONS_MAX));
+    }
+}
+
+impl Proxy {
+    /// A connection of the pool that can take a call: the first, so that calls share sends.
+    pub(super) fn pick(&self, pool: PoolKey) -> Option<ConnKey> {
+        let pool = self.pools.pools.get(pool)?;
+        pool.conns.iter().copied().find(|key| self.peers[*key].can_take())
+    }
+
+    pub(super) fn park(&mut self, pool: PoolKey, call: CallKey, now: Instant) {
+        let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
+        if waiting.parked.len() >= PARKED_MAX {
+            let message = "ringside: too many calls wait for this app; try again later";
+            self.fail(call, &Failure::new(Code::ResourceExhausted, message), now);
+            return;
+        }
+        waiting.parked.push_back(call);
+        self.pump(pool, now);
+    }
+
+    /// Gives streams to those who wait; dials when that is not enough.
+    pub(super) fn pump(&mut self, key: PoolKey, now: Instant) {
+        loop {
+            let Some(pool) = self.pools.pools.get_mut(key) else { return };
+            let Some(call) = pool.parked.front().copied() else { return };
+            if !self.calls.contains_key(call) {
+                pool.parked.pop_front();
+                continue;
+            }
+            let Some(conn) = self.pick(key) else { break };
+            if let Some(pool) = self.pools.pools.get_mut(key) {
+                pool.parked.pop_front();
+            }
+            self.open(call, conn, now);
+        }
+        self.dial(key, now);
+    }
+
+    /// Starts a dial for those who wait, unless one is out or the pool is full.
+    fn dial(&mut self, key: PoolKey, now: Instant) {
+        let app_endpoint = self.snapshot.app_endpoint;
+        let Some(pool) = self.pools.pools.get_mut(key) else { return };
+        if pool.dialing.is_some() || pool.asked || pool.conns.len() >= CONNECTIONS_MAX {
+            return;
+        }
+        let endpoint = match (&pool.target, &pool.endpoints) {
+            (None, _) => match app_endpoint {
+                Some(endpoint) => endpoint,
+                None => return self.fail_parked(key, &no_app(&self.snapshot.config), now),
+            },
+            (Some(target), None) => {
+                pool.asked = true;
+                self.outputs.push_back(Output::Resolve(target.clone()));
+                return;
+            }
+            (Some(_), Some(endpoints)) => match endpoints.get(pool.next % endpoints.len().max(1)) {
+                Some(endpoint) => *endpoint,
+                None => return self.forget_endpoints(key),
+            },
+        };
+        let target = pool.target.clone();
+        let conn = self.make_upstream(key, endpoint, now);
+        let security = self.security(target);
+        if let Some(pool) = self.pools.pools.get_mut(key) {
+            pool.dialing = Some(conn);
+        }
+        self.outputs.push_back(Output::Dial { conn: conn.into(), endpoint, security });
+    }
+
+    fn make_upstream(&mut self, pool: PoolKey, endpoint: Endpoint, now: Instant) -> ConnKey {
+        let config = &self.snapshot.config;
+        let authority = match (&config.app, pool == self.pools.app()) {
+            (Some(app), true) => format!("{}:{}", app.host, app.port),
+            (Some(_) | None, _) => endpoint.0.to_string(),
+        };
+        let h2 = Connection::new(Role::Client, limits(config), head::classify, now);
+        let side = Side::Upstream {
+            pool,
+            endpoint,
+            authority: authority.into_bytes().into(),
+            stage: Stage::Dialing,
+        };
+        self.peers.insert(Peer::new(h2, side, now))
+    }
+
+    fn security(&self, target: Option<Target>) -> Security {
+        let config = &self.snapshot.config;
+        match (target, &config.app) {
+            (Some(target), _) if config.mtls => Security::Mtls(target),
+            (None, Some(app)) if app.protocol == AppProtocol::Grpcs => {
+                Security::Unverified { host: app.host.clone() }
+            }
+            (Some(_) | None, Some(_) | None) => Security::Plaintext,
+        }
+    }
+
+    fn forget_endpoints(&mut self, key: PoolKey) {
+        if let Some(pool) = self.pools.pools.get_mut(key) {
+            pool.endpoints = None;
+        }
+    }
+
+    /// Connected, and verified if need be: the preface may go.
+    pub(super) fn dialed(&mut self, key: ConnKey, now: Instant) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        let Side::Upstream { stage, .. } = &mut peer.side else { return };
+        *stage = Stage::Greeting { since: now };
+        peer.heard = now;
+        peer.idle_since = now;
+        self.remind_peer(key);
+        self.touch(key);
+    }
+
+    /// The peer's SETTINGS are here: those who wait may go.
+    pub(super) fn upstream_ready(&mut self, pool: PoolKey, conn: ConnKey) {
+        let Some(pool) = self.pools.pools.get_mut(pool) else { return };
+        if pool.dialing == Some(conn) {
+            pool.dialing = None;
+        }
+        pool.conns.push(conn);
+        pool.fresh = false;
+        pool.failed = 0;
+    }
+
+    pub(super) fn dial_failed(&mut self, conn: ConnKey, error: String, now: Instant) {
+        let Some(peer) = self.peers.remove(conn) else { return };
+        if let Side::Upstream { pool, .. } = peer.side {
+            self.dial_over(pool, conn, error, now);
+        }
+        self.check_drained(now);
+    }
+
+    /// A dial ended without a usable connection: the next endpoint, a fresh resolution, or bad
+    /// news for those who wait.
+    pub(super) fn dial_over(&mut self, key: PoolKey, conn: ConnKey, error: String, now: Instant) {
+        let Some(pool) = self.pools.pools.get_mut(key) else { return };
+        if pool.dialing != Some(conn) {
+            return;
+        }
+        pool.dialing = None;
+        pool.failed += 1;
+        pool.next = pool.next.wrapping_add(1);
+        let choices = pool.endpoints.as_ref().map_or(1, |list| list.len()).min(DIALS_PER_ROUND);
+        let remote = pool.target.is_some();
+        if remote && pool.failed < choices {
+            return self.pump(key, now);
+        }
+        pool.failed = 0;
+        let stale = remote && !pool.fresh;
+        if remote {
+            pool.endpoints = None;
+        }
+        if stale {
+            return self.pump(key, now);
+        }
+        pool.fresh = false;
+        self.fail_parked(key, &Failure::unavailable(error), now);
+        self.pools.drop_if_idle(key);
+    }
+
+    fn fail_parked(&mut self, key: PoolKey, failure: &Failure, now: Instant) {
+        let Some(pool) = self.pools.pools.get_mut(key) else { return };
+        for call in std::mem::take(&mut pool.parked) {
+            self.fail(call, failure, now);
+        }
+    }
+
+    pub(super) fn resolved(&mut self, resolution: Resolution, now: Instant) {
+        let Some(key) = self.pools.by_target.get(&resolution.target).copied() else { return };
+        let Some(pool) = self.pools.pools.get_mut(key) else { return };
+        let asked = std::mem::take(&mut pool.asked);
+        match resolution.result {
+            Ok(endpoints) => {
+                pool.fresh = asked;
+                pool.failed = 0;
+                pool.endpoints = Some(endpoints.clone());
+                self.retire_missing(key, &endpoints, now);
+                self.pump(key, now);
+            }
+            // A refresh that fails changes nothing: the last known endpoints stay.
+            Err(_) if !asked => {}
+            Err(text) => {
+                let failure = Failure::new(Code::Unknown, text.to_string());
+                self.fail_parked(key, &failure, now);
+                self.pools.drop_if_idle(key);
+            }
+        }
+    }
+
+    /// Connections to endpoints that are gone finish their calls and take no more.
+    fn retire_missing(&mut self, key: PoolKey, endpoints: &[Endpoint], now: Instant) {
+        let conns = self.pools.pools.get(key).map(|pool| pool.conns.clone()).unwrap_or_default();
+        for conn in conns {
+            let Some(peer) = self.peers.get_mut(conn) else { continue };
+            let Side::Upstream { endpoint, .. } = peer.side else { continue };
+            if !endpoints.contains(&endpoint) {
+                self.retire_upstream(conn, now);
+            }
+        }
+    }
+
+    /// Takes no more calls; closes when the last one is done.
+    pub(super) fn retire_upstream(&mut self, conn: ConnKey, _now: Instant) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Side::Upstream { pool, stage, .. } = &mut peer.side else { return };
+        let pool = *pool;
+        *stage = Stage::Retired;
+        if let Some(pool) = self.pools.pools.get_mut(pool) {
+            pool.conns.retain(|key| *key != conn);
+        }
+        self.close_if_done(conn);
+    }
+
+    /// An upstream connection is gone: its calls fail, its pool forgets it.
+    pub(super) fn upstream_gone(
+        &mut self,
+        pool: PoolKey,
+        conn: ConnKey,
+        reason: CloseReason,
+        now: Instant,
+    ) {
+        let what = match reason {
+            CloseReason::Eof => "EOF",
+            CloseReason::Error(text) => text,
+        };
+        let dialing = self.pools.pools.get(pool).is_some_and(|pool| pool.dialing == Some(conn));
+        if dialing {
+            let error = format!("connection error: desc = \"error reading server preface: {what}\"");
+            self.dial_over(pool, conn, error, now);
+        }
+        let Some(pool) = self.pools.pools.get_mut(pool) else { return };
+        pool.conns.retain(|key| *key != conn);
+    }
+
+    /// A new snapshot may have moved the app.
+    pub(super) fn app_endpoint_changed(&mut self, now: Instant) {
+        let app = self.pools.app();
+        if let Some(endpoint) = self.snapshot.app_endpoint {
+            self.retire_missing(app, &[endpoint], now);
+        }
+        self.pump(app, now);
+    }
+}
+
+/// daprd dials port 0 when no app port is given (spec 03 §3.9).
+fn no_app(config: &crate::config::Config) -> Failure {
+    let (host, port) = match &config.app {
+        Some(app) => (app.host.as_str(), app.port),
+        None => ("127.0.0.1", 0),
+    };
+    Failure::unavailable(format!(
+        "connection error: desc = \"transport: Error while dialing: dial tcp {host}:{port}: \
+         connect: connection refused\""
+    ))
+}

@@ -1,0 +1,186 @@
+//! From a request head to where it goes, or to why it goes nowhere.
+//!
+//! 1. The order of the checks is daprd's: shape of the request, API token, target.
+//! 2. The internal port delivers to its own app and nobody else (docs/parity.md).
+
+use super::Listener;
+use super::failure::Failure;
+use super::head::{RequestHead, is_grpc};
+use crate::config::Config;
+use crate::grpc::Code;
+use crate::identity::Target;
+use crate::policy::{method, token};
+
+/// Where a call goes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Destination<'a> {
+    /// Our own app.
+    App,
+    /// Another app's sidecar; the text as the caller gave it, known to be a target.
+    Remote(&'a str),
+}
+
+pub fn judge<'a>(
+    head: &RequestHead<'a>,
+    listener: Listener,
+    config: &'a Config,
+) -> Result<Destination<'a>, Failure> {
+    check_protocol(head)?;
+    check_token(head, listener, config)?;
+    check_served_here(head, listener)?;
+    let text = match listener {
+        Listener::Forward(index) => match config.forwards.get(index) {
+            Some(forward) => forward.app_id.as_str(),
+            None => return Err(Failure::no_target(config.tracing, head.path)),
+        },
+        Listener::Api | Listener::Internal => target_text(head, config)?,
+    };
+    let (id, _namespace) = Target::split(text).map_err(|error| Failure::target(&error))?;
+    let own = id == config.app_id.as_str();
+    match listener {
+        Listener::Internal if !own => Err(Failure::not_here(text, &config.app_id)),
+        Listener::Internal | Listener::Api | Listener::Forward(_) if own => {
+            check_method(head.path)?;
+            Ok(Destination::App)
+        }
+        Listener::Internal | Listener::Api | Listener::Forward(_) => Ok(Destination::Remote(text)),
+    }
+}
+
+/// grpc-go's `http2_server.go` and `server.go`.
+fn check_protocol(head: &RequestHead<'_>) -> Result<(), Failure> {
+    let content_type = head.content_type.unwrap_or_default();
+    if !is_grpc(content_type) {
+        let quoted = method::quote(content_type);
+        let message = format!("invalid gRPC request content-type {quoted}");
+        return Err(Failure::not_grpc(415, Code::InvalidArgument, message));
+    }
+    if head.method != b"POST" {
+        let quoted = method::quote(head.method);
+        let message = format!("Received a HEADERS frame with :method {quoted} which should be POST");
+        return Err(Failure::not_grpc(405, Code::Internal, message));
+    }
+    method::check_shape(head.path).map_err(|error| {
+        Failure::new(Code::Unimplemented, method::error_message(head.path, error))
+    })
+}
+
+fn check_token(
+    head: &RequestHead<'_>,
+    listener: Listener,
+    config: &Config,
+) -> Result<(), Failure> {
+    let (Some(expected), Listener::Api | Listener::Forward(_)) = (&config.api_token, listener)
+    else {
+        return Ok(());
+    };
+    match head.api_token {
+        None => Err(Failure::unauthenticated("missing api token in request metadata")),
+        Some(given) if token::matches(expected, given) => Ok(()),
+        Some(_) => Err(Failure::unauthenticated("authentication error: api token mismatch")),
+    }
+}
+
+/// Dapr's own services: methods that daprd answers itself are never proxied.
+fn check_served_here(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
+    const DAPR: &[u8] = b"/dapr.proto.runtime.v1.Dapr/";
+    const INVOCATION: &[u8] = b"/dapr.proto.internals.v1.ServiceInvocation/";
+    let own_service = match listener {
+        Listener::Api => head.path.starts_with(DAPR),
+        Listener::Internal => head.path.starts_with(INVOCATION),
+        Listener::Forward(_) => false,
+    };
+    // With a target the method may be one that daprd does not know either: then it is proxied.
+    let targeted = head.app_id.is_some() || head.callee_app_id.is_some();
+    if own_service && !targeted {
+        let path = String::from_utf8_lossy(head.path);
+        let message = format!("{path} is not served by ringside; it proxies gRPC calls to apps");
+        return Err(Failure::new(Code::Unimplemented, message));
+    }
+    Ok(())
+}
+
+fn target_text<'a>(head: &RequestHead<'a>, config: &Config) -> Result<&'a str, Failure> {
+    let value = head.callee_app_id.or(head.app_id);
+    let value = value.ok_or_else(|| Failure::no_target(config.tracing, head.path))?;
+    std::str::from_utf8(value).map_err(|_| {
+        let lossy = String::from_utf8_lossy(value);
+        Failure::new(Code::Unknown, format!("invalid app id {lossy}"))
+    })
+}
+
+fn check_method(path: &[u8]) -> Result<(), Failure> {
+    method::check_characters(path).map_err(|error| {
+        Failure::new(Code::InvalidArgument, method::error_message(path, error))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::tests::config;
+
+    fn head(app_id: Option<&'static str>) -> RequestHead<'static> {
+        RequestHead {
+            method: b"POST",
+            path: b"/a.B/C",
+            content_type: Some(b"application/grpc"),
+            app_id: app_id.map(str::as_bytes),
+            ..RequestHead::default()
+        }
+    }
+
+    #[test]
+    fn routes_by_id() {
+        let config = config();
+        let judge = |head, listener| judge(&head, listener, &config);
+        assert_eq!(judge(head(Some("server")), Listener::Api), Ok(Destination::Remote("server")));
+        assert_eq!(judge(head(Some("client")), Listener::Api), Ok(Destination::App));
+        assert_eq!(judge(head(Some("client.zzz")), Listener::Api), Ok(Destination::App));
+        assert_eq!(judge(head(Some("client")), Listener::Internal), Ok(Destination::App));
+        let refused = judge(head(Some("server")), Listener::Internal).unwrap_err();
+        assert_eq!(refused.code, Code::Unavailable);
+        assert!(refused.message.contains("client") && refused.message.contains("server"));
+    }
+
+    /// Texts of spec 14.
+    #[test]
+    fn refuses_as_daprd() {
+        let config = config();
+        let fail = |head| judge(&head, Listener::Api, &config).unwrap_err();
+        assert_eq!(fail(head(Some("a.b.c"))).message, "invalid app id a.b.c");
+        assert_eq!(fail(head(Some(""))).message, "app id is empty");
+        assert_eq!(
+            fail(head(None)).message,
+            "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata"
+        );
+        let json = RequestHead { content_type: Some(b"application/json"), ..head(Some("x")) };
+        let failure = fail(json);
+        assert_eq!((failure.http_status, failure.code), (415, Code::InvalidArgument));
+        assert_eq!(failure.message, "invalid gRPC request content-type \"application/json\"");
+        let short = RequestHead { path: b"/xyz", ..head(Some("x")) };
+        assert_eq!(fail(short).code, Code::Unimplemented);
+    }
+
+    #[test]
+    fn callee_header_wins() {
+        let config = config();
+        let both = RequestHead { callee_app_id: Some(b"other"), ..head(Some("server")) };
+        assert_eq!(judge(&both, Listener::Api, &config), Ok(Destination::Remote("other")));
+    }
+
+    #[test]
+    fn token_guards_the_api_ports_only() {
+        let config = Config { api_token: Some("s3cret".into()), ..config() };
+        let with = |token: Option<&'static str>| RequestHead {
+            api_token: token.map(str::as_bytes),
+            ..head(Some("client"))
+        };
+        assert!(judge(&with(Some("s3cret")), Listener::Api, &config).is_ok());
+        assert!(judge(&with(None), Listener::Internal, &config).is_ok());
+        let missing = judge(&with(None), Listener::Api, &config).unwrap_err();
+        let wrong = judge(&with(Some("x")), Listener::Api, &config).unwrap_err();
+        assert_eq!((missing.code, wrong.code), (Code::Unauthenticated, Code::Unauthenticated));
+        assert_ne!(missing.details, wrong.details);
+    }
+}
