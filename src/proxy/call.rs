@@ -401,7 +401,7 @@ impl Proxy {
             self.cancel(key, now);
             return;
         }
-        call.up = self.detach(from, key);
+        self.detach(from, key);
         let message = format!("stream terminated by RST_STREAM with error code: {}", code.name());
         self.fail(key, &Failure::new(Code::of_reset(code.0), message), now);
     }
@@ -419,7 +419,7 @@ impl Proxy {
             self.cancel(key, now);
             return;
         }
-        call.up = self.detach(from, key);
+        self.detach(from, key);
         let message = format!(
             "ringside: the callee broke HTTP/2 on this stream ({}): {}",
             error.code.name(),
@@ -432,8 +432,7 @@ impl Proxy {
     pub(super) fn stream_refused(&mut self, key: CallKey, now: Instant) {
         let Some(call) = self.calls.get(key) else { return };
         if let Up::Open { conn, .. } = call.up {
-            let up = self.detach(conn, key);
-            self.calls[key].up = up;
+            self.detach(conn, key);
         }
         let message = "the callee is going away and did not process this call; it is safe to retry";
         self.fail(key, &Failure::unavailable(message), now);
@@ -506,17 +505,14 @@ impl Proxy {
     }
 
     /// Takes a call off its upstream connection, whose stream is gone already.
-    fn detach(&mut self, conn: ConnKey, key: CallKey) -> Up {
-        let slot = match self.calls.get(key).map(|call| call.up) {
-            Some(Up::Open { conn: up, slot, .. }) if up == conn => slot,
-            Some(up) => return up,
-            None => return Up::Gone,
-        };
-        let idle_since = self.peers.get(conn).map(|peer| peer.heard);
-        if let Some(since) = idle_since {
-            self.leave(conn, slot, since);
+    fn detach(&mut self, from: ConnKey, key: CallKey) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Up::Open { conn, slot, .. } = call.up else { return };
+        if conn == from {
+            call.up = Up::Gone;
+            let heard = self.peers.get(conn).map_or(call.begun, |peer| peer.heard);
+            self.leave(conn, slot, heard);
         }
-        Up::Gone
     }
 
     /// Empties a slot in a connection's list and moves the last call into it.

@@ -213,7 +213,7 @@ impl Proxy {
     /// Puts the connection's next deadline into the heap, if it is earlier than what is there.
     pub(super) fn remind_peer(&mut self, key: ConnKey) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Some(at) = peer.next_timeout(keepalive(&self.snapshot.config.app.is_some(), peer)) else {
+        let Some(at) = peer.next_timeout() else {
             return;
         };
         if peer.reminder.is_none_or(|known| at < known) {
@@ -240,7 +240,6 @@ impl Proxy {
     }
 
     fn check_liveness(&mut self, key: ConnKey, now: Instant) {
-        let app = self.snapshot.config.app.is_some();
         let Some(peer) = self.peers.get_mut(key) else { return };
         if let Side::Upstream { stage: Stage::Greeting { since }, .. } = peer.side
             && now >= since + PREFACE_TIMEOUT
@@ -257,7 +256,7 @@ impl Proxy {
                 self.give_up(key, "keepalive ping failed to receive ACK within timeout", now);
             }
             Some(_) => {}
-            None if keepalive(&app, peer) && now >= peer.heard + KEEPALIVE_INTERVAL => {
+            None if peer.keeps_alive() && now >= peer.heard + KEEPALIVE_INTERVAL => {
                 peer.pinged = Some(now);
                 peer.h2.ping(PING_KEEPALIVE);
                 self.touch(key);
@@ -294,13 +293,5 @@ impl Proxy {
                 self.retire_upstream(key, now);
             }
         }
-    }
-}
-
-fn keepalive(_app: &bool, peer: &Peer) -> bool {
-    match &peer.side {
-        Side::Downstream { .. } => true,
-        Side::Upstream { stage: Stage::Ready | Stage::Retired, .. } => true,
-        Side::Upstream { stage: Stage::Dialing | Stage::Greeting { .. }, .. } => false,
     }
 }

@@ -6,7 +6,8 @@
 //! 3. Nothing is transmitted to an upstream before its dial is done.
 
 use super::{CallKey, Listener, PoolKey};
-use crate::http2::{Connection, ErrorCode, StreamId};
+use crate::http2::connection::Connection;
+use crate::http2::{ErrorCode, StreamId};
 use crate::resolve::Endpoint;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -33,7 +34,7 @@ pub const PING_DRAIN: [u8; 8] = *b"ringgone";
 #[derive(Debug)]
 pub enum Side {
     Downstream { listener: Listener, peer: Option<SocketAddr> },
-    Upstream { pool: PoolKey, endpoint: Endpoint, authority: Box<[u8]>, stage: Stage },
+    Upstream { pool: PoolKey, endpoint: Endpoint, authority: Box<[u8]>, to_app: bool, stage: Stage },
 }
 
 /// An upstream connection's life.
@@ -99,6 +100,16 @@ impl Peer {
         matches!(self.side, Side::Upstream { stage: Stage::Dialing, .. })
     }
 
+    /// daprd pings its callers and other sidecars, never its app (spec 03 §3.8).
+    pub fn keeps_alive(&self) -> bool {
+        match &self.side {
+            Side::Downstream { .. } => true,
+            Side::Upstream { to_app, stage, .. } => {
+                !to_app && matches!(stage, Stage::Ready | Stage::Retired)
+            }
+        }
+    }
+
     /// May a call of this pool open a stream here?
     pub fn can_take(&self) -> bool {
         let ready = matches!(self.side, Side::Upstream { stage: Stage::Ready, .. });
@@ -124,10 +135,10 @@ impl Peer {
     }
 
     /// When this connection must be looked at again.
-    pub fn next_timeout(&self, keepalive: bool) -> Option<Instant> {
+    pub fn next_timeout(&self) -> Option<Instant> {
         let ping = match self.pinged {
             Some(since) => Some(since + KEEPALIVE_TIMEOUT),
-            None => keepalive.then(|| self.heard + KEEPALIVE_INTERVAL),
+            None => self.keeps_alive().then(|| self.heard + KEEPALIVE_INTERVAL),
         };
         let idle = self.calls.is_empty().then(|| self.idle_since + IDLE_TIMEOUT);
         let drain = match self.farewell {

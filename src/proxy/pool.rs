@@ -13,7 +13,8 @@ use super::peer::{Peer, Side, Stage};
 use super::{CallKey, ConnKey, PoolKey, Proxy, head, limits};
 use crate::config::AppProtocol;
 use crate::grpc::Code;
-use crate::http2::{Connection, Role};
+use crate::http2::Role;
+use crate::http2::connection::Connection;
 use crate::identity::{Namespace, Target};
 use crate::resolve::{Endpoint, Resolution};
 use slotmap::SlotMap;
@@ -221,6 +222,7 @@ impl Proxy {
             pool,
             endpoint,
             authority: authority.into_bytes().into(),
+            to_app: pool == self.pools.app(),
             stage: Stage::Dialing,
         };
         self.peers.insert(Peer::new(h2, side, now))
