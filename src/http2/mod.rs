@@ -23,13 +23,25 @@
 //!
 //! Refuses to know sockets, clocks, and what a field means (see [`Classify`]).
 
+mod abuse;
+mod closed;
+mod connection;
+mod deframer;
 pub mod error;
 pub mod field;
+mod frame;
 pub mod hpack;
+mod message;
+mod outbox;
+mod settings;
+mod stream;
+mod table;
+mod window;
 
 use bytes::Bytes;
 use std::ops::Range;
 
+pub use connection::Connection;
 pub use error::{ConnectionError, ErrorCode, StreamError};
 pub use field::{Classify, Field, FieldSection};
 

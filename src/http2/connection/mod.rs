@@ -1,0 +1,380 @@
+//! One HTTP/2 connection: what ties frames, streams, windows, HPACK and budgets together.
+//!
+//! Owns the state that the parts share; `recv` judges what the peer sends, `message` its field
+//! sections and DATA, `send` does what the owner decides. The contract is in `http2`.
+//!
+//! 1. Input is cut when the owner polls, not when it arrives: so the owner's answer to one event
+//!    is in force before the next frame is looked at.
+//! 2. A stream is live (in the table), idle (its ID was not used yet) or closed; see [`Known`].
+//! 3. Whatever leaves the table has given its held octets back and has left the outbox.
+//! 4. After a failure the table is empty and only control octets are left to write.
+//!
+//! Refuses to know sockets, clocks, and what a field means.
+
+mod message;
+mod recv;
+mod send;
+#[cfg(test)]
+mod tests;
+
+use super::abuse::Budgets;
+use super::closed::{Closed, ClosedStreams};
+use super::deframer::Deframer;
+use super::error::{ConnectionError, ErrorCode};
+use super::field::{Classify, FieldSection};
+use super::frame::{self, FRAME_SIZE_MAX, FRAME_SIZE_MIN, PREFACE, WINDOW_MAX};
+use super::hpack::{Decoder, Encoder, TABLE_SIZE_DEFAULT};
+use super::outbox::Outbox;
+use super::settings::{self, INITIAL_WINDOW_DEFAULT, PeerSettings};
+use super::stream::RecvHalf;
+use super::table::{Slot, Table};
+use super::window::{ConnectionWindow, SendWindow};
+use super::{Event, Limits, Role, StreamId, Tag};
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+/// How long the peer may take for its preface and for the acknowledgement of our SETTINGS.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Streams that a client opens before it knows the peer's limit (RFC 9113 §6.5.2 recommends
+/// limits of at least this).
+const STREAMS_ASSUMED: u32 = 100;
+/// Field sections kept for reuse.
+const SPARES_MAX: usize = 32;
+/// Those kept by a connection without streams.
+const SPARES_IDLE_MAX: usize = 4;
+/// Events kept room for by a connection without streams.
+const EVENTS_IDLE_MAX: usize = 4;
+
+/// How far the connection's life has gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Active,
+    /// GOAWAY seen or sent: no stream is opened by us any more.
+    Retired,
+    Failed,
+}
+
+/// What both sides must say first (RFC 9113 §3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Settling {
+    /// Neither the peer's SETTINGS nor its acknowledgement of ours.
+    Fresh,
+    /// Its SETTINGS, not the acknowledgement.
+    Unacknowledged,
+    /// Both.
+    Settled,
+}
+
+/// What a stream ID stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Known {
+    Live(Slot),
+    Idle,
+    Closed(Closed),
+}
+
+/// A field block whose CONTINUATION frames are still coming (§4.3): nothing may come between.
+#[derive(Debug)]
+struct OpenBlock {
+    stream: StreamId,
+    end_stream: bool,
+    self_dependent: bool,
+    continuations: u32,
+    octets: Vec<u8>,
+}
+
+/// The DATA frame whose pieces come now.
+#[derive(Clone, Copy, Debug)]
+struct OpenData {
+    stream: StreamId,
+    end_stream: bool,
+}
+
+/// The contract is in the module's parent.
+#[derive(Debug)]
+pub struct Connection {
+    role: Role,
+    phase: Phase,
+    settling: Settling,
+    limits: Limits,
+    now: Instant,
+    deadline: Option<Instant>,
+    peer: PeerSettings,
+    deframer: Deframer,
+    block: Option<Box<OpenBlock>>,
+    data: OpenData,
+    decoder: Decoder,
+    encoder: Encoder,
+    table: Table,
+    closed: ClosedStreams,
+    /// Client: the next stream to open. Server: above the highest that the peer used.
+    next_id: u32,
+    /// Server: the highest stream that was not refused.
+    accepted: StreamId,
+    /// Server: streams above are refused, since GOAWAY said so.
+    accept_max: StreamId,
+    send_window: SendWindow,
+    recv_window: ConnectionWindow,
+    /// Receive window of new streams: ours, or the default until ours is known to hold.
+    stream_window: u32,
+    outbox: Outbox,
+    /// DATA waits because the connection's window is closed; it was compacted.
+    stalled: bool,
+    budgets: Budgets,
+    events: VecDeque<Event>,
+    spares: Vec<FieldSection>,
+}
+
+impl Connection {
+    /// Queues the preface (client), SETTINGS and, if the window asks for it, WINDOW_UPDATE.
+    pub fn new(role: Role, limits: Limits, classify: Classify, now: Instant) -> Self {
+        let limits = within_bounds(limits);
+        let mut outbox = Outbox::new();
+        let control = outbox.control();
+        if role == Role::Client {
+            control.extend_from_slice(PREFACE);
+        }
+        settings::write_settings(control, role, &limits);
+        if limits.connection_window > INITIAL_WINDOW_DEFAULT {
+            let increment = limits.connection_window - INITIAL_WINDOW_DEFAULT;
+            frame::write_window_update(control, StreamId(0), increment);
+        }
+        let decoder_table = limits.header_table_size.max(TABLE_SIZE_DEFAULT);
+        Self {
+            role,
+            phase: Phase::Active,
+            settling: Settling::Fresh,
+            now,
+            deadline: Some(now + SETTLE_TIMEOUT),
+            peer: PeerSettings::default(),
+            deframer: Deframer::new(role == Role::Server, limits.max_frame_size),
+            block: None,
+            data: OpenData { stream: StreamId(0), end_stream: false },
+            decoder: Decoder::new(decoder_table, classify),
+            encoder: Encoder::new(limits.encoder_table_size_max),
+            table: Table::new(),
+            closed: ClosedStreams::default(),
+            next_id: 1,
+            accepted: StreamId(0),
+            accept_max: StreamId(WINDOW_MAX),
+            send_window: SendWindow::new(INITIAL_WINDOW_DEFAULT),
+            recv_window: ConnectionWindow::new(limits.connection_window, limits.held_bytes_max),
+            stream_window: limits.stream_window.max(INITIAL_WINDOW_DEFAULT),
+            outbox,
+            stalled: false,
+            budgets: Budgets::new(&limits, now),
+            events: VecDeque::new(),
+            spares: Vec::new(),
+            limits,
+        }
+    }
+
+    /// Takes what was read. Call `poll_event` until `None` afterwards.
+    pub fn recv(&mut self, bytes: Bytes, now: Instant) {
+        self.now = now;
+        if !bytes.is_empty() {
+            self.deframer.push(bytes);
+        }
+    }
+
+    /// What the peer did next.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        // Bounded: each turn uses up octets of the peer, or ends.
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Some(event);
+            }
+            if self.phase == Phase::Failed {
+                return None;
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.trim();
+                    return None;
+                }
+                Err(error) => self.fail(error),
+            }
+        }
+    }
+
+    /// Every later event of the stream carries `tag`.
+    pub fn set_tag(&mut self, stream: StreamId, tag: Tag) {
+        if let Some(slot) = self.table.find(stream) {
+            self.table.stream_mut(slot).tag = tag;
+        }
+    }
+
+    /// Live streams, those included whose last octets are still queued.
+    pub fn streams(&self) -> usize {
+        self.table.len()
+    }
+
+    /// No stream will be opened on this connection any more: GOAWAY was seen or sent, or it
+    /// failed, or its stream IDs ran out.
+    pub fn is_retired(&self) -> bool {
+        self.phase != Phase::Active || self.next_id > WINDOW_MAX
+    }
+
+    pub fn has_failed(&self) -> bool {
+        self.phase == Phase::Failed
+    }
+
+    /// The peer's SETTINGS have come.
+    pub fn is_settled(&self) -> bool {
+        self.settling != Settling::Fresh
+    }
+
+    /// When to call `handle_timeout`.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            let reason = match self.settling {
+                Settling::Fresh => "no SETTINGS in time",
+                Settling::Unacknowledged => "SETTINGS not acknowledged in time",
+                Settling::Settled => return,
+            };
+            self.fail(ConnectionError::new(ErrorCode::SETTINGS_TIMEOUT, reason));
+        }
+    }
+
+    /// An empty field section, with memory if there is some to reuse.
+    pub fn spare(&mut self) -> FieldSection {
+        self.spares.pop().unwrap_or_default()
+    }
+
+    /// Takes a field section back. Sections wander with what is relayed, so the owner may give
+    /// one connection what it got from another.
+    pub fn recycle(&mut self, mut fields: FieldSection) {
+        if self.spares.len() < SPARES_MAX {
+            fields.clear();
+            self.spares.push(fields);
+        }
+    }
+
+    fn known(&self, id: StreamId) -> Known {
+        if let Some(slot) = self.table.find(id) {
+            return Known::Live(slot);
+        }
+        if id.0 >= self.next_id || id.0.is_multiple_of(2) {
+            return Known::Idle;
+        }
+        match (self.closed.how(id), self.role) {
+            (Closed::Skipped, Role::Client) => Known::Closed(Closed::Forgotten),
+            (closed, Role::Client | Role::Server) => Known::Closed(closed),
+        }
+    }
+
+    /// RST_STREAM for a live stream; it is gone.
+    fn reset_stream(&mut self, slot: Slot, code: ErrorCode) {
+        let id = self.remove(slot);
+        self.reset_unseen(id, code);
+    }
+
+    /// RST_STREAM for a stream that is not in the table.
+    fn reset_unseen(&mut self, id: StreamId, code: ErrorCode) {
+        frame::write_rst_stream(self.outbox.control(), id, code);
+        self.closed.reset(id);
+    }
+
+    /// Takes a stream out of the table and all that belongs to it (invariant 3).
+    fn remove(&mut self, slot: Slot) -> StreamId {
+        self.outbox.unlink(&mut self.table, slot);
+        let mut stream = self.table.remove(slot);
+        self.outbox.clear(&mut stream.queue);
+        if !stream.is_discarded() {
+            self.recv_window.release(stream.recv_window.held());
+            self.update_connection_window();
+        }
+        stream.id
+    }
+
+    /// Takes a stream out of the table if nothing is left of it.
+    fn remove_if_closed(&mut self, slot: Slot) {
+        if self.table.stream(slot).is_closed() {
+            let id = self.remove(slot);
+            self.closed.ended(id);
+            self.budgets.complete();
+        }
+    }
+
+    fn update_connection_window(&mut self) {
+        if let Some(increment) = self.recv_window.take_due() {
+            frame::write_window_update(self.outbox.control(), StreamId(0), increment);
+        }
+    }
+
+    fn update_stream_window(&mut self, slot: Slot) {
+        let stream = self.table.stream_mut(slot);
+        if stream.is_receiving()
+            && let Some(increment) = stream.recv_window.take_due(self.stream_window)
+        {
+            frame::write_window_update(self.outbox.control(), stream.id, increment);
+        }
+    }
+
+    /// RFC 9113 §5.4.1.
+    fn fail(&mut self, error: ConnectionError) {
+        if self.phase == Phase::Failed {
+            return;
+        }
+        self.phase = Phase::Failed;
+        self.deadline = None;
+        self.deframer.fail();
+        self.block = None;
+        self.table = Table::new();
+        self.outbox.drop_data();
+        let last = self.accepted;
+        frame::write_goaway(self.outbox.control(), last, error.code, error.reason);
+        self.events.push_back(Event::Failed(error));
+    }
+
+    /// A connection without streams keeps no large buffers.
+    fn trim(&mut self) {
+        if self.table.is_empty() {
+            self.outbox.trim();
+            self.spares.truncate(SPARES_IDLE_MAX);
+            self.spares.shrink_to(SPARES_IDLE_MAX);
+            self.events.shrink_to(EVENTS_IDLE_MAX);
+        }
+    }
+
+    /// What must hold between any two calls; for tests.
+    pub fn check_invariants(&self) {
+        self.table.check_invariants();
+        self.outbox.check_invariants(&self.table);
+        let mut held = 0;
+        let unread = self.deframer.data_left();
+        for slot in self.table.slots() {
+            let stream = self.table.stream(slot);
+            assert!(!stream.is_closed(), "closed streams leave the table");
+            if let RecvHalf::Discarded(_) = stream.recv {
+                continue;
+            }
+            held += u64::from(stream.recv_window.held());
+            let unread = if self.data.stream == stream.id { unread } else { 0 };
+            if stream.is_receiving() {
+                stream.recv_window.check(self.stream_window, unread);
+            }
+            if stream.is_end_queued() {
+                assert!(!stream.queue.is_empty(), "an end waits only behind DATA");
+            }
+        }
+        if self.phase != Phase::Failed {
+            self.recv_window.check(held, unread);
+        }
+    }
+}
+
+/// Values that RFC 9113 §6.5.2 and §6.9.1 allow.
+fn within_bounds(mut limits: Limits) -> Limits {
+    limits.max_frame_size = limits.max_frame_size.clamp(FRAME_SIZE_MIN, FRAME_SIZE_MAX);
+    limits.stream_window = limits.stream_window.min(WINDOW_MAX);
+    limits.connection_window = limits.connection_window.clamp(INITIAL_WINDOW_DEFAULT, WINDOW_MAX);
+    limits
+}

@@ -1,0 +1,297 @@
+//! Frames of the peer, judged (RFC 9113 §6): all but what belongs to messages.
+//!
+//! 1. What is wrong with the connection is an `Err`, and ends it; what is wrong with a stream
+//!    resets that stream and goes on.
+//! 2. Each frame is charged to a budget before it costs anything.
+//!
+//! Refuses to know field sections and DATA: `message` does.
+
+use super::{Connection, Known, Phase, Settling};
+use crate::http2::deframer::{Cut, Payload};
+use crate::http2::error::{ConnectionError, ErrorCode, StreamError};
+use crate::http2::frame::{self, FrameHeader, FrameType, flag};
+use crate::http2::settings::INITIAL_WINDOW_DEFAULT;
+use crate::http2::table::Slot;
+use crate::http2::{Event, Role, StreamId};
+
+type Judged = Result<(), ConnectionError>;
+
+impl Connection {
+    /// One step through what was received; `Ok(false)` when all of it is done.
+    pub(super) fn step(&mut self) -> Result<bool, ConnectionError> {
+        match self.deframer.cut()? {
+            Cut::Hungry => return Ok(false),
+            Cut::Data { piece, last } => self.data_piece(piece, last)?,
+            Cut::DataBegins { header, padding } => {
+                self.expect_frame(&header)?;
+                self.data_begins(header, padding)?;
+            }
+            Cut::Unknown(header) => {
+                self.expect_frame(&header)?;
+                self.budgets.control(self.now)?;
+            }
+            Cut::Frame(header, payload) => {
+                self.expect_frame(&header)?;
+                let judged = self.frame(header, &payload);
+                self.deframer.done(payload);
+                judged?;
+            }
+        }
+        if self.outbox.control_len() > self.limits.control_bytes_max as usize {
+            let reason = "too much waits to be read by the peer";
+            return Err(ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, reason));
+        }
+        Ok(true)
+    }
+
+    /// Order of frames: SETTINGS first (§3.4), nothing inside a field block (§4.3).
+    fn expect_frame(&self, header: &FrameHeader) -> Judged {
+        if self.settling == Settling::Fresh
+            && (header.kind != FrameType::Settings || header.has(flag::ACK))
+        {
+            return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
+        }
+        let continues = match &self.block {
+            None => return Ok(()),
+            Some(block) => header.kind == FrameType::Continuation && header.stream == block.stream,
+        };
+        match continues {
+            true => Ok(()),
+            false => Err(ConnectionError::protocol("a frame inside a field block")),
+        }
+    }
+
+    fn frame(&mut self, header: FrameHeader, payload: &Payload) -> Judged {
+        match header.kind {
+            FrameType::Headers => self.on_headers(header, payload),
+            FrameType::Continuation => self.on_continuation(header, payload),
+            FrameType::Priority => self.on_priority(header, payload),
+            FrameType::RstStream => self.on_rst_stream(header, payload),
+            FrameType::Settings => self.on_settings(header, payload),
+            FrameType::Ping => self.on_ping(header, payload),
+            FrameType::Goaway => self.on_goaway(header, payload),
+            FrameType::WindowUpdate => self.on_window_update(header, payload),
+            // §8.4: a client cannot push, and we announced SETTINGS_ENABLE_PUSH 0.
+            FrameType::PushPromise => Err(ConnectionError::protocol("PUSH_PROMISE")),
+            FrameType::Data | FrameType::Unknown(_) => {
+                unreachable!("the deframer gives these in other ways")
+            }
+        }
+    }
+
+    /// §6.3 and §5.3.2: checked and otherwise ignored.
+    fn on_priority(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+        self.budgets.rare(self.now)?;
+        let id = on_a_stream(&header)?;
+        let error = match payload {
+            [a, b, c, d, _weight] => {
+                if frame::parse_dependency([*a, *b, *c, *d]) != id {
+                    return Ok(());
+                }
+                StreamError::protocol("a stream that depends on itself")
+            }
+            _ => StreamError::new(ErrorCode::FRAME_SIZE_ERROR, "length of PRIORITY"),
+        };
+        match self.known(id) {
+            Known::Live(slot) => self.fail_stream(slot, error),
+            // An idle stream cannot be reset.
+            Known::Idle => Err(ConnectionError::new(error.code, error.reason)),
+            Known::Closed(_) => Ok(()),
+        }
+    }
+
+    /// §6.4.
+    fn on_rst_stream(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+        let id = on_a_stream(&header)?;
+        let code = frame::parse_u32(payload).ok_or(wrong_length("length of RST_STREAM"))?;
+        match self.known(id) {
+            Known::Idle => Err(ConnectionError::protocol("RST_STREAM on an idle stream")),
+            Known::Closed(_) => self.budgets.control(self.now),
+            Known::Live(slot) => {
+                if self.role == Role::Server {
+                    self.budgets.reset(self.now)?;
+                }
+                let stream = self.table.stream(slot);
+                let (tag, discarded) = (stream.tag, stream.is_discarded());
+                let stream = self.remove(slot);
+                self.closed.ended(stream);
+                if !discarded {
+                    self.events.push_back(Event::Reset { stream, tag, code: ErrorCode(code) });
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// §6.5.
+    fn on_settings(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+        on_the_connection(&header)?;
+        self.budgets.rare(self.now)?;
+        if header.has(flag::ACK) {
+            return match payload.is_empty() {
+                true => self.settings_acknowledged(),
+                false => Err(wrong_length("SETTINGS acknowledgement with a payload")),
+            };
+        }
+        let after = self.peer.after(payload, self.role)?;
+        let before = std::mem::replace(&mut self.peer, after);
+        self.encoder.set_peer_table_size(after.header_table_size);
+        if after.initial_window != before.initial_window {
+            self.shift_send_windows(
+                i64::from(after.initial_window) - i64::from(before.initial_window),
+            )?;
+        }
+        frame::write_settings_ack(self.outbox.control());
+        if self.settling == Settling::Fresh {
+            self.settling = Settling::Unacknowledged;
+        }
+        self.events.push_back(Event::Settings);
+        Ok(())
+    }
+
+    /// §6.9.2.
+    fn shift_send_windows(&mut self, difference: i64) -> Judged {
+        for index in 0..self.table.slots_end() {
+            let Some(slot) = self.table.occupied(index) else { continue };
+            let shifted = self.table.stream_mut(slot).send_window.shift(difference);
+            shifted.map_err(|_| {
+                let reason = "SETTINGS_INITIAL_WINDOW_SIZE overflows a window";
+                ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, reason)
+            })?;
+            self.outbox.relink(&mut self.table, slot);
+        }
+        Ok(())
+    }
+
+    /// What we announced holds from here on. An acknowledgement that nothing asked for is
+    /// harmless.
+    fn settings_acknowledged(&mut self) -> Judged {
+        if self.settling != Settling::Unacknowledged {
+            return Ok(());
+        }
+        self.settling = Settling::Settled;
+        self.deadline = None;
+        self.decoder.set_table_size_max(self.limits.header_table_size);
+        if self.limits.stream_window < INITIAL_WINDOW_DEFAULT {
+            let difference = i64::from(self.limits.stream_window) - i64::from(self.stream_window);
+            self.stream_window = self.limits.stream_window;
+            for index in 0..self.table.slots_end() {
+                let Some(slot) = self.table.occupied(index) else { continue };
+                self.table.stream_mut(slot).recv_window.shift(difference);
+            }
+        }
+        Ok(())
+    }
+
+    /// §6.7. The acknowledgement goes ahead of all DATA.
+    fn on_ping(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+        on_the_connection(&header)?;
+        let payload = payload.try_into().map_err(|_| wrong_length("length of PING"))?;
+        self.budgets.control(self.now)?;
+        match header.has(flag::ACK) {
+            true => self.events.push_back(Event::Pong { payload }),
+            false => frame::write_ping(self.outbox.control(), payload, true),
+        }
+        Ok(())
+    }
+
+    /// §6.8. Our streams above the last one may be tried elsewhere.
+    fn on_goaway(&mut self, header: FrameHeader, payload: &Payload) -> Judged {
+        on_the_connection(&header)?;
+        self.budgets.rare(self.now)?;
+        let (Some(last), Some(code), Some(debug)) = (
+            payload.first_chunk().map(|octets| frame::parse_dependency(*octets)),
+            payload.get(4..8).and_then(frame::parse_u32),
+            payload.get(8..),
+        ) else {
+            return Err(wrong_length("length of GOAWAY"));
+        };
+        self.phase = Phase::Retired;
+        let debug = payload.keep(debug);
+        self.events.push_back(Event::Goaway { last, code: ErrorCode(code), debug });
+        if self.role == Role::Client {
+            self.refuse_above(last);
+        }
+        Ok(())
+    }
+
+    fn refuse_above(&mut self, last: StreamId) {
+        for index in 0..self.table.slots_end() {
+            let Some(slot) = self.table.occupied(index) else { continue };
+            let stream = self.table.stream(slot);
+            if stream.id <= last {
+                continue;
+            }
+            let (tag, discarded) = (stream.tag, stream.is_discarded());
+            let stream = self.remove(slot);
+            self.closed.reset(stream);
+            if !discarded {
+                self.events.push_back(Event::Refused { stream, tag });
+            }
+        }
+    }
+
+    /// §6.9.
+    fn on_window_update(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+        let increment = frame::parse_u32(payload).ok_or(wrong_length("length of WINDOW_UPDATE"))?;
+        let increment = increment & frame::WINDOW_MAX;
+        self.budgets.control(self.now)?;
+        if header.stream == StreamId(0) {
+            if increment == 0 {
+                return Err(ConnectionError::protocol("WINDOW_UPDATE of 0"));
+            }
+            return self.send_window.grow(increment).map_err(|_| {
+                let reason = "WINDOW_UPDATE overflows the connection's window";
+                ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, reason)
+            });
+        }
+        match self.known(header.stream) {
+            Known::Idle => Err(ConnectionError::protocol("WINDOW_UPDATE on an idle stream")),
+            Known::Closed(_) => Ok(()),
+            Known::Live(slot) if increment == 0 => {
+                self.fail_stream(slot, StreamError::protocol("WINDOW_UPDATE of 0"))
+            }
+            Known::Live(slot) => match self.table.stream_mut(slot).send_window.grow(increment) {
+                Ok(()) => {
+                    self.outbox.relink(&mut self.table, slot);
+                    Ok(())
+                }
+                Err(_) => {
+                    let reason = "WINDOW_UPDATE overflows a stream's window";
+                    let error = StreamError::new(ErrorCode::FLOW_CONTROL_ERROR, reason);
+                    self.fail_stream(slot, error)
+                }
+            },
+        }
+    }
+
+    /// RFC 9113 §5.4.2: the peer broke a rule on a live stream.
+    pub(super) fn fail_stream(&mut self, slot: Slot, error: StreamError) -> Judged {
+        self.budgets.error(self.now)?;
+        let stream = self.table.stream(slot);
+        let (id, tag, discarded) = (stream.id, stream.tag, stream.is_discarded());
+        self.reset_stream(slot, error.code);
+        if !discarded {
+            self.events.push_back(Event::StreamFailed { stream: id, tag, error });
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn wrong_length(reason: &'static str) -> ConnectionError {
+    ConnectionError::new(ErrorCode::FRAME_SIZE_ERROR, reason)
+}
+
+fn on_the_connection(header: &FrameHeader) -> Judged {
+    match header.stream {
+        StreamId(0) => Ok(()),
+        _ => Err(ConnectionError::protocol("a connection's frame on a stream")),
+    }
+}
+
+pub(super) fn on_a_stream(header: &FrameHeader) -> Result<StreamId, ConnectionError> {
+    match header.stream {
+        StreamId(0) => Err(ConnectionError::protocol("a stream's frame on stream 0")),
+        id => Ok(id),
+    }
+}

@@ -1,0 +1,283 @@
+//! What the owner decides (RFC 9113 §5.1, §6), and what is written when.
+//!
+//! 1. A field block is encoded when its place in the order of the wire is certain: heads, and
+//!    trailers with no DATA before them, at once; other trailers right behind their DATA.
+//! 2. DATA goes in turns, one frame of each stream, as far as both windows let it.
+//! 3. The stream of an owner that has said END_STREAM stays until the last of it is handed out.
+//!
+//! Refuses to know when the socket takes octets.
+
+use super::{Connection, Known, Phase, STREAMS_ASSUMED};
+use crate::http2::error::ErrorCode;
+use crate::http2::field::FieldSection;
+use crate::http2::frame::{self, FrameHeader, FrameType, WINDOW_MAX, flag};
+use crate::http2::message;
+use crate::http2::outbox::{self, Queue};
+use crate::http2::stream::{ContentLeft, RecvHalf, SendHalf, Stream};
+use crate::http2::table::Slot;
+use crate::http2::{OpenError, Role, Sent, StreamId, Tag, Transmit};
+use bytes::Bytes;
+
+impl Connection {
+    /// Client: streams that may be opened right now.
+    pub fn can_open(&self) -> u32 {
+        let congested = self.outbox.control_len() > self.limits.control_bytes_max as usize / 2;
+        if self.role == Role::Server || self.is_retired() || congested {
+            return 0;
+        }
+        let ids = (WINDOW_MAX - self.next_id) / 2 + 1;
+        let allowed = match (self.is_settled(), self.peer.max_concurrent_streams) {
+            (false, _) => STREAMS_ASSUMED,
+            (true, Some(max)) => max,
+            (true, None) => u32::MAX,
+        };
+        let live = self.table.len() as u32;
+        allowed.min(self.limits.streams_max).saturating_sub(live).min(ids)
+    }
+
+    /// Client: a new stream with this request head.
+    pub fn open(
+        &mut self,
+        fields: &FieldSection,
+        end_stream: bool,
+        tag: Tag,
+    ) -> Result<StreamId, OpenError> {
+        if self.role == Role::Server || self.is_retired() {
+            return Err(OpenError::Retired);
+        }
+        if self.can_open() == 0 {
+            return Err(OpenError::Full);
+        }
+        let id = StreamId(self.next_id);
+        self.next_id += 2;
+        let send = if end_stream { SendHalf::Ended } else { SendHalf::Body };
+        let send_window = self.peer.initial_window;
+        let mut stream = Stream::new(id, RecvHalf::Head, send, send_window, self.stream_window);
+        stream.tag = tag;
+        if fields.iter().any(|field| field.name == b":method" && field.value == b"HEAD") {
+            stream.content_left = ContentLeft::Ignored;
+        }
+        self.table.insert(stream);
+        self.write_head(id, fields, end_stream);
+        Ok(id)
+    }
+
+    fn write_head(&mut self, id: StreamId, fields: &FieldSection, end_stream: bool) {
+        let frame_max = self.peer.max_frame_size as usize;
+        let encoder = &mut self.encoder;
+        frame::write_field_block(self.outbox.control(), id, end_stream, frame_max, |out| {
+            encoder.encode(fields, out);
+        });
+    }
+
+    /// The response head (several, if informational), or trailers; these wait behind the
+    /// stream's DATA and always end it.
+    pub fn send_headers(&mut self, stream: StreamId, fields: FieldSection, end_stream: bool) {
+        let Some(slot) = self.table.find(stream) else { return self.recycle(fields) };
+        let state = self.table.stream_mut(slot);
+        let after = match &state.send {
+            _ if state.is_discarded() => return self.recycle(fields),
+            SendHalf::EndQueued | SendHalf::TrailersQueued(_) | SendHalf::Ended => {
+                return self.recycle(fields);
+            }
+            SendHalf::Body if !state.queue.is_empty() => {
+                state.send = SendHalf::TrailersQueued(fields);
+                return;
+            }
+            SendHalf::Body => SendHalf::Ended,
+            SendHalf::Head if end_stream => SendHalf::Ended,
+            SendHalf::Head if message::is_informational(&fields) => SendHalf::Head,
+            SendHalf::Head => SendHalf::Body,
+        };
+        let ended = matches!(after, SendHalf::Ended);
+        state.send = after;
+        self.write_head(stream, &fields, ended);
+        self.recycle(fields);
+        if ended {
+            self.send_ended(slot);
+        }
+    }
+
+    /// Queues DATA, by reference.
+    pub fn send_data(&mut self, stream: StreamId, data: Bytes, end_stream: bool) {
+        let Some(slot) = self.table.find(stream) else { return };
+        let state = self.table.stream_mut(slot);
+        match state.send {
+            SendHalf::Body if !state.is_discarded() => {}
+            SendHalf::Head => return debug_assert!(false, "DATA before the head"),
+            SendHalf::Body
+            | SendHalf::EndQueued
+            | SendHalf::TrailersQueued(_)
+            | SendHalf::Ended => return,
+        }
+        if !data.is_empty() {
+            let waits = self.stalled || state.send_window.available() == 0;
+            self.outbox.push(&mut state.queue, data, waits);
+            if end_stream {
+                state.send = SendHalf::EndQueued;
+            }
+            self.outbox.relink(&mut self.table, slot);
+        } else if end_stream && state.queue.is_empty() {
+            // Nothing of this stream waits: its end may go with the control frames.
+            state.send = SendHalf::Ended;
+            FrameHeader::new(0, FrameType::Data, flag::END_STREAM, stream)
+                .write(self.outbox.control());
+            self.send_ended(slot);
+        } else if end_stream {
+            state.send = SendHalf::EndQueued;
+        }
+    }
+
+    /// The owner takes leave of the stream. RST_STREAM goes at once and queued DATA is dropped,
+    /// unless the end of the stream is queued too: then RST_STREAM follows it.
+    pub fn send_reset(&mut self, stream: StreamId, code: ErrorCode) {
+        let Some(slot) = self.table.find(stream) else { return };
+        let state = self.table.stream_mut(slot);
+        match (state.is_end_queued(), state.recv) {
+            (_, RecvHalf::Discarded(_)) => {}
+            (true, RecvHalf::Ended) => {}
+            (true, RecvHalf::Head | RecvHalf::Body) => {
+                let held = state.recv_window.held();
+                state.recv = RecvHalf::Discarded(code);
+                self.recv_window.release(held);
+                self.update_connection_window();
+            }
+            (false, RecvHalf::Head | RecvHalf::Body | RecvHalf::Ended) => {
+                self.reset_stream(slot, code);
+            }
+        }
+    }
+
+    /// The owner has passed on octets of [`Event::Data`](crate::http2::Event::Data).
+    pub fn release(&mut self, stream: StreamId, octets: u32) {
+        let Some(slot) = self.table.find(stream) else { return };
+        let state = self.table.stream_mut(slot);
+        if octets == 0 || state.is_discarded() {
+            return;
+        }
+        let released = state.recv_window.release(octets);
+        self.recv_window.release(released);
+        self.update_stream_window(slot);
+        self.update_connection_window();
+    }
+
+    pub fn ping(&mut self, payload: [u8; 8]) {
+        if self.phase != Phase::Failed {
+            frame::write_ping(self.outbox.control(), payload, false);
+        }
+    }
+
+    /// Server: no new streams, please (RFC 9113 §6.8); those that come are still served.
+    pub fn goaway_notice(&mut self) {
+        if self.phase != Phase::Failed && self.accept_max == StreamId(WINDOW_MAX) {
+            let (last, code) = (StreamId(WINDOW_MAX), ErrorCode::NO_ERROR);
+            frame::write_goaway(self.outbox.control(), last, code, "");
+        }
+    }
+
+    /// Streams from here on are refused; those in flight go on.
+    pub fn goaway(&mut self, code: ErrorCode, debug: &'static str) {
+        if self.phase != Phase::Failed {
+            self.phase = Phase::Retired;
+            self.accept_max = self.accepted;
+            frame::write_goaway(self.outbox.control(), self.accepted, code, debug);
+        }
+    }
+
+    /// Octets of DATA that wait on a stream.
+    pub fn queued(&self, stream: StreamId) -> usize {
+        match self.known(stream) {
+            Known::Live(slot) => self.table.stream(slot).queue.octets(),
+            Known::Idle | Known::Closed(_) => 0,
+        }
+    }
+
+    pub fn wants_transmit(&self) -> bool {
+        let data = self.outbox.has_ready() && self.send_window.available() > 0;
+        self.outbox.control_len() > 0 || data
+    }
+
+    /// Appends what may be written now, and stops near `octets_max`.
+    pub fn poll_transmit(&mut self, out: &mut Transmit, octets_max: usize) {
+        if !self.outbox.flush_control(out, octets_max) {
+            return;
+        }
+        self.stalled &= self.send_window.available() == 0;
+        // Bounded: each turn hands out octets.
+        while out.len < octets_max && self.send_window.available() > 0 {
+            let Some(slot) = self.outbox.first_ready() else { break };
+            self.transmit_data(slot, out);
+        }
+        // What ended streams may have left behind: RST_STREAM.
+        self.outbox.flush_control(out, usize::MAX);
+        if self.send_window.available() == 0 && !self.stalled {
+            self.stalled = true;
+            self.compact_ready();
+        }
+    }
+
+    /// One DATA frame of the stream whose turn it is.
+    fn transmit_data(&mut self, slot: Slot, out: &mut Transmit) {
+        let stream = self.table.stream_mut(slot);
+        let window = self.send_window.available().min(stream.send_window.available());
+        let quantum = window.min(self.peer.max_frame_size) as usize;
+        let len = quantum.min(stream.queue.octets());
+        let drained = len == stream.queue.octets();
+        let end_stream = drained && matches!(stream.send, SendHalf::EndQueued);
+        let (id, tag, octets) = (stream.id, stream.tag, len as u32);
+        self.outbox.write_data(&mut stream.queue, id, len, end_stream, out);
+        stream.send_window.take(octets);
+        self.send_window.take(octets);
+        self.budgets.earn();
+        self.outbox.note_sent(Sent { stream: id, tag, octets });
+        if !drained && stream.send_window.available() == 0 {
+            self.outbox.compact(&mut stream.queue);
+        }
+        self.outbox.unlink(&mut self.table, slot);
+        if !drained {
+            return self.outbox.relink(&mut self.table, slot);
+        }
+        let stream = self.table.stream_mut(slot);
+        match std::mem::replace(&mut stream.send, SendHalf::Ended) {
+            SendHalf::EndQueued => self.send_ended(slot),
+            SendHalf::TrailersQueued(fields) => {
+                let from = out.framing.len();
+                let frame_max = self.peer.max_frame_size as usize;
+                frame::write_field_block(&mut out.framing, id, true, frame_max, |out| {
+                    self.encoder.encode(&fields, out);
+                });
+                outbox::note_framing(out, from);
+                self.recycle(fields);
+                self.send_ended(slot);
+            }
+            SendHalf::Body => stream.send = SendHalf::Body,
+            SendHalf::Head | SendHalf::Ended => unreachable!("DATA is queued in the body only"),
+        }
+    }
+
+    /// All of the owner's side of the stream has been handed out.
+    fn send_ended(&mut self, slot: Slot) {
+        match self.table.stream(slot).recv {
+            RecvHalf::Discarded(code) => self.reset_stream(slot, code),
+            RecvHalf::Ended => self.remove_if_closed(slot),
+            RecvHalf::Head | RecvHalf::Body => {}
+        }
+    }
+
+    /// The connection's window is closed: all that is ready waits.
+    fn compact_ready(&mut self) {
+        let mut at = self.outbox.first_ready();
+        while let Some(slot) = at {
+            let stream = self.table.stream_mut(slot);
+            let mut queue: Queue = stream.queue;
+            self.outbox.compact(&mut queue);
+            stream.queue = queue;
+            at = self.outbox.next_ready(stream);
+        }
+    }
+
+    /// DATA octets of one stream that the last `poll_transmit` handed out.
+    pub fn poll_sent(&mut self) -> Option<Sent> {
+        self.outbox.poll_sent()
+    }
+}

@@ -1,0 +1,318 @@
+//! Prefaces, exchanges, goodbyes.
+
+use super::*;
+use crate::http2::{NO_TAG, OpenError, Sent};
+
+#[test]
+fn server_says_its_settings_first() {
+    let mut bench = Bench::fresh(Role::Server, Limits::default());
+    let said = bench.take();
+    let [first, second] = &said[..] else { panic!("{said:?}") };
+    assert_eq!((first.kind, first.flags, first.stream), (SETTINGS, 0, 0));
+    assert_eq!(*second, update(0, (4 << 20) - 65_535));
+}
+
+#[test]
+fn client_says_the_preface_and_may_open_before_it_hears_anything() {
+    let mut bench = Bench::fresh(Role::Client, Limits::default());
+    assert_eq!(bench.conn.can_open(), 100);
+    assert_eq!(bench.open(true), 1);
+    assert_eq!(bench.conn.can_open(), 99);
+    let said = bench.take_octets();
+    let frames = Frame::parse_all(said.strip_prefix(CLIENT_PREFACE).unwrap());
+    let kinds: Vec<u8> = frames.iter().map(|frame| frame.kind).collect();
+    assert_eq!(kinds, [SETTINGS, WINDOW_UPDATE, HEADERS]);
+    // RFC 9113 §6.5.2: push is off.
+    assert_eq!(frames[0].payload[..6], [0, 2, 0, 0, 0, 0]);
+    assert_eq!(bench.give(&[settings(&[(3, 7)])]), [Seen::Settings]);
+    assert_eq!(bench.conn.can_open(), 6);
+    assert_eq!(bench.take(), [settings_ack()]);
+}
+
+#[test]
+fn server_answers_a_call() {
+    let mut bench = Bench::server();
+    let events = bench.give(&[request(1, 0), data(1, 0, "ping"), data(1, END_STREAM, "")]);
+    let expected = [
+        head(1, SectionKind::Request, &REQUEST, false),
+        Seen::Data(1, b"ping".to_vec(), false),
+        Seen::Data(1, vec![], true),
+    ];
+    assert_eq!(events, expected);
+    bench.conn.release(StreamId(1), 4);
+    bench.respond(1, false);
+    bench.send(1, "pong", false);
+    bench.send_trailers(1);
+    assert_eq!(bench.conn.queued(StreamId(1)), 4);
+    let said = bench.take();
+    assert_eq!(said.len(), 3);
+    assert_eq!((said[0].kind, said[0].flags), (HEADERS, END_HEADERS));
+    assert_eq!(said[1], data(1, 0, "pong"));
+    assert_eq!((said[2].kind, said[2].flags), (HEADERS, END_HEADERS | END_STREAM));
+    assert_eq!(bench.conn.streams(), 0);
+    let sent = Sent { stream: StreamId(1), tag: NO_TAG, octets: 4 };
+    assert_eq!(bench.conn.poll_sent(), Some(sent));
+    assert_eq!(bench.conn.poll_sent(), None);
+}
+
+#[test]
+fn client_makes_a_call() {
+    let mut bench = Bench::client();
+    let id = bench.open(false);
+    bench.send(id, "ping", true);
+    let said = bench.take();
+    assert_eq!((said[0].kind, said[0].flags, said[0].stream), (HEADERS, END_HEADERS, 1));
+    assert_eq!(said[1], data(1, END_STREAM, "ping"));
+    let early = frame(HEADERS, END_HEADERS, 1, block(&[(":status", "103")]));
+    let events = bench.give(&[early, response(1, 0), data(1, 0, "pong"), trailers(1)]);
+    let expected = [
+        head(1, SectionKind::Informational, &[(":status", "103")], false),
+        head(1, SectionKind::Response, &[(":status", "200")], false),
+        Seen::Data(1, b"pong".to_vec(), false),
+        head(1, SectionKind::Trailers, &[("grpc-status", "0")], true),
+    ];
+    assert_eq!(events, expected);
+    assert_eq!(bench.conn.streams(), 0);
+}
+
+#[test]
+fn trailers_only_is_one_frame() {
+    let mut bench = Bench::server();
+    bench.give(&[request(1, END_STREAM)]);
+    bench.respond(1, true);
+    assert_eq!(bench.take_shapes(), [(HEADERS, END_HEADERS | END_STREAM, 1)]);
+    assert_eq!(bench.conn.streams(), 0);
+}
+
+#[test]
+fn end_stream_is_folded_and_empty_ends_need_no_queue() {
+    let mut bench = Bench::server();
+    bench.give(&[request(1, END_STREAM), request(3, END_STREAM)]);
+    bench.respond(1, false);
+    bench.send(1, "x", false);
+    bench.send(1, "", false);
+    bench.send(1, "", true);
+    bench.respond(3, false);
+    bench.send(3, "", true);
+    let said = bench.take();
+    assert_eq!(said[1].kind, HEADERS);
+    assert_eq!(said[2..], [data(3, END_STREAM, ""), data(1, END_STREAM, "x")]);
+    assert_eq!(bench.conn.streams(), 0);
+}
+
+#[test]
+fn tags_come_back() {
+    let mut bench = Bench::server();
+    let events = {
+        let octets: Vec<u8> = request(1, 0).octets();
+        bench.conn.recv(octets.into(), bench.now);
+        bench.events()
+    };
+    assert!(matches!(events[..], [Event::Headers { tag: NO_TAG, .. }]));
+    bench.conn.set_tag(StreamId(1), 42);
+    bench.conn.recv(rst(1, ErrorCode::CANCEL).octets().into(), bench.now);
+    assert!(matches!(bench.events()[..], [Event::Reset { tag: 42, .. }]));
+}
+
+#[test]
+fn reset_by_the_owner() {
+    let mut bench = Bench::client();
+    let id = bench.open(false);
+    bench.send(id, vec![1; 100], false);
+    bench.conn.send_reset(StreamId(id), ErrorCode::CANCEL);
+    assert_eq!(bench.conn.streams(), 0);
+    let said = bench.take();
+    assert_eq!((said[0].kind, said.len()), (HEADERS, 2), "queued DATA is dropped");
+    assert_eq!(said[1], rst(1, ErrorCode::CANCEL));
+    // What was on its way is ignored, but counted and decoded.
+    assert_eq!(bench.give(&[response(1, 0), data(1, 0, "late"), trailers(1)]), []);
+    assert_eq!(bench.take(), []);
+}
+
+#[test]
+fn reset_after_an_early_response_waits_for_it() {
+    // RFC 9113 §8.1: the whole response, then RST_STREAM NO_ERROR.
+    let mut bench = Bench::server();
+    bench.give(&[request(1, 0), data(1, 0, "half a re")]);
+    bench.respond(1, false);
+    bench.send(1, "no", false);
+    bench.send_trailers(1);
+    bench.conn.send_reset(StreamId(1), ErrorCode::NO_ERROR);
+    assert_eq!(bench.give(&[data(1, 0, "quest")]), [], "nobody listens");
+    let said = bench.take();
+    assert_eq!(said[1], data(1, 0, "no"));
+    assert_eq!((said[2].kind, said[2].flags), (HEADERS, END_STREAM | END_HEADERS));
+    assert_eq!(said[3..], [rst(1, ErrorCode::NO_ERROR)]);
+    assert_eq!(bench.conn.streams(), 0);
+}
+
+#[test]
+fn no_reset_if_the_peer_ends_before_the_early_response_is_out() {
+    let mut bench = Bench::server();
+    bench.give(&[request(1, 0)]);
+    bench.respond(1, false);
+    bench.send(1, "no", true);
+    bench.conn.send_reset(StreamId(1), ErrorCode::NO_ERROR);
+    assert_eq!(bench.give(&[data(1, END_STREAM, "late")]), []);
+    assert_eq!(bench.take_shapes(), [(HEADERS, END_HEADERS, 1), (DATA, END_STREAM, 1)]);
+    assert_eq!(bench.conn.streams(), 0);
+}
+
+#[test]
+fn reset_by_the_peer_drops_what_is_queued() {
+    let mut bench = Bench::server();
+    bench.give(&[request(1, 0)]);
+    bench.respond(1, false);
+    bench.take();
+    bench.send(1, "lost", false);
+    assert_eq!(bench.give(&[rst(1, ErrorCode::CANCEL)]), [Seen::Reset(1, ErrorCode::CANCEL)]);
+    assert_eq!(bench.take(), []);
+    assert_eq!(bench.conn.poll_sent(), None);
+    bench.send(1, "gone", true);
+    bench.send_trailers(1);
+    bench.conn.release(StreamId(1), 5);
+    assert_eq!(bench.take(), []);
+}
+
+#[test]
+fn ping_and_pong() {
+    let mut bench = Bench::client();
+    bench.conn.ping(*b"abcdefgh");
+    assert_eq!(bench.take(), [frame(PING, 0, 0, b"abcdefgh")]);
+    let events = bench.give(&[frame(PING, ACK, 0, b"abcdefgh"), frame(PING, 0, 0, b"01234567")]);
+    assert_eq!(events, [Seen::Pong(*b"abcdefgh")]);
+    assert_eq!(bench.take(), [frame(PING, ACK, 0, b"01234567")]);
+}
+
+#[test]
+fn goaway_of_the_server() {
+    let mut bench = Bench::server();
+    bench.give(&[request(1, 0)]);
+    bench.conn.goaway_notice();
+    assert_eq!(bench.take(), [goaway((1 << 31) - 1, ErrorCode::NO_ERROR, "")]);
+    assert!(!bench.conn.is_retired());
+    assert_eq!(bench.give(&[request(3, 0)]).len(), 1, "still accepted");
+    bench.conn.goaway(ErrorCode::NO_ERROR, "bye");
+    assert_eq!(bench.take(), [goaway(3, ErrorCode::NO_ERROR, "bye")]);
+    assert!(bench.conn.is_retired());
+    assert_eq!(bench.give(&[request(5, 0), data(5, END_STREAM, "x")]), []);
+    assert_eq!(bench.take(), [rst(5, ErrorCode::REFUSED_STREAM)]);
+    bench.respond(3, true);
+    assert_eq!(bench.take_shapes(), [(HEADERS, END_HEADERS | END_STREAM, 3)]);
+    assert_eq!(bench.give(&[data(1, END_STREAM, "on")]).len(), 1, "in flight goes on");
+}
+
+#[test]
+fn goaway_seen_by_the_client() {
+    let mut bench = Bench::client();
+    for _ in 0..3 {
+        bench.open(false);
+    }
+    bench.take();
+    let events = bench.give(&[goaway(1, ErrorCode::ENHANCE_YOUR_CALM, "too_many_pings")]);
+    let expected = [
+        Seen::Goaway(1, ErrorCode::ENHANCE_YOUR_CALM, b"too_many_pings".to_vec()),
+        Seen::Refused(3),
+        Seen::Refused(5),
+    ];
+    assert_eq!(events, expected);
+    assert!(bench.conn.is_retired());
+    assert_eq!((bench.conn.can_open(), bench.conn.streams()), (0, 1));
+    assert_eq!(bench.conn.open(&section(&REQUEST), true, 0), Err(OpenError::Retired));
+    assert_eq!(bench.give(&[response(1, END_STREAM)]).len(), 1);
+}
+
+#[test]
+fn concurrency_of_the_peer() {
+    let mut bench = Bench::client();
+    bench.give(&[settings(&[(3, 2)])]);
+    bench.open(true);
+    bench.open(true);
+    assert_eq!(bench.conn.open(&section(&REQUEST), true, 0), Err(OpenError::Full));
+    bench.give(&[response(1, END_STREAM)]);
+    assert_eq!(bench.conn.can_open(), 1);
+    bench.give(&[settings(&[(3, 0)])]);
+    assert_eq!(bench.conn.can_open(), 0);
+}
+
+#[test]
+fn stream_ids_run_out() {
+    let mut bench = Bench::client();
+    bench.conn.next_id = WINDOW_MAX - 2;
+    assert_eq!(bench.conn.can_open(), 2);
+    assert_eq!(bench.open(true), WINDOW_MAX - 2);
+    assert_eq!(bench.open(true), WINDOW_MAX);
+    assert_eq!(bench.conn.can_open(), 0);
+    assert!(bench.conn.is_retired());
+    assert_eq!(bench.conn.open(&section(&REQUEST), true, 0), Err(OpenError::Retired));
+}
+
+#[test]
+fn timeouts_of_the_preface_and_of_the_acknowledgement() {
+    for heard in [&[][..], &[settings(&[])]] {
+        let mut bench = Bench::fresh(Role::Client, Limits::default());
+        bench.give(heard);
+        let deadline = bench.conn.poll_timeout().unwrap();
+        assert_eq!(deadline - bench.now, Duration::from_secs(10));
+        bench.conn.handle_timeout(deadline - Duration::from_millis(1));
+        assert!(!bench.conn.has_failed());
+        bench.conn.handle_timeout(deadline);
+        let events: Vec<Seen> = bench.events().iter().map(seen).collect();
+        assert_eq!(events, [Seen::Failed(ErrorCode::SETTINGS_TIMEOUT)]);
+        assert_eq!(bench.conn.poll_timeout(), None);
+    }
+    assert_eq!(Bench::client().conn.poll_timeout(), None);
+}
+
+#[test]
+fn output_stops_near_the_limit_and_loses_nothing() {
+    let mut bench = Bench::server();
+    bench.give(&[request(1, END_STREAM), settings(&[(4, 1 << 20)]), update(0, 1 << 20)]);
+    bench.respond(1, false);
+    bench.send(1, vec![9; 100_000], true);
+    let mut all = Vec::new();
+    let mut rounds = 0;
+    while bench.conn.wants_transmit() {
+        let mut out = Transmit::new();
+        bench.conn.poll_transmit(&mut out, 20_000);
+        assert!(out.len < 20_000 + (16 << 10) + 9);
+        all.extend(out.slices().flatten());
+        rounds += 1;
+    }
+    assert!(rounds >= 4);
+    let frames = Frame::parse_all(&all);
+    let octets: usize = frames.iter().filter(|f| f.kind == DATA).map(|f| f.payload.len()).sum();
+    assert_eq!(octets, 100_000);
+}
+
+#[test]
+fn a_full_control_queue_stops_opening() {
+    let limits = Limits { control_bytes_max: 1000, ..Limits::default() };
+    let mut bench = Bench::settled(Role::Client, limits);
+    let mut opened = 0;
+    while bench.conn.can_open() > 0 {
+        bench.open(true);
+        opened += 1;
+    }
+    assert!((5..100).contains(&opened), "{opened}");
+    bench.take();
+    assert!(bench.conn.can_open() > 0);
+}
+
+/// The idle connection's size, for the memory budget. Loosen with thought.
+#[test]
+fn idle_is_small() {
+    assert!(size_of::<Connection>() <= 1400, "{}", size_of::<Connection>());
+    let mut bench = Bench::server();
+    for n in 0..100 {
+        bench.give(&[request(2 * n + 1, END_STREAM)]);
+    }
+    for n in 0..100 {
+        bench.respond(2 * n + 1, true);
+    }
+    bench.take();
+    bench.give(&[settings_ack()]);
+    assert_eq!(bench.conn.streams(), 0);
+    assert!(bench.conn.spares.capacity() <= SPARES_IDLE_MAX);
+    assert!(bench.conn.events.capacity() <= EVENTS_IDLE_MAX);
+}
