@@ -249,15 +249,18 @@ impl Outbox {
     /// COPY: small pieces of a queue that waits for a window, once each, so that what a stalled
     /// stream keeps alive is bounded by its window and not by the read buffers it lies in.
     pub fn compact(&mut self, queue: &mut Queue) {
-        for _ in 0..queue.pieces {
-            match self.detach(queue) {
-                Piece::Shared(bytes) => {
-                    queue.octets -= bytes.len();
-                    self.push(queue, bytes, true);
+        let mut old = std::mem::take(queue);
+        for _ in 0..old.pieces {
+            match self.detach(&mut old) {
+                Piece::Shared(bytes) => self.push(queue, bytes, true),
+                Piece::Gathered(gathered) => {
+                    queue.octets += gathered.len();
+                    self.append(queue, Piece::Gathered(gathered));
                 }
-                piece @ (Piece::Gathered(_) | Piece::Vacant) => self.append(queue, piece),
+                Piece::Vacant => {}
             }
         }
+        debug_assert_eq!(queue.octets, old.octets);
     }
 
     pub fn has_ready(&self) -> bool {
@@ -473,6 +476,21 @@ mod tests {
         outbox.check_queue(&queue);
         outbox.clear(&mut queue);
         assert!(buffer.is_unique(), "nothing refers to the read buffer");
+    }
+
+    #[test]
+    fn gathering_keeps_the_order() {
+        let mut outbox = Outbox::new();
+        let mut queue = Queue::default();
+        outbox.push(&mut queue, Bytes::from_static(b"a"), false);
+        outbox.push(&mut queue, Bytes::from_static(b"b"), true);
+        outbox.compact(&mut queue);
+        outbox.push(&mut queue, Bytes::from_static(b"c"), false);
+        outbox.push(&mut queue, Bytes::from_static(b"d"), true);
+        outbox.compact(&mut queue);
+        let mut out = Transmit::new();
+        outbox.write_data(&mut queue, StreamId(1), 4, false, &mut out);
+        assert_eq!(octets(&out), b"\0\0\x04\0\0\0\0\0\x01abcd");
     }
 
     #[test]

@@ -174,6 +174,12 @@ impl ConnectionWindow {
         Some(std::mem::take(&mut self.due))
     }
 
+    /// What the peer may still send, as it knows.
+    #[cfg(test)]
+    pub fn open(&self) -> i64 {
+        self.open
+    }
+
     /// Invariant 3; `held` by all streams, `unread` as in [`StreamWindow::check`].
     pub fn check(&self, held: u64, unread: u32) {
         assert_eq!(self.held, held, "held by streams and by the connection");

@@ -26,7 +26,6 @@ use super::frame::{self, FRAME_SIZE_MAX, FRAME_SIZE_MIN, PREFACE, WINDOW_MAX};
 use super::hpack::{Decoder, Encoder, TABLE_SIZE_DEFAULT};
 use super::outbox::Outbox;
 use super::settings::{self, INITIAL_WINDOW_DEFAULT, PeerSettings};
-use super::stream::RecvHalf;
 use super::table::{Slot, Table};
 use super::window::{ConnectionWindow, SendWindow};
 use super::{Event, Limits, Role, StreamId, Tag};
@@ -287,10 +286,8 @@ impl Connection {
         self.outbox.unlink(&mut self.table, slot);
         let mut stream = self.table.remove(slot);
         self.outbox.clear(&mut stream.queue);
-        if !stream.is_discarded() {
-            self.recv_window.release(stream.recv_window.held());
-            self.update_connection_window();
-        }
+        self.recv_window.release(stream.recv_window.held());
+        self.update_connection_window();
         stream.id
     }
 
@@ -353,9 +350,6 @@ impl Connection {
         for slot in self.table.slots() {
             let stream = self.table.stream(slot);
             assert!(!stream.is_closed(), "closed streams leave the table");
-            if let RecvHalf::Discarded(_) = stream.recv {
-                continue;
-            }
             held += u64::from(stream.recv_window.held());
             let unread = if self.data.stream == stream.id { unread } else { 0 };
             if stream.is_receiving() {

@@ -128,18 +128,20 @@ impl Connection {
         }
     }
 
-    /// The owner takes leave of the stream. RST_STREAM goes at once and queued DATA is dropped,
-    /// unless the end of the stream is queued too: then RST_STREAM follows it.
+    /// The owner takes leave of the stream. RST_STREAM goes at once and queued DATA is dropped;
+    /// but a server that has queued the end of its response says all of it first (RFC 9113
+    /// §8.1). A client's request is not worth that: it could wait for a window for ever.
     pub fn send_reset(&mut self, stream: StreamId, code: ErrorCode) {
         let Some(slot) = self.table.find(stream) else { return };
         let state = self.table.stream_mut(slot);
-        match (state.is_end_queued(), state.recv) {
+        let last_words = self.role == Role::Server && state.is_end_queued();
+        match (last_words, state.recv) {
             (_, RecvHalf::Discarded(_)) => {}
             (true, RecvHalf::Ended) => {}
             (true, RecvHalf::Head | RecvHalf::Body) => {
                 let held = state.recv_window.held();
+                self.recv_window.release(state.recv_window.release(held));
                 state.recv = RecvHalf::Discarded(code);
-                self.recv_window.release(held);
                 self.update_connection_window();
             }
             (false, RecvHalf::Head | RecvHalf::Body | RecvHalf::Ended) => {
