@@ -28,3 +28,6 @@ pub use worker::{WorkerError, WorkerOptions, run};
 
 /// Dapr-style logger name of this room's own lines.
 const SCOPE: &str = "dapr.runtime.io";
+
+#[cfg(test)]
+mod tests;

@@ -228,6 +228,3 @@ async fn send_all(socket: &Socket, session: &mut Session) -> io::Result<()> {
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

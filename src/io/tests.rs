@@ -1,0 +1,463 @@
+//! Connections against connections, over real sockets, on each driver that there is.
+
+use super::buffer::ReadBuffer;
+use super::conn::{self, Conn, Written};
+use super::dial::{self, Dialing};
+use super::driver::Driver;
+use super::local::{Notify, Place, deadline, yield_now};
+use super::sys::{Shutdown, Socket};
+use super::tls::{Contexts, HandshakeError, Session, handshake};
+use crate::config::IoDriver;
+use crate::http2::{Segment, Transmit};
+use crate::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
+use crate::proxy::Security;
+use bytes::{Bytes, BytesMut};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use std::cell::Cell;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Runs a test on io_uring, where it is to be had, and on epoll.
+fn on_each_driver(test: impl AsyncFn(bool)) {
+    for wanted in [IoDriver::Auto, IoDriver::Epoll] {
+        let mut driver = Driver::build(wanted).unwrap();
+        let epoll = driver.is_epoll();
+        driver.block_on(test(epoll));
+    }
+}
+
+/// Two ends of a Unix connection.
+fn unix_pair(epoll: bool) -> (Socket, Socket) {
+    let adopt = |stream: UnixStream| {
+        stream.set_nonblocking(epoll).unwrap();
+        Socket::from(monoio::net::UnixStream::from_std(stream).unwrap())
+    };
+    let (one, other) = UnixStream::pair().unwrap();
+    (adopt(one), adopt(other))
+}
+
+/// Two ends of a TCP connection; the first has a small send buffer.
+fn tcp_pair(epoll: bool) -> (Socket, Socket) {
+    let adopt = |stream: TcpStream| {
+        stream.set_nonblocking(epoll).unwrap();
+        Socket::from(monoio::net::TcpStream::from_std(stream).unwrap())
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    socket2::SockRef::from(&one).set_send_buffer_size(8 << 10).unwrap();
+    let (other, _) = listener.accept().unwrap();
+    (adopt(one), adopt(other))
+}
+
+fn conn(socket: Socket, session: Option<Session>) -> Rc<Conn> {
+    let count = Rc::new(Cell::new(0));
+    Rc::new(Conn::new(Rc::new(socket), session, Place::take(&count)))
+}
+
+/// Numbers without order (Marsaglia's xorshift), the same in each run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % bound as u64).unwrap()
+    }
+}
+
+/// The octet at a place in the stream.
+fn octet(at: usize) -> u8 {
+    let at = at as u64;
+    (at.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 56) as u8
+}
+
+fn octets(at: &mut usize, count: usize) -> Vec<u8> {
+    let octets = (*at..*at + count).map(octet).collect();
+    *at += count;
+    octets
+}
+
+/// Framing and payloads of any size, none too.
+fn transmit(numbers: &mut Numbers, at: &mut usize) -> Transmit {
+    let mut transmit = Transmit::new();
+    for _ in 0..1 + numbers.below(40) {
+        let head = octets(at, numbers.below(20));
+        let start = u32::try_from(transmit.framing.len()).unwrap();
+        transmit.framing.extend_from_slice(&head);
+        transmit.segments.push(Segment::Framing(start..start + head.len() as u32));
+        let size = if numbers.below(4) == 0 { 10_000 } else { 50 };
+        let payload = octets(at, numbers.below(size));
+        transmit.len += head.len() + payload.len();
+        transmit.segments.push(Segment::Payload(Bytes::from(payload)));
+    }
+    transmit
+}
+
+const ROUNDS: usize = 60;
+
+/// Writes until the end; gives how many octets, and how often the socket was full.
+async fn write_stream(conn: &Rc<Conn>, seed: u64) -> (usize, usize) {
+    let (mut numbers, mut at, mut full) = (Numbers(seed), 0, 0);
+    for _ in 0..ROUNDS {
+        let mut next = transmit(&mut numbers, &mut at);
+        let mut written = conn.send(&mut next);
+        assert!(next.is_empty());
+        while written == Written::Blocked {
+            full += 1;
+            assert!(conn.is_blocked());
+            conn.unblocked().await;
+            written = conn.send_rest();
+        }
+        assert_eq!(written, Written::All);
+    }
+    conn.begin_close();
+    while conn.finish() == Written::Blocked {
+        conn.unblocked().await;
+    }
+    (at, full)
+}
+
+/// Reads to the end, slowly, and looks at every octet; gives how many there were.
+async fn read_stream(socket: Socket, mut session: Option<Session>, epoll: bool) -> usize {
+    let (mut buffer, mut plain, mut at) = (ReadBuffer::new(), BytesMut::new(), 0);
+    loop {
+        let (result, room) = socket.read(buffer.lend()).await;
+        let read = buffer.restore(room);
+        if result.unwrap() == 0 {
+            break;
+        }
+        let opened = match &mut session {
+            Some(session) => {
+                session.open(&read, &mut plain).unwrap();
+                plain.split().freeze()
+            }
+            None => read,
+        };
+        for found in opened {
+            assert_eq!(found, octet(at), "at {at}");
+            at += 1;
+        }
+        if epoll {
+            yield_now().await;
+        }
+    }
+    if let Some(session) = &mut session {
+        assert!(session.is_closed_by_peer(), "no close_notify before the end");
+    }
+    at
+}
+
+async fn stress(pair: (Socket, Socket), sessions: Option<(Session, Session)>, epoll: bool) {
+    let (ours, theirs) = sessions.unzip();
+    let conn = conn(pair.0, ours);
+    let reader = monoio::spawn(read_stream(pair.1, theirs, epoll));
+    let (sent, full) = write_stream(&conn, 0x5EED).await;
+    assert_eq!(reader.await, sent);
+    assert!(sent > 1 << 20, "{sent}");
+    assert!(full > 5, "the socket was never full: {full}");
+}
+
+#[test]
+fn plaintext_arrives_in_order_through_a_full_socket() {
+    on_each_driver(async |epoll| {
+        stress(unix_pair(epoll), None, epoll).await;
+        stress(tcp_pair(epoll), None, epoll).await;
+    });
+}
+
+#[test]
+fn tls_arrives_in_order_through_a_full_socket() {
+    on_each_driver(async |epoll| {
+        for pair in [unix_pair(epoll), tcp_pair(epoll)] {
+            let authority = Authority::new();
+            let (caller, callee) = (authority.identity("caller"), authority.identity("callee"));
+            let sessions = shake(&pair, &caller, &callee, "callee", epoll).await;
+            let (ours, theirs) = (sessions.0.unwrap(), sessions.1.unwrap());
+            stress(pair, Some((ours, theirs)), epoll).await;
+        }
+    });
+}
+
+/// Sentry's shape: a root without a common name, an Ed25519 leaf without a subject.
+struct Authority {
+    root: rustls_pki_types::CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Self { root, issuer: Issuer::new(params, key) }
+    }
+
+    fn identity(&self, app_id: &str) -> Arc<Identity> {
+        let id = format!("spiffe://public/ns/default/{app_id}");
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(id.as_str().try_into().unwrap())];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        Arc::new(Identity {
+            spiffe_id: SpiffeId::parse(&id).unwrap(),
+            chain: vec![leaf.der().clone()],
+            key: rustls_pki_types::PrivatePkcs8KeyDer::from(key.serialize_der()),
+            trust_anchors: Arc::new(TrustAnchors::from_der(vec![self.root.clone()]).unwrap()),
+            not_before: std::time::UNIX_EPOCH,
+            not_after: std::time::UNIX_EPOCH,
+        })
+    }
+}
+
+fn target(app_id: &str) -> Target {
+    Target { app_id: AppId::new(app_id).unwrap(), namespace: Namespace::new("default") }
+}
+
+type Shaken = Result<Session, HandshakeError>;
+
+/// A handshake over `pair`: the client's outcome and the server's.
+async fn shake(
+    pair: &(Socket, Socket),
+    caller: &Arc<Identity>,
+    callee: &Arc<Identity>,
+    expected: &str,
+    epoll: bool,
+) -> (Shaken, Shaken) {
+    let ip = "127.0.0.1".parse().unwrap();
+    let client = Contexts::new(Some(caller)).unwrap().connect(&target(expected), ip).unwrap();
+    let server = Contexts::new(Some(callee)).unwrap().accept().unwrap().unwrap();
+    both(shake_one(&pair.0, client, epoll), shake_one(&pair.1, server, epoll)).await
+}
+
+async fn shake_one(socket: &Socket, mut session: Session, epoll: bool) -> Shaken {
+    let (mut buffer, mut plain) = (ReadBuffer::new(), BytesMut::new());
+    let outcome = handshake(socket, &mut session, &mut buffer, &mut plain, epoll).await;
+    assert!(plain.is_empty());
+    outcome.map(|()| session)
+}
+
+/// Both to their end.
+async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>) -> (A, B) {
+    let (mut one, mut other) = (std::pin::pin!(one), std::pin::pin!(other));
+    let (mut first, mut second) = (None, None);
+    std::future::poll_fn(move |context| {
+        use std::task::Poll;
+        if first.is_none()
+            && let Poll::Ready(output) = one.as_mut().poll(context)
+        {
+            first = Some(output);
+        }
+        if second.is_none()
+            && let Poll::Ready(output) = other.as_mut().poll(context)
+        {
+            second = Some(output);
+        }
+        if first.is_none() || second.is_none() {
+            return Poll::Pending;
+        }
+        Poll::Ready((first.take().unwrap(), second.take().unwrap()))
+    })
+    .await
+}
+
+#[test]
+fn the_server_learns_who_calls() {
+    on_each_driver(async |epoll| {
+        let authority = Authority::new();
+        let (caller, callee) = (authority.identity("caller"), authority.identity("callee"));
+        let pair = unix_pair(epoll);
+        let (client, server) = shake(&pair, &caller, &callee, "callee", epoll).await;
+        let server = server.unwrap();
+        let leaf = server.peer_certificates().first().unwrap();
+        let id = crate::identity::svid::peer_id(leaf).unwrap();
+        assert_eq!(id.as_str(), "spiffe://public/ns/default/caller");
+        client.unwrap();
+    });
+}
+
+#[test]
+fn another_callee_is_refused() {
+    on_each_driver(async |epoll| {
+        let authority = Authority::new();
+        let (caller, callee) = (authority.identity("caller"), authority.identity("impostor"));
+        let (client, server) = shake(&unix_pair(epoll), &caller, &callee, "callee", epoll).await;
+        // spec 14: what daprd says.
+        assert_eq!(
+            client.unwrap_err().to_string(),
+            "unexpected SPIFFE ID: \"spiffe://public/ns/default/impostor\""
+        );
+        // The server is told by an alert.
+        assert!(server.unwrap_err().to_string().starts_with("remote error: tls: "));
+    });
+}
+
+#[test]
+fn another_authority_is_refused_by_both() {
+    on_each_driver(async |epoll| {
+        let (ours, theirs) = (Authority::new(), Authority::new());
+        let (caller, callee) = (ours.identity("caller"), theirs.identity("callee"));
+        let (client, _) = shake(&unix_pair(epoll), &caller, &callee, "callee", epoll).await;
+        let text = client.unwrap_err().to_string();
+        assert!(text.contains("x509: certificate signed by unknown authority"), "{text}");
+        // A client that believes the server and is not believed.
+        let mut stranger = ours.identity("caller");
+        Arc::get_mut(&mut stranger).unwrap().trust_anchors = callee.trust_anchors.clone();
+        let (_, server) = shake(&unix_pair(epoll), &stranger, &callee, "callee", epoll).await;
+        let text = server.unwrap_err().to_string();
+        assert!(text.contains("x509: certificate signed by unknown authority"), "{text}");
+    });
+}
+
+/// A peer that speaks HTTP/2 without TLS sees the end, and neither an alert nor a reset.
+#[test]
+fn a_plaintext_peer_sees_the_end() {
+    on_each_driver(async |epoll| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(epoll).unwrap();
+        let socket = Socket::from(monoio::net::TcpStream::from_std(stream).unwrap());
+        peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+        let reader = std::io::BufReader::new(peer.try_clone().unwrap());
+        #[allow(clippy::disallowed_methods)] // A peer of another thread.
+        let reader = std::thread::spawn(move || {
+            let mut reader = reader;
+            let mut seen = Vec::new();
+            reader.read_to_end(&mut seen).map(|_| seen)
+        });
+        let callee = Authority::new().identity("callee");
+        let session = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
+        let error = shake_one(&socket, session, epoll).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "tls: first record does not look like a TLS handshake" // crypto/tls
+        );
+        // More that nobody will look at.
+        peer.write_all(&[7; 1000]).unwrap();
+        conn::part(&socket, ReadBuffer::new()).await;
+        assert_eq!(reader.join().unwrap().unwrap(), Vec::<u8>::new());
+    });
+}
+
+#[test]
+fn a_silent_peer_is_given_up() {
+    on_each_driver(async |epoll| {
+        let (socket, _silent) = unix_pair(epoll);
+        let callee = Authority::new().identity("callee");
+        let session = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
+        let work = shake_one(&socket, session, epoll);
+        let (outcome, expired) = deadline(Duration::from_millis(20), &socket, work).await;
+        assert!(expired);
+        assert!(matches!(outcome, Err(HandshakeError::Eof)));
+    });
+}
+
+#[test]
+fn an_unverified_app_must_still_speak_h2() {
+    on_each_driver(async |epoll| {
+        let app = Authority::new().identity("app");
+        for (protocols, accepted) in [(vec![b"h2".to_vec()], true), (vec![], false)] {
+            let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(
+                rustls::crypto::aws_lc_rs::default_provider(),
+            ))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(app.chain.clone(), app.key.clone_key().into())
+            .unwrap();
+            config.alpn_protocols = protocols;
+            let server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            let client = Contexts::new(None).unwrap();
+            let client = client.connect_unverified("app", "127.0.0.1".parse().unwrap()).unwrap();
+            let pair = unix_pair(epoll);
+            let server = shake_one(&pair.1, Session::from(server), epoll);
+            let (client, _) = both(shake_one(&pair.0, client, epoll), server).await;
+            assert_eq!(client.is_ok(), accepted);
+            if let Err(error) = client {
+                assert!(error.to_string().starts_with(
+                    "credentials: cannot check peer: missing selected ALPN property." // grpc-go
+                ));
+            }
+        }
+    });
+}
+
+#[test]
+fn dials_and_says_why_not() {
+    on_each_driver(async |epoll| {
+        let contexts = Contexts::new(None).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let dialing = Dialing::default();
+        let dialed =
+            dial::dial(address, &Security::Plaintext, &contexts, &dialing, epoll).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"hello").unwrap();
+        let (result, room) = dialed.socket.read(BytesMut::with_capacity(16)).await;
+        assert_eq!((result.unwrap(), &room[..]), (5, &b"hello"[..]));
+        drop((listener, peer));
+        let refused = dial::dial(address, &Security::Plaintext, &contexts, &dialing, epoll).await;
+        assert_eq!(
+            refused.unwrap_err(),
+            format!(
+                "connection error: desc = \"transport: Error while dialing: dial tcp {address}: \
+                 connect: connection refused\""
+            )
+        );
+    });
+}
+
+/// A backlog that is full makes a connect hang; taking the dial back ends it.
+#[test]
+fn a_hanging_dial_can_be_taken_back() {
+    on_each_driver(async |epoll| {
+        let socket =
+            socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        socket.bind(&any.into()).unwrap();
+        socket.listen(0).unwrap();
+        let address = socket.local_addr().unwrap().as_socket().unwrap();
+        let contexts = Rc::new(Contexts::new(None).unwrap());
+        let mut hanging = Vec::new();
+        for _ in 0..4 {
+            let (dialing, contexts) = (Rc::new(Dialing::default()), Rc::clone(&contexts));
+            let ended = Rc::new(Notify::default());
+            hanging.push((Rc::clone(&dialing), Rc::clone(&ended)));
+            monoio::spawn(async move {
+                let _ = dial::dial(address, &Security::Plaintext, &contexts, &dialing, epoll).await;
+                ended.notify();
+            });
+        }
+        yield_now().await;
+        for (dialing, ended) in hanging {
+            dialing.cancel();
+            ended.wait().await;
+            assert!(dialing.is_cancelled());
+        }
+    });
+}
+
+#[test]
+fn a_broken_socket_ends_its_reader() {
+    on_each_driver(async |epoll| {
+        let (ours, theirs) = unix_pair(epoll);
+        theirs.shutdown(Shutdown::Both);
+        drop(theirs);
+        let conn = conn(ours, None);
+        let mut numbers = Numbers(3);
+        let mut next = transmit(&mut numbers, &mut 0);
+        assert_eq!(conn.send(&mut next), Written::Never);
+        assert_eq!(conn.send_rest(), Written::Never);
+        let (result, _) = conn.socket.read(BytesMut::with_capacity(16)).await;
+        assert!(matches!(result, Ok(0) | Err(_)));
+    });
+}
