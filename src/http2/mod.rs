@@ -25,7 +25,7 @@
 
 mod abuse;
 mod closed;
-mod connection;
+pub mod connection;
 mod deframer;
 pub mod error;
 pub mod field;

@@ -579,17 +579,17 @@ fn size_updates() {
 fn the_encoder_declares_its_table() {
     let empty = FieldSection::new();
     let mut encoder = Encoder::new(4096);
-    assert_eq!(encoded(&mut encoder, &empty), []);
+    assert_eq!(encoded(&mut encoder, &empty), [0u8; 0]);
     encoder.set_peer_table_size(4096);
-    assert_eq!(encoded(&mut encoder, &empty), []);
+    assert_eq!(encoded(&mut encoder, &empty), [0u8; 0]);
     encoder.set_peer_table_size(65536);
-    assert_eq!(encoded(&mut encoder, &empty), [], "bounded by our own");
+    assert_eq!(encoded(&mut encoder, &empty), [0u8; 0], "bounded by our own");
     encoder.set_peer_table_size(30);
     assert_eq!(encoded(&mut encoder, &empty), [0x3e]);
     encoder.set_peer_table_size(0);
     encoder.set_peer_table_size(4096);
     assert_eq!(encoded(&mut encoder, &empty), [0x20, 0x3f, 0xe1, 0x1f]);
-    assert_eq!(encoded(&mut encoder, &empty), []);
+    assert_eq!(encoded(&mut encoder, &empty), [0u8; 0]);
     // There and back between two blocks: the smallest has to be said (RFC 7541 §4.2).
     encoder.set_peer_table_size(10);
     encoder.set_peer_table_size(4096);
@@ -597,7 +597,7 @@ fn the_encoder_declares_its_table() {
 
     assert_eq!(encoded(&mut Encoder::new(0), &empty), [0x20]);
     let mut wide = Encoder::new(8192);
-    assert_eq!(encoded(&mut wide, &empty), []);
+    assert_eq!(encoded(&mut wide, &empty), [0u8; 0]);
     wide.set_peer_table_size(65536);
     assert_eq!(encoded(&mut wide, &empty), [0x3f, 0xe1, 0x3f]);
 }
