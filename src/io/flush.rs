@@ -10,12 +10,16 @@
 use super::conn::{Conn, Written};
 use super::worker::{Core, Worker};
 use std::rc::Rc;
+use std::time::Duration;
 
 /// Octets of one transmit in plaintext: two full socket reads of a peer.
 const PLAIN_OCTETS_MAX: usize = 128 << 10;
 
 /// With TLS: four full records, sealed at one go.
 const TLS_OCTETS_MAX: usize = 64 << 10;
+
+/// See [`look_again`].
+const PAUSE: Duration = Duration::from_millis(1);
 
 pub(super) async fn run(worker: Rc<Worker>) {
     loop {
@@ -59,18 +63,24 @@ impl Worker {
         };
         let octets_max = if conn.is_tls() { TLS_OCTETS_MAX } else { PLAIN_OCTETS_MAX };
         let more = core.proxy.transmit(id, &mut core.transmit, octets_max);
-        let written = if core.transmit.is_empty() {
-            core.transmit.clear();
-            Written::All
-        } else {
-            conn.send(&mut core.transmit)
-        };
+        let progress = !core.transmit.is_empty();
+        let written = conn.send(&mut core.transmit);
         if more && written == Written::All {
-            core.mark_dirty(conn);
+            if progress {
+                core.mark_dirty(conn);
+            } else {
+                monoio::spawn(look_again(Rc::clone(self), Rc::clone(conn)));
+            }
         }
         self.carry_out(core);
         written
     }
+}
+
+/// More was announced than was given: never to be asked for in a circle.
+async fn look_again(worker: Rc<Worker>, conn: Rc<Conn>) {
+    monoio::time::sleep(PAUSE).await;
+    worker.mark_dirty(&conn);
 }
 
 /// Marks a blocked connection dirty when its socket takes more.

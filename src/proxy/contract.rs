@@ -128,4 +128,3 @@ pub struct Arrival {
     /// From the client certificate, on the internal port with mTLS.
     pub spiffe_id: Option<SpiffeId>,
 }
-

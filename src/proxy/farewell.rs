@@ -8,11 +8,11 @@
 
 use super::contract::{CloseReason, Level, Listener, Output};
 use super::failure::Failure;
+use super::peer::{DRAIN_NOTICE, PREFACE_TIMEOUT};
 use super::peer::{
     Farewell, IDLE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PING_DRAIN, PING_KEEPALIVE,
     Peer, Side, Stage,
 };
-use super::peer::{DRAIN_NOTICE, PREFACE_TIMEOUT};
 use super::{ConnKey, Proxy, Reminder};
 use crate::http2::{ConnectionError, ErrorCode};
 use std::time::Instant;
@@ -25,12 +25,7 @@ impl Proxy {
     }
 
     /// The peer broke HTTP/2: our GOAWAY is queued, nothing more is heard.
-    pub(super) fn connection_failed(
-        &mut self,
-        key: ConnKey,
-        error: ConnectionError,
-        now: Instant,
-    ) {
+    pub(super) fn connection_failed(&mut self, key: ConnKey, error: ConnectionError, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.closing = true;
         let (level, scope, who) = match &peer.side {

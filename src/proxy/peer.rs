@@ -42,7 +42,9 @@ pub enum Side {
 pub enum Stage {
     Dialing,
     /// Connected; the peer's SETTINGS are not here yet.
-    Greeting { since: Instant },
+    Greeting {
+        since: Instant,
+    },
     Ready,
     /// Takes no new calls.
     Retired,
@@ -53,7 +55,9 @@ pub enum Stage {
 pub enum Farewell {
     None,
     /// GOAWAY(2^31-1) and PING are out, since then.
-    Noticed { since: Instant },
+    Noticed {
+        since: Instant,
+    },
     /// GOAWAY(last stream) is out: closes when the last stream is done.
     Final,
 }

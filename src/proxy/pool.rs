@@ -370,7 +370,8 @@ impl Proxy {
         };
         let dialing = self.pools.pools.get(pool).is_some_and(|pool| pool.dialing == Some(conn));
         if dialing {
-            let error = format!("connection error: desc = \"error reading server preface: {what}\"");
+            let error =
+                format!("connection error: desc = \"error reading server preface: {what}\"");
             self.dial_over(pool, conn, error, now);
         }
         let Some(pool) = self.pools.pools.get_mut(pool) else { return };

@@ -57,19 +57,15 @@ fn check_protocol(head: &RequestHead<'_>) -> Result<(), Failure> {
     }
     if head.method != b"POST" {
         let quoted = method::quote(head.method);
-        let message = format!("Received a HEADERS frame with :method {quoted} which should be POST");
+        let message =
+            format!("Received a HEADERS frame with :method {quoted} which should be POST");
         return Err(Failure::not_grpc(405, Code::Internal, message));
     }
-    method::check_shape(head.path).map_err(|error| {
-        Failure::new(Code::Unimplemented, method::error_message(head.path, error))
-    })
+    method::check_shape(head.path)
+        .map_err(|error| Failure::new(Code::Unimplemented, method::error_message(head.path, error)))
 }
 
-fn check_token(
-    head: &RequestHead<'_>,
-    listener: Listener,
-    config: &Config,
-) -> Result<(), Failure> {
+fn check_token(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Result<(), Failure> {
     let (Some(expected), Listener::Api | Listener::Forward(_)) = (&config.api_token, listener)
     else {
         return Ok(());
@@ -110,9 +106,8 @@ fn target_text<'a>(head: &RequestHead<'a>, config: &Config) -> Result<&'a str, F
 }
 
 fn check_method(path: &[u8]) -> Result<(), Failure> {
-    method::check_characters(path).map_err(|error| {
-        Failure::new(Code::InvalidArgument, method::error_message(path, error))
-    })
+    method::check_characters(path)
+        .map_err(|error| Failure::new(Code::InvalidArgument, method::error_message(path, error)))
 }
 
 #[cfg(test)]
