@@ -1,0 +1,299 @@
+//! One HTTP request to its answer.
+//!
+//! 1. daprd's order: CORS, API token, route.
+//! 2. A body is refused before it is read where its length says enough; all bodies in the making
+//!    share [`BODIES_OCTETS_MAX`]; a body is whole after [`BODY_TIME_MAX`] or refused.
+//!
+//! Source: Dapr's `pkg/api/http/{server,middlewares,healthz,metadata,shutdown}.go`.
+
+use super::{Surface, cors, metadata, process, route, watch};
+use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, Shutdown, State};
+use crate::observe::exposition::{Exposition, render};
+use crate::observe::names;
+use crate::policy::token;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::{Request, Response, StatusCode, Uri, Version};
+use route::Route;
+use serde::Serialize;
+use std::cell::Cell;
+use std::time::Duration;
+
+/// Octets of all bodies that one port reads at the same time.
+const BODIES_OCTETS_MAX: usize = 2 * METADATA_OCTETS_MAX;
+/// From the end of the head to the end of the body.
+const BODY_TIME_MAX: Duration = Duration::from_secs(30);
+
+const API_TOKEN: HeaderName = HeaderName::from_static("dapr-api-token");
+const FORCE_SHUTDOWN: &str = "dapr-force-shutdown";
+const JSON: &str = "application/json";
+/// What Go's `http.Error` says.
+const PLAIN: &str = "text/plain; charset=utf-8";
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+type Answer = Response<Full<Bytes>>;
+
+pub async fn answer(
+    request: Request<Incoming>,
+    surface: Surface,
+    state: &State,
+    budget: &Budget,
+) -> Answer {
+    if !host_is_right(&request) {
+        return plain(StatusCode::BAD_REQUEST, "400 Bad Request: missing or double Host header\n");
+    }
+    match surface {
+        Surface::Metrics => metrics(state).await,
+        Surface::Public => endpoint(request, true, state, budget).await,
+        Surface::Api => api(request, state, budget).await,
+    }
+}
+
+async fn api(request: Request<Incoming>, state: &State, budget: &Budget) -> Answer {
+    let allowed = state.options.allowed_origins.as_str();
+    let method = request.method().clone();
+    if let Some(fields) = cors::preflight(&method, request.headers(), allowed) {
+        let mut answer = empty(cors::PREFLIGHT_STATUS);
+        answer.headers_mut().extend(fields);
+        return answer;
+    }
+    // Only a browser's request needs its fields after the request is gone.
+    let asked = if allowed.is_empty() { HeaderMap::new() } else { request.headers().clone() };
+    let mut answer = if has_token(&request, state) {
+        endpoint(request, false, state, budget).await
+    } else {
+        plain(StatusCode::UNAUTHORIZED, "invalid api token\n")
+    };
+    cors::decorate(&method, &asked, allowed, answer.headers_mut());
+    answer
+}
+
+fn has_token(request: &Request<Incoming>, state: &State) -> bool {
+    let Some(expected) = &state.options.api_token else { return true };
+    let given = request.headers().get(API_TOKEN).map_or(&[][..], HeaderValue::as_bytes);
+    token::matches(expected, given) || route::without_token(request.method(), request.uri().path())
+}
+
+/// RFC 9112 §3.2; HTTP/2 has `:authority`.
+fn host_is_right(request: &Request<Incoming>) -> bool {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    match request.version() {
+        Version::HTTP_11 => hosts == 1,
+        _ => hosts <= 1,
+    }
+}
+
+async fn endpoint(
+    request: Request<Incoming>,
+    public: bool,
+    state: &State,
+    budget: &Budget,
+) -> Answer {
+    match route::route(request.method(), request.uri().path(), public) {
+        Route::Healthz => healthz(request.uri(), state),
+        Route::HealthzOutbound if state.outbound_ready() => empty(StatusCode::NO_CONTENT),
+        Route::HealthzOutbound => failure(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "ERR_OUTBOUND_HEALTH_NOT_READY",
+            "dapr outbound is not ready",
+        ),
+        Route::Metadata => typed(StatusCode::OK, JSON, metadata::render(state)),
+        Route::PutMetadata(key) => put_metadata(key, request.into_body(), state, budget).await,
+        Route::BadParameter(text) => plain(StatusCode::BAD_REQUEST, &format!("{text}\n")),
+        Route::Shutdown => shutdown(request.headers(), state),
+        Route::Invoke => invoke(request.headers(), request.uri().path()),
+        Route::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        Route::MethodNotAllowed => empty(StatusCode::METHOD_NOT_ALLOWED),
+    }
+}
+
+fn healthz(uri: &Uri, state: &State) -> Answer {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    if let Some(missing) = state.missing() {
+        let message = format!("dapr is not ready: [{}]", missing.join(" "));
+        return failure(status, "ERR_HEALTH_NOT_READY", &message);
+    }
+    let asked = uri.query().and_then(|query| {
+        let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let mut ids = pairs.filter(|(name, _)| *name == "appid").map(|(_, id)| id);
+        ids.next().map(|id| route::unescape(id, true).unwrap_or_default())
+    });
+    if asked.is_some_and(|id| id != state.options.app_id.as_str()) {
+        return failure(status, "ERR_HEALTH_APPID_NOT_MATCH", "dapr app-id does not match");
+    }
+    empty(StatusCode::NO_CONTENT)
+}
+
+async fn put_metadata(key: String, body: Incoming, state: &State, budget: &Budget) -> Answer {
+    let limit = match usize::try_from(state.options.body_octets_max) {
+        Ok(0) | Err(_) => METADATA_OCTETS_MAX,
+        Ok(limit) => limit.min(METADATA_OCTETS_MAX),
+    };
+    let value = match budget.read(body, limit).await {
+        Ok(value) => String::from_utf8_lossy(&value).into_owned(),
+        Err(why) => {
+            let message = format!("failed to read request body: {why}");
+            return failure(StatusCode::BAD_REQUEST, "ERR_BODY_READ", &message);
+        }
+    };
+    let why = match state.set_metadata(key, value) {
+        Ok(()) => return empty(StatusCode::NO_CONTENT),
+        Err(MetadataError::TooManyKeys) => "too many metadata keys",
+        Err(MetadataError::TooLarge) => "metadata too large",
+    };
+    failure(StatusCode::INSUFFICIENT_STORAGE, "ERR_METADATA_LIMIT", why)
+}
+
+fn shutdown(headers: &HeaderMap, state: &State) -> Answer {
+    let force = headers
+        .get(FORCE_SHUTDOWN)
+        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+    if force {
+        tracing::warn!(
+            target: "dapr.api",
+            "Force shutdown requested, exiting immediately without graceful shutdown"
+        );
+    } else {
+        tracing::info!(target: "dapr.api", "Shutdown requested via API");
+    }
+    state.request_shutdown(Shutdown { force });
+    empty(StatusCode::NO_CONTENT)
+}
+
+fn invoke(headers: &HeaderMap, path: &str) -> Answer {
+    let Some(id) = route::invoked(headers, path) else {
+        return failure(
+            StatusCode::NOT_FOUND,
+            "ERR_DIRECT_INVOKE",
+            "failed getting app id either from the URL path or the header dapr-app-id",
+        );
+    };
+    let message = format!(
+        "failed to invoke, id: {id}, err: HTTP service invocation is not served by ringside; \
+         call {id} with gRPC on the gRPC API port and metadata dapr-app-id"
+    );
+    failure(StatusCode::NOT_IMPLEMENTED, "ERR_DIRECT_INVOKE", &message)
+}
+
+async fn metrics(state: &State) -> Answer {
+    let cells = state.scrape().await;
+    let counters = &state.counters;
+    let numbers = [
+        (names::LOG_DROPS, counters.log_drops.get()),
+        (names::HTTP_CONNECTIONS, counters.http_connections.get()),
+        (names::HTTP_REFUSED, counters.http_connections_refused.get()),
+        (names::HTTP_CUT, counters.http_connections_cut.get()),
+        (names::HTTP_REQUESTS, counters.http_requests.get()),
+        (names::SCRAPES_INCOMPLETE, counters.scrapes_incomplete.get()),
+        (names::LOOKUPS, counters.lookups.get()),
+        (names::LOOKUPS_FAILED, counters.lookups_failed.get()),
+    ];
+    let body = render(&Exposition {
+        app_id: state.options.app_id.as_str(),
+        cells: &cells,
+        rotation_failures: &counters.rotation_failures(),
+        numbers: &numbers,
+        process: process::process(),
+    });
+    typed(StatusCode::OK, EXPOSITION, body)
+}
+
+/// Octets that all bodies of a port hold.
+#[derive(Debug)]
+pub struct Budget {
+    held: Cell<usize>,
+}
+
+/// A body's share, given back when dropped.
+struct Share<'a> {
+    budget: &'a Budget,
+    octets: usize,
+}
+
+impl Budget {
+    pub fn new() -> Self {
+        Self { held: Cell::new(0) }
+    }
+
+    async fn read(&self, body: Incoming, limit: usize) -> Result<Vec<u8>, String> {
+        // Go's text for a body beyond the limit.
+        let too_large = || "stream too large".to_owned();
+        if body.size_hint().lower() > limit as u64 {
+            return Err(too_large());
+        }
+        let whole = watch::within(BODY_TIME_MAX, self.collect(body, limit)).await;
+        match whole {
+            Some(Ok(octets)) => octets.ok_or_else(too_large),
+            Some(Err(error)) => Err(error),
+            None => Err(format!("body not whole after {} s", BODY_TIME_MAX.as_secs())),
+        }
+    }
+
+    async fn collect(&self, mut body: Incoming, limit: usize) -> Result<Option<Vec<u8>>, String> {
+        let mut share = Share { budget: self, octets: 0 };
+        let mut octets = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| error.to_string())?;
+            let Some(data) = frame.data_ref() else { continue };
+            if octets.len() + data.len() > limit {
+                return Ok(None);
+            }
+            if !share.grow(data.len()) {
+                return Err("too many request bodies at once".to_owned());
+            }
+            octets.extend_from_slice(data);
+        }
+        Ok(Some(octets))
+    }
+}
+
+impl Share<'_> {
+    fn grow(&mut self, octets: usize) -> bool {
+        let held = self.budget.held.get() + octets;
+        if held > BODIES_OCTETS_MAX {
+            return false;
+        }
+        self.budget.held.set(held);
+        self.octets += octets;
+        true
+    }
+}
+
+impl Drop for Share<'_> {
+    fn drop(&mut self) {
+        self.budget.held.set(self.budget.held.get() - self.octets);
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Failure<'a> {
+    error_code: &'a str,
+    message: &'a str,
+}
+
+fn failure(status: StatusCode, error_code: &str, message: &str) -> Answer {
+    typed(status, JSON, metadata::json(&Failure { error_code, message }))
+}
+
+fn plain(status: StatusCode, text: &str) -> Answer {
+    let mut answer = typed(status, PLAIN, text.to_owned());
+    let nosniff = HeaderValue::from_static("nosniff");
+    answer.headers_mut().insert("x-content-type-options", nosniff);
+    answer
+}
+
+fn typed(status: StatusCode, content_type: &'static str, body: String) -> Answer {
+    let mut answer = empty(status);
+    *answer.body_mut() = Full::new(Bytes::from(body));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    answer
+}
+
+fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = status;
+    answer
+}

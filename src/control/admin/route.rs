@@ -1,0 +1,226 @@
+//! Which endpoint a path and a method mean. No I/O.
+//!
+//! Source: Dapr's `pkg/api/http/{server,middlewares,directmessaging}.go`.
+
+use hyper::Method;
+use hyper::header::{AUTHORIZATION, HeaderMap};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    Healthz,
+    HealthzOutbound,
+    Metadata,
+    /// The key, unescaped.
+    PutMetadata(String),
+    /// A key whose escapes are wrong: daprd's text.
+    BadParameter(String),
+    Shutdown,
+    /// daprd's fallback for what no other route matches: HTTP service invocation.
+    Invoke,
+    /// On the public port nothing falls back.
+    NotFound,
+    MethodNotAllowed,
+}
+
+/// The routes of the API port, or only those that the public port has.
+pub fn route(method: &Method, path: &str, public: bool) -> Route {
+    let path = clean(path);
+    let get = *method == Method::GET;
+    let known = match path.as_str() {
+        "/v1.0/healthz" => Some((get, Route::Healthz)),
+        "/v1.0/healthz/outbound" => Some((get, Route::HealthzOutbound)),
+        "/v1.0/metadata" => Some((get, Route::Metadata)),
+        "/v1.0/shutdown" if !public => Some((*method == Method::POST, Route::Shutdown)),
+        path => path
+            .strip_prefix("/v1.0/metadata/")
+            .filter(|key| !key.contains('/'))
+            .map(|key| (*method == Method::PUT, put_metadata(key))),
+    };
+    match known {
+        Some((true, route)) => route,
+        Some((false, _)) if public => Route::MethodNotAllowed,
+        None if public => Route::NotFound,
+        Some((false, _)) | None => Route::Invoke,
+    }
+}
+
+fn put_metadata(key: &str) -> Route {
+    match unescape(key, true) {
+        Ok(key) => Route::PutMetadata(key),
+        Err(escape) => Route::BadParameter(format!(
+            "failed to unescape request parameter \"key\". Error: invalid URL escape {escape:?}"
+        )),
+    }
+}
+
+/// Does the API token not matter here? daprd looks at the path as sent, but for its escapes.
+pub fn without_token(method: &Method, path: &str) -> bool {
+    let path = unescape(path, false).unwrap_or_default();
+    let path = path.trim_matches('/');
+    *method == Method::GET && (path == "v1.0/healthz" || path == "v1.0/healthz/outbound")
+}
+
+/// Whom an invocation is for: header, Basic auth, then path.
+pub fn invoked(headers: &HeaderMap, path: &str) -> Option<String> {
+    if let Some(id) = headers.get("dapr-app-id").filter(|id| !id.is_empty()) {
+        return Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
+    }
+    if let Some(id) = headers.get(AUTHORIZATION).and_then(|value| basic(value.as_bytes())) {
+        return Some(id);
+    }
+    let path = unescape(path, false).ok()?;
+    let mut rest = path.trim_start_matches('/').strip_prefix("v1.0/")?;
+    rest = rest.trim_start_matches('/').strip_prefix("invoke/")?;
+    let rest = rest.trim_start_matches('/');
+    let id = rest.get(..rest.find("/method/")?).filter(|id| !id.is_empty())?;
+    Some(unescape(id, true).ok().filter(|id| !id.is_empty()).unwrap_or_else(|| id.to_owned()))
+}
+
+/// The password of Basic credentials whose user is `dapr-app-id`.
+fn basic(value: &[u8]) -> Option<String> {
+    let decoded = base64(value.strip_prefix(b"Basic ")?)?;
+    let text = String::from_utf8(decoded).ok()?;
+    let (user, id) = text.split_once(':')?;
+    (user.eq_ignore_ascii_case("dapr-app-id") && !id.contains(':') && !id.is_empty())
+        .then(|| id.to_owned())
+}
+
+/// RFC 4648 §4 with padding.
+fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    let padding = text.iter().rev().take_while(|octet| **octet == b'=').count();
+    if !text.len().is_multiple_of(4) || padding > 2 {
+        return None;
+    }
+    let mut out = Vec::with_capacity(text.len() / 4 * 3);
+    for group in text[..text.len() - padding].chunks(4) {
+        let mut bits = 0_u32;
+        for octet in group {
+            let value = match octet {
+                b'A'..=b'Z' => octet - b'A',
+                b'a'..=b'z' => octet - b'a' + 26,
+                b'0'..=b'9' => octet - b'0' + 52,
+                b'+' => 62,
+                b'/' => 63,
+                _ => return None,
+            };
+            bits = bits << 6 | u32::from(value);
+        }
+        bits <<= 6 * (4 - group.len());
+        out.extend(bits.to_be_bytes().get(1..group.len())?);
+    }
+    Some(out)
+}
+
+/// Go's `path.Clean` of a rooted path.
+fn clean(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => {
+                parts.pop();
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
+/// Percent-decoding; in a query also `+`. What cannot be an escape is the error.
+pub fn unescape(text: &str, query: bool) -> Result<String, String> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut octets = text.as_bytes();
+    while let [first, rest @ ..] = octets {
+        octets = rest;
+        match first {
+            b'+' if query => out.push(b' '),
+            b'%' => {
+                let digits = rest.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
+                let hex = |text: &&str| text.bytes().all(|digit| digit.is_ascii_hexdigit());
+                let digits = digits.filter(hex);
+                let octet = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+                let (Some(octet), Some(after)) = (octet, rest.get(2..)) else {
+                    let bad = rest.get(..rest.len().min(2)).unwrap_or_default();
+                    return Err(format!("%{}", String::from_utf8_lossy(bad)));
+                };
+                out.push(octet);
+                octets = after;
+            }
+            octet => out.push(*octet),
+        }
+    }
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(method: Method, path: &str) -> Route {
+        route(&method, path, false)
+    }
+
+    #[test]
+    fn cleans_paths_as_go_does() {
+        assert_eq!(of(Method::GET, "//v1.0//healthz/"), Route::Healthz);
+        assert_eq!(of(Method::GET, "/v1.0/x/../healthz/./outbound"), Route::HealthzOutbound);
+        assert_eq!(of(Method::GET, "/../../v1.0/metadata"), Route::Metadata);
+        assert_eq!(of(Method::GET, "/V1.0/metadata"), Route::Invoke);
+        assert_eq!(of(Method::GET, "*"), Route::Invoke);
+    }
+
+    #[test]
+    fn methods_matter() {
+        assert_eq!(of(Method::POST, "/v1.0/healthz"), Route::Invoke);
+        assert_eq!(of(Method::GET, "/v1.0/shutdown"), Route::Invoke);
+        assert_eq!(of(Method::POST, "/v1.0/shutdown"), Route::Shutdown);
+        assert_eq!(route(&Method::POST, "/v1.0/shutdown", true), Route::NotFound);
+        assert_eq!(route(&Method::POST, "/v1.0/healthz", true), Route::MethodNotAllowed);
+    }
+
+    #[test]
+    fn keys_are_unescaped() {
+        let put = |path| of(Method::PUT, path);
+        assert_eq!(put("/v1.0/metadata/a%2Fb+c%25"), Route::PutMetadata("a/b c%".to_owned()));
+        assert_eq!(put("/v1.0/metadata/a/b"), Route::Invoke);
+        let bad = "failed to unescape request parameter \"key\". Error: \
+                   invalid URL escape \"%zz\"";
+        assert_eq!(put("/v1.0/metadata/%zz"), Route::BadParameter(bad.to_owned()));
+        assert!(matches!(put("/v1.0/metadata/%"), Route::BadParameter(_)));
+        assert!(matches!(put("/v1.0/metadata/%+1"), Route::BadParameter(_)));
+    }
+
+    #[test]
+    fn only_health_checks_go_without_token() {
+        assert!(without_token(&Method::GET, "/v1.0/healthz/"));
+        assert!(without_token(&Method::GET, "/v1.0/healthz/outbound"));
+        assert!(!without_token(&Method::POST, "/v1.0/healthz"));
+        assert!(!without_token(&Method::GET, "/v1.0/metadata"));
+        assert!(!without_token(&Method::GET, "/x/../v1.0/healthz"), "as sent, not cleaned");
+    }
+
+    #[test]
+    fn finds_whom_an_invocation_is_for() {
+        let none = HeaderMap::new();
+        assert_eq!(invoked(&none, "/v1.0/invoke/a.b/method/x"), Some("a.b".to_owned()));
+        assert_eq!(invoked(&none, "//v1.0//invoke/a%252Fb/method/"), Some("a/b".to_owned()));
+        assert_eq!(invoked(&none, "/v1.0/invoke/a"), None);
+        assert_eq!(invoked(&none, "/hello"), None);
+        let mut headers = HeaderMap::new();
+        // `dapr-app-id:server` in base64.
+        headers.insert(AUTHORIZATION, "Basic ZGFwci1hcHAtaWQ6c2VydmVy".parse().unwrap());
+        assert_eq!(invoked(&headers, "/hello"), Some("server".to_owned()));
+        headers.insert("dapr-app-id", "other".parse().unwrap());
+        assert_eq!(invoked(&headers, "/hello"), Some("other".to_owned()));
+    }
+
+    #[test]
+    fn base64_of_rfc_4648() {
+        for (text, octets) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9vYg==", "foob")] {
+            assert_eq!(base64(text.as_bytes()), Some(octets.into()));
+        }
+        for bad in ["Zg=", "Z", "Zm9v!!!!", "===="] {
+            assert_eq!(base64(bad.as_bytes()), None, "{bad}");
+        }
+    }
+}
