@@ -7,6 +7,9 @@ pub mod flags;
 pub mod go;
 pub mod port;
 pub mod quantity;
+pub mod resource;
+pub mod spec;
+pub mod yaml;
 
 pub use env::Environment;
 pub use flags::{Flags, OwnFlags};
