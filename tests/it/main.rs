@@ -19,3 +19,4 @@ mod impostor;
 mod interop;
 mod lifecycle;
 mod sentry;
+mod worker;

@@ -1,0 +1,433 @@
+//! Workers in this process: client, two sidecars' workers, app, over real sockets, with mTLS and
+//! without, on each driver. The test plays control: it resolves, publishes, drains.
+
+use bytes::{Bytes, BytesMut};
+use h2::client::SendRequest;
+use http::{Request, Response};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
+use ringside::config::{App, AppProtocol, Config, IoDriver};
+use ringside::identity::{AppId, Identity, Namespace, SpiffeId, TrustAnchors};
+use ringside::io::{ListenSocket, WorkerOptions};
+use ringside::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
+use ringside::proxy::Listener;
+use ringside::resolve::{Endpoint, Resolution};
+use ringside::snapshot::{Epoch, Snapshot};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use std::io::Read;
+use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+const WAIT: Duration = Duration::from_secs(20);
+const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
+
+/// One sidecar's worker, and what control would hold.
+struct Sidecar {
+    api: SocketAddr,
+    internal: SocketAddr,
+    unix: std::path::PathBuf,
+    to: Option<Sender<ToWorker>>,
+    from: Mailbox<ToControl>,
+    thread: Option<JoinHandle<()>>,
+    snapshot: Snapshot,
+}
+
+fn config(app_id: &str, app: Option<SocketAddr>, mtls: bool) -> Config {
+    Config {
+        app_id: AppId::new(app_id).unwrap(),
+        namespace: Namespace::new("default"),
+        app: app.map(|address| App {
+            host: address.ip().to_string(),
+            port: address.port(),
+            protocol: AppProtocol::Grpc,
+        }),
+        mtls,
+        api_token: None,
+        app_token: None,
+        max_body_size: 64 << 20,
+        header_list_size: 64 << 10,
+        tracing: true,
+        drain_max: None,
+        dapr_listen_addresses: Vec::new(),
+        grpc_port: 0,
+        http_port: 0,
+        internal_port: 0,
+        forwards: Vec::new(),
+        io: IoDriver::Auto,
+        workers: 1,
+    }
+}
+
+impl Sidecar {
+    fn start(
+        app_id: &str,
+        app: Option<SocketAddr>,
+        identity: Option<Arc<Identity>>,
+        driver: IoDriver,
+    ) -> Self {
+        let snapshot = Snapshot {
+            epoch: Epoch(1),
+            config: Arc::new(config(app_id, app, identity.is_some())),
+            identity,
+            app_endpoint: app.map(Endpoint),
+        };
+        let (to, worker_mailbox) = mailbox(64).unwrap();
+        let (control, from) = mailbox(64).unwrap();
+        let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
+        let (api, internal) = (bind(), bind());
+        let (api_address, internal_address) =
+            (api.local_addr().unwrap(), internal.local_addr().unwrap());
+        let unix = std::env::temp_dir().join(format!(
+            "ringside-it-{}-{}.socket",
+            std::process::id(),
+            api_address.port()
+        ));
+        let unix_listener = UnixListener::bind(&unix).unwrap();
+        let options = WorkerOptions {
+            index: 0,
+            driver,
+            cpu: None,
+            listeners: vec![
+                (ListenSocket::Tcp(api), Listener::Api),
+                (ListenSocket::Unix(unix_listener), Listener::Api),
+                (ListenSocket::Tcp(internal), Listener::Internal),
+            ],
+            snapshot: Arc::new(snapshot.clone()),
+            mailbox: worker_mailbox,
+            control,
+        };
+        let thread = std::thread::spawn(move || ringside::io::run(options).unwrap());
+        from.bell.set_nonblocking(false).unwrap();
+        from.bell.set_read_timeout(Some(WAIT)).unwrap();
+        Self {
+            api: api_address,
+            internal: internal_address,
+            unix,
+            to: Some(to),
+            from,
+            thread: Some(thread),
+            snapshot,
+        }
+    }
+
+    fn tell(&self, message: ToWorker) {
+        self.to.as_ref().unwrap().send(message).unwrap();
+    }
+
+    /// The worker's next message.
+    fn hear(&self) -> ToControl {
+        loop {
+            if let Some(message) = self.from.try_recv() {
+                return message;
+            }
+            let mut rung = [0; 64];
+            assert!((&self.from.bell).read(&mut rung).unwrap() > 0);
+        }
+    }
+
+    /// Answers the worker's next question.
+    fn resolve(&self, expected: &str, endpoints: Result<&[SocketAddr], &str>) {
+        let ToControl::Resolve(target) = self.hear() else { panic!("no question") };
+        assert_eq!(target.app_id.as_str(), expected);
+        let result = match endpoints {
+            Ok(endpoints) => Ok(endpoints.iter().copied().map(Endpoint).collect()),
+            Err(text) => Err(Arc::from(text)),
+        };
+        self.tell(ToWorker::Resolved(Resolution { target, result }));
+    }
+}
+
+impl Drop for Sidecar {
+    /// A worker ends with its mailbox.
+    fn drop(&mut self) {
+        self.to = None;
+        let ended = self.thread.take().unwrap().join();
+        let _ = std::fs::remove_file(&self.unix);
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+}
+
+struct Authority {
+    root: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Self { root, issuer: Issuer::new(params, key) }
+    }
+
+    fn identity(&self, app_id: &str) -> Arc<Identity> {
+        let id = format!("spiffe://public/ns/default/{app_id}");
+        let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let mut params = CertificateParams::default();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.subject_alt_names = vec![SanType::URI(id.as_str().try_into().unwrap())];
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        let leaf = params.signed_by(&key, &self.issuer).unwrap();
+        Arc::new(Identity {
+            spiffe_id: SpiffeId::parse(&id).unwrap(),
+            chain: vec![leaf.der().clone()],
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()),
+            trust_anchors: Arc::new(TrustAnchors::from_der(vec![self.root.clone()]).unwrap()),
+            not_before: SystemTime::UNIX_EPOCH,
+            not_after: SystemTime::UNIX_EPOCH,
+        })
+    }
+}
+
+/// An app that sends back what it gets, as it gets it.
+async fn echo_app() -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::task::spawn_local(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::task::spawn_local(serve_echo(stream));
+        }
+    });
+    address
+}
+
+async fn serve_echo(stream: tokio::net::TcpStream) {
+    let Ok(mut connection) = h2::server::handshake(stream).await else { return };
+    while let Some(Ok((request, mut respond))) = connection.accept().await {
+        tokio::task::spawn_local(async move {
+            let head =
+                Response::builder().header("content-type", "application/grpc").body(()).unwrap();
+            let mut send = respond.send_response(head, false).unwrap();
+            let mut body = request.into_body();
+            while let Some(data) = body.data().await {
+                let Ok(data) = data else { return };
+                let _ = body.flow_control().release_capacity(data.len());
+                if send_all(&mut send, data).await.is_none() {
+                    return;
+                }
+            }
+            let mut trailers = http::HeaderMap::new();
+            trailers.insert("grpc-status", "0".parse().unwrap());
+            let _ = send.send_trailers(trailers);
+        });
+    }
+}
+
+/// Sends as the window allows; `None` when the stream is gone.
+async fn send_all(send: &mut h2::SendStream<Bytes>, mut data: Bytes) -> Option<()> {
+    while !data.is_empty() {
+        send.reserve_capacity(data.len());
+        let room = std::future::poll_fn(|context| send.poll_capacity(context)).await?.ok()?;
+        let now = data.split_to(room.min(data.len()));
+        send.send_data(now, false).ok()?;
+    }
+    Some(())
+}
+
+async fn client<S>(stream: S) -> SendRequest<Bytes>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + 'static,
+{
+    let (client, connection) = h2::client::handshake(stream).await.unwrap();
+    tokio::task::spawn_local(async move {
+        let _ = connection.await;
+    });
+    client
+}
+
+async fn tcp_client(address: SocketAddr) -> SendRequest<Bytes> {
+    client(tokio::net::TcpStream::connect(address).await.unwrap()).await
+}
+
+/// How a call ended.
+#[derive(Debug, PartialEq, Eq)]
+struct End {
+    status: String,
+    message: String,
+    body: Bytes,
+}
+
+async fn call(mut client: SendRequest<Bytes>, app_id: &str, body: Bytes) -> End {
+    std::future::poll_fn(|context| client.poll_ready(context)).await.unwrap();
+    let request = Request::post("http://sidecar/test.Echo/Echo")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("dapr-app-id", app_id)
+        .body(())
+        .unwrap();
+    let (response, mut send) = client.send_request(request, false).unwrap();
+    tokio::task::spawn_local(async move {
+        if send_all(&mut send, body).await.is_some() {
+            let _ = send.send_data(Bytes::new(), true);
+        }
+    });
+    let response = response.await.unwrap();
+    let head = response.headers().clone();
+    let mut incoming = response.into_body();
+    let mut received = BytesMut::new();
+    while let Some(data) = incoming.data().await {
+        let data = data.unwrap();
+        incoming.flow_control().release_capacity(data.len()).unwrap();
+        received.extend_from_slice(&data);
+    }
+    let trailers = incoming.trailers().await.unwrap().unwrap_or(head);
+    let text = |name| {
+        trailers.get(name).map_or_else(String::new, |value| value.to_str().unwrap().to_owned())
+    };
+    End { status: text("grpc-status"), message: text("grpc-message"), body: received.freeze() }
+}
+
+/// One gRPC message whose octets are all its own.
+fn message(octets: usize, seed: usize) -> Bytes {
+    let mut body = BytesMut::with_capacity(octets + 5);
+    body.extend_from_slice(&[0]);
+    body.extend_from_slice(&u32::try_from(octets).unwrap().to_be_bytes());
+    body.extend((0..octets).map(|at| ((at + seed).wrapping_mul(0x9E37_79B1) >> 13) as u8));
+    body.freeze()
+}
+
+fn run(test: impl AsyncFnOnce()) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async {
+        tokio::time::timeout(2 * WAIT, test()).await.expect("the test takes too long");
+    });
+}
+
+/// Client, caller's sidecar, callee's sidecar, app.
+async fn chain(mtls: bool, driver: IoDriver) -> (Sidecar, Sidecar) {
+    let app = echo_app().await;
+    let authority = Authority::new();
+    let identity = |app_id| mtls.then(|| authority.identity(app_id));
+    let callee = Sidecar::start("callee", Some(app), identity("callee"), driver);
+    let caller = Sidecar::start("caller", None, identity("caller"), driver);
+    (caller, callee)
+}
+
+async fn echo_through_two_sidecars(mtls: bool, driver: IoDriver) {
+    let (caller, callee) = chain(mtls, driver).await;
+    let client = tcp_client(caller.api).await;
+    let first = tokio::task::spawn_local(call(client.clone(), "callee", message(10, 0)));
+    tokio::task::yield_now().await;
+    let internal = [callee.internal];
+    // The worker asks once its thread has seen the call; this thread drives the client meanwhile.
+    let caller = blocking(caller, move |caller| caller.resolve("callee", Ok(&internal))).await;
+    let ended = first.await.unwrap();
+    assert_eq!(ended, End { status: "0".into(), message: String::new(), body: message(10, 0) });
+    let sizes = [0, 1, 5_000, 70_000, 1 << 20, 3 << 20];
+    let calls: Vec<_> = (0..60)
+        .map(|number| {
+            let body = message(sizes[number % sizes.len()], number);
+            let made = call(client.clone(), "callee", body.clone());
+            (body, tokio::task::spawn_local(made))
+        })
+        .collect();
+    for (body, made) in calls {
+        let ended = made.await.unwrap();
+        assert_eq!(ended.status, "0", "{}", ended.message);
+        assert!(ended.body == body, "{} octets came back other than sent", body.len());
+    }
+    drop((caller, callee));
+}
+
+/// Lets `work` block without stopping this thread's tasks.
+async fn blocking(sidecar: Sidecar, work: impl FnOnce(&Sidecar) + Send + 'static) -> Sidecar {
+    tokio::task::spawn_blocking(move || {
+        work(&sidecar);
+        sidecar
+    })
+    .await
+    .unwrap()
+}
+
+#[test]
+fn plaintext_calls_come_back_unchanged() {
+    for driver in DRIVERS {
+        run(async move || echo_through_two_sidecars(false, driver).await);
+    }
+}
+
+#[test]
+fn mtls_calls_come_back_unchanged() {
+    for driver in DRIVERS {
+        run(async move || echo_through_two_sidecars(true, driver).await);
+    }
+}
+
+#[test]
+fn a_unix_socket_is_an_api_port() {
+    for driver in DRIVERS {
+        run(async move || {
+            let app = echo_app().await;
+            let sidecar = Sidecar::start("callee", Some(app), None, driver);
+            let stream = UnixStream::connect(&sidecar.unix).unwrap();
+            stream.set_nonblocking(true).unwrap();
+            let client = client(tokio::net::UnixStream::from_std(stream).unwrap()).await;
+            let ended = call(client, "callee", message(100_000, 1)).await;
+            assert_eq!((ended.status.as_str(), ended.body), ("0", message(100_000, 1)));
+        });
+    }
+}
+
+#[test]
+fn failures_carry_daprs_texts() {
+    for driver in DRIVERS {
+        run(async move || {
+            let authority = Authority::new();
+            let caller = Sidecar::start("caller", None, Some(authority.identity("caller")), driver);
+            let other = Sidecar::start("other", None, Some(authority.identity("other")), driver);
+            let client = tcp_client(caller.api).await;
+            let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+            let made = tokio::task::spawn_local(call(client.clone(), "down", message(1, 0)));
+            let caller =
+                blocking(caller, move |caller| caller.resolve("down", Ok(&[closed]))).await;
+            let ended = made.await.unwrap();
+            assert_eq!(ended.status, "14");
+            let text = format!(
+                "connection error: desc = \"transport: Error while dialing: dial tcp {closed}: \
+                 connect: connection refused\""
+            );
+            assert!(ended.message.ends_with(&text), "{}", ended.message); // spec 14
+            let made = tokio::task::spawn_local(call(client.clone(), "callee", message(1, 0)));
+            let at = other.internal;
+            let caller = blocking(caller, move |caller| caller.resolve("callee", Ok(&[at]))).await;
+            let ended = made.await.unwrap();
+            assert_eq!(ended.status, "14");
+            let text = "connection error: desc = \"transport: authentication handshake failed: \
+                        unexpected SPIFFE ID: \\\"spiffe://public/ns/default/other\\\"\"";
+            assert!(ended.message.ends_with(text), "{}", ended.message); // spec 14
+            drop((caller, other));
+        });
+    }
+}
+
+#[test]
+fn drains_and_is_scraped() {
+    for driver in DRIVERS {
+        run(async move || {
+            let app = echo_app().await;
+            let sidecar = Sidecar::start("callee", Some(app), None, driver);
+            let client = tcp_client(sidecar.api).await;
+            let ended = call(client.clone(), "callee", message(5, 5)).await;
+            assert_eq!(ended.status, "0");
+            let sidecar = blocking(sidecar, |sidecar| {
+                sidecar.tell(ToWorker::Scrape);
+                assert!(matches!(sidecar.hear(), ToControl::Cells { worker: 0, .. }));
+                let mut next = sidecar.snapshot.clone();
+                next.epoch = Epoch(2);
+                sidecar.tell(ToWorker::Snapshot(Arc::new(next)));
+                sidecar.tell(ToWorker::Drain);
+                assert!(matches!(sidecar.hear(), ToControl::Drained { worker: 0 }));
+            })
+            .await;
+            assert!(tokio::net::TcpStream::connect(sidecar.api).await.is_err());
+            drop(client);
+        });
+    }
+}
