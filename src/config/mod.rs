@@ -8,11 +8,13 @@ pub mod go;
 pub mod port;
 pub mod quantity;
 pub mod resource;
+pub mod settings;
 pub mod spec;
 pub mod yaml;
 
 pub use env::Environment;
 pub use flags::{Flags, OwnFlags};
+pub use settings::Settings;
 
 use crate::identity::{AppId, Namespace};
 use std::net::IpAddr;

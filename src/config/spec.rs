@@ -72,10 +72,20 @@ pub struct ApiLogging {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigurationError {
-    Syntax { file: String, error: String },
-    Type { file: String, field: &'static str, wanted: &'static str },
+    Syntax {
+        file: String,
+        error: String,
+    },
+    Type {
+        file: String,
+        field: &'static str,
+        wanted: &'static str,
+    },
     /// Restricts access, and would not be enforced.
-    NotEnforced { file: String, field: &'static str },
+    NotEnforced {
+        file: String,
+        field: &'static str,
+    },
 }
 
 impl Default for Configuration {
@@ -100,9 +110,8 @@ impl Configuration {
     pub fn load(files: &[File]) -> Result<Self, ConfigurationError> {
         let mut tree = Tree { merged: Value::Null, files: Vec::new() };
         for file in files {
-            let document = first_document(&file.text).map_err(|error| {
-                ConfigurationError::Syntax { file: file.name.clone(), error }
-            })?;
+            let document = first_document(&file.text)
+                .map_err(|error| ConfigurationError::Syntax { file: file.name.clone(), error })?;
             tree.files.push((file.name.clone(), document.clone()));
             overlay(&mut tree.merged, document);
         }
@@ -372,7 +381,8 @@ mod tests {
             let shown = error.to_string();
             assert!(shown.contains("1.yaml") && shown.contains(field), "{shown}");
         }
-        for text in ["accessControl: deny", "api: []", "api: {allowed: state}", "accessControl: [x]"]
+        for text in
+            ["accessControl: deny", "api: []", "api: {allowed: state}", "accessControl: [x]"]
         {
             assert!(load(&[&format!("spec: {{ {text} }}")]).is_err(), "{text}");
         }
@@ -416,7 +426,8 @@ mod tests {
 
     #[test]
     fn sampling_rates() {
-        for (text, rate) in [("\"0\"", 0.0), ("0", 0.0), ("\"x\"", 1e-4), ("\"\"", 1e-4), ("1", 1.0)]
+        for (text, rate) in
+            [("\"0\"", 0.0), ("0", 0.0), ("\"x\"", 1e-4), ("\"\"", 1e-4), ("1", 1.0)]
         {
             let text = format!("spec: {{tracing: {{samplingRate: {text}}}}}");
             assert_eq!(load(&[&text]).unwrap().tracing.sampling_rate, rate, "{text}");
@@ -440,6 +451,9 @@ mod tests {
         let resolution = load(&[text]).unwrap().name_resolution.unwrap();
         assert_eq!((resolution.component.as_str(), resolution.version.as_str()), ("static", "v1"));
         assert_eq!(resolution.configuration["file"], "/x");
-        assert_eq!(load(&["spec: {nameResolution: {component: \"\"}}"]).unwrap().name_resolution, None);
+        assert_eq!(
+            load(&["spec: {nameResolution: {component: \"\"}}"]).unwrap().name_resolution,
+            None
+        );
     }
 }

@@ -92,9 +92,6 @@ mod tests {
     fn overlays() {
         let mut base = json!({"a": {"x": 1, "y": [1, 2]}, "b": 1});
         overlay(&mut base, json!({"a": {"y": [3], "z": null}, "b": null, "c": {"d": 1}}));
-        assert_eq!(
-            base,
-            json!({"a": {"x": 1, "y": [3], "z": null}, "b": 1, "c": {"d": 1}})
-        );
+        assert_eq!(base, json!({"a": {"x": 1, "y": [3], "z": null}, "b": 1, "c": {"d": 1}}));
     }
 }
