@@ -25,6 +25,10 @@ def text(octets):
     return octets.hex() or "-"
 
 
+def octets(text):
+    return b"" if text == "-" else bytes.fromhex(text)
+
+
 def fields(rng):
     """A gRPC request or response, with some fields of any octets."""
     if rng.random() < 0.6:
@@ -39,11 +43,12 @@ def fields(rng):
         yield b"grpc-status", b"%d" % rng.randrange(17), False
     yield b"content-type", b"application/grpc", False
     if rng.random() < 0.7:
-        yield b"traceparent", b"00-%032x-%016x-01" % (rng.getrandbits(128), rng.getrandbits(64)), False
+        trace = b"00-%032x-%016x-01" % (rng.getrandbits(128), rng.getrandbits(64))
+        yield b"traceparent", trace, False
     if rng.random() < 0.3:
         yield b"authorization", b"Bearer %x" % rng.getrandbits(400), True
     while rng.random() < 0.5:
-        # That encoder indexes a never-indexed field whose pair its table holds: names of their own.
+        # That encoder indexes a never-indexed field whose pair its table holds: other names.
         never = rng.random() < 0.1
         name = (b"s-%d" if never else b"x-%d") % rng.randrange(6)
         value = bytes(rng.randrange(256) for _ in range(rng.randrange(40)))
@@ -78,7 +83,6 @@ def check():
     decoder, expected, blocks = None, [], 0
     for line in sys.stdin:
         word, *arguments = line.split()
-        octets = b"" if arguments == ["-"] else bytes.fromhex(arguments[0]) if word == "block" else None
         if word == "connection":
             assert not expected
             decoder = hpack.Decoder()
@@ -90,11 +94,11 @@ def check():
             blocks += 1
             expected = [
                 (bytes(field[0]), bytes(field[1]), "plain" if field.indexable else "never")
-                for field in decoder.decode(octets, raw=True)
+                for field in decoder.decode(octets(arguments[0]), raw=True)
             ]
         elif word == "field":
-            name, value = (b"" if a == "-" else bytes.fromhex(a) for a in arguments[:2])
-            assert expected.pop(0) == (name, value, arguments[2])
+            name, value, kind = arguments
+            assert expected.pop(0) == (octets(name), octets(value), kind)
     assert decoder and not expected
     print(blocks, "blocks agree")
 

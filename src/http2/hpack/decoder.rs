@@ -15,10 +15,10 @@ use super::huffman;
 use super::integer::{self, IntegerError};
 use super::static_table;
 use super::table::{Table, hash_pair};
-use super::{FIELD_OVERHEAD, TABLE_SIZE_DEFAULT};
+use super::{FIELD_OVERHEAD, Form, TABLE_SIZE_DEFAULT};
 use crate::http2::error::{ConnectionError, ErrorCode};
 use crate::http2::field::{
-    Classify, FieldSection, Hint, NO_STATIC_NAME, Traits, flag, judge_name, judge_value,
+    Classify, FieldSection, Hint, NO_STATIC_NAME, NameKind, Traits, flag, judge_name, judge_value,
 };
 
 /// Size updates at the start of one block: the smallest in between and the last (§4.2).
@@ -308,11 +308,9 @@ impl Decoder {
             return Ok(None);
         }
         let (name, value) = out.since(mark).split_at(name_len);
-        let mut traits = of_name.unwrap_or_else(|| self.traits_of(name));
-        // The flags of a row speak of its value too.
-        traits.flags = match of_name {
-            Some(of_name) => name_part(of_name.flags),
-            None => traits.flags,
+        let mut traits = match of_name {
+            Some(row) => Traits { flags: name_part(row.flags), ..row },
+            None => self.traits_of(name),
         };
         traits.flags |= judge_value(traits.flags, value);
         traits.hint.hash = 0;
@@ -363,26 +361,6 @@ impl Decoder {
     }
 }
 
-/// The three literal representations.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// §6.2.1.
-    Indexed,
-    /// §6.2.2.
-    NotIndexed,
-    /// §6.2.3.
-    NeverIndexed,
-}
-
-impl Form {
-    const fn prefix(self) -> u8 {
-        match self {
-            Self::Indexed => 6,
-            Self::NotIndexed | Self::NeverIndexed => 4,
-        }
-    }
-}
-
 impl Literal<'_> {
     /// Appends the string if it is at most `room` octets; checks it in any case.
     fn append(self, room: usize, arena: &mut Vec<u8>) -> Result<bool, DecodeError> {
@@ -430,9 +408,11 @@ impl Tally {
 
 /// Of a row's flags, those that its name has without the value.
 const fn name_part(flags: u8) -> u8 {
-    let of_te = flags & 0xf0 == crate::http2::field::NameKind::Te as u8;
-    let mask = if of_te { 0xf0 | flag::BAD_NAME } else { 0xf0 | flag::BAD_NAME | flag::CONNECTION };
-    flags & mask
+    let of_kind = flags & !flag::FAULTS;
+    if of_kind == NameKind::Te as u8 {
+        return of_kind;
+    }
+    of_kind | flags & (flag::BAD_NAME | flag::CONNECTION)
 }
 
 /// §5.2.

@@ -11,7 +11,7 @@ use super::huffman;
 use super::integer;
 use super::static_table;
 use super::table::{Table, hash_name, hash_pair};
-use super::{FIELD_OVERHEAD, TABLE_SIZE_DEFAULT};
+use super::{FIELD_OVERHEAD, Form, TABLE_SIZE_DEFAULT};
 use crate::http2::field::{Field, FieldSection, Hint, NO_STATIC_NAME, Traits, VOLATILE};
 
 /// Hashes of pairs seen once and not in the table.
@@ -81,8 +81,9 @@ impl Encoder {
 
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
-        let slots = self.pairs.slots.capacity() + self.names.slots.capacity();
-        self.table.heap_octets() + slots * size_of::<Option<u32>>() + self.seen.capacity() * 4
+        let places = WAYS * (self.pairs.groups.capacity() + self.names.groups.capacity());
+        let seen = self.seen.capacity() * size_of::<u32>();
+        self.table.heap_octets() + places * size_of::<Place>() + seen
     }
 
     fn declare(&mut self, update: SizeUpdate, out: &mut Vec<u8>) {
@@ -126,27 +127,25 @@ impl Encoder {
         }
     }
 
+    #[inline]
     fn find_pair(&self, hash: u32, field: Field<'_>) -> Option<usize> {
         self.pairs.candidates(hash).find_map(|number| {
             let age = self.table.age_of(number)?;
             let row = self.table.row(age)?;
-            if row.traits.hint.hash != hash || row.name_len() != field.name.len() {
-                return None;
-            }
             let (name, value) = self.table.pair(row).split_at_checked(row.name_len())?;
             (name == field.name && value == field.value).then_some(age)
         })
     }
 
-    fn find_name(&self, name: &[u8]) -> Option<usize> {
-        if self.table.len() == 0 {
+    fn find_name(&self, field: Field<'_>) -> Option<usize> {
+        if field.class & VOLATILE != 0 || self.names.groups.is_empty() {
             return None;
         }
-        self.names.candidates(hash_name(name)).find_map(|number| {
+        self.names.candidates(hash_name(field.name)).find_map(|number| {
             let age = self.table.age_of(number)?;
             let row = self.table.row(age)?;
             let known = self.table.pair(row).get(..row.name_len())?;
-            (known == name).then_some(age)
+            (known == field.name).then_some(age)
         })
     }
 
@@ -154,10 +153,9 @@ impl Encoder {
         let number = self.table.next_number();
         let traits = Traits { hint: Hint { hash, static_row }, ..Traits::default() };
         self.table.insert(field.name, field.value, traits);
-        let slots = self.table.size_max() / FIELD_OVERHEAD;
-        self.pairs.remember(hash, number, slots, &self.table);
+        self.pairs.remember(hash, number, &self.table);
         if static_row == 0 {
-            self.names.remember(hash_name(field.name), number, slots, &self.table);
+            self.names.remember(hash_name(field.name), number, &self.table);
         }
     }
 
@@ -175,16 +173,12 @@ impl Encoder {
 
     /// §6.2.
     fn literal(&self, field: Field<'_>, static_row: u8, form: Form, out: &mut Vec<u8>) {
-        let (prefix, pattern) = match form {
-            Form::Indexed => (6, 0x40),
-            Form::NotIndexed => (4, 0x00),
-            Form::NeverIndexed => (4, 0x10),
-        };
         let index = match static_row {
-            0 => self.find_name(field.name).map_or(0, dynamic_index),
+            0 => self.find_name(field).map_or(0, dynamic_index),
             row => u32::from(row),
         };
-        integer::encode(index, prefix, pattern, out);
+        integer::encode(index, form.prefix(), form.pattern(), out);
+        let string = if form == Form::Indexed { string_coded } else { string_raw };
         if index == 0 {
             string(field.name, out);
         }
@@ -192,33 +186,28 @@ impl Encoder {
     }
 }
 
-/// The three literal representations.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Form {
-    /// §6.2.1.
-    Indexed,
-    /// §6.2.2.
-    NotIndexed,
-    /// §6.2.3.
-    NeverIndexed,
-}
-
 /// §2.3.3.
 fn dynamic_index(age: usize) -> u32 {
     (static_table::ROWS + 1 + age) as u32
 }
 
-/// §5.2.
-fn string(octets: &[u8], out: &mut Vec<u8>) {
+/// §5.2, for what enters the table: once per connection, so that the octets saved are worth it.
+fn string_coded(octets: &[u8], out: &mut Vec<u8>) {
     let coded_len = huffman::encoded_len(octets);
     if coded_len < octets.len() {
         integer::encode(coded_len as u32, 7, 0x80, out);
         huffman::encode(octets, out);
     } else {
-        integer::encode(octets.len() as u32, 7, 0, out);
-        // COPY: the string, once per literal.
-        out.extend_from_slice(octets);
+        string_raw(octets, out);
     }
+}
+
+/// §5.2, for what comes with each message: Huffman code would save a quarter of its octets and
+/// cost both ends some ten times what copying costs.
+fn string_raw(octets: &[u8], out: &mut Vec<u8>) {
+    integer::encode(octets.len() as u32, 7, 0, out);
+    // COPY: the string, once per literal.
+    out.extend_from_slice(octets);
 }
 
 /// Hash to insertion number, with a few places for each hash. What it says may be out of date:
@@ -226,7 +215,14 @@ fn string(octets: &[u8], out: &mut Vec<u8>) {
 #[derive(Debug, Default)]
 struct Finder {
     /// A power of two of them, or none yet.
-    slots: Vec<Option<u32>>,
+    groups: Vec<[Place; WAYS]>,
+}
+
+/// A hash of 0 is none.
+#[derive(Clone, Copy, Debug, Default)]
+struct Place {
+    hash: u32,
+    number: u32,
 }
 
 /// Places in which a hash may stand.
@@ -235,24 +231,26 @@ const WAYS: usize = 4;
 impl Finder {
     #[inline]
     fn candidates(&self, hash: u32) -> impl Iterator<Item = u32> + '_ {
-        let mask = self.slots.len().wrapping_sub(1);
-        (0..WAYS).filter_map(move |way| {
-            self.slots.get((hash as usize >> 1).wrapping_add(way) & mask).copied().flatten()
-        })
+        let mask = self.groups.len().wrapping_sub(1);
+        let group = self.groups.get(hash as usize >> 1 & mask);
+        let places = group.map_or(&[][..], |group| group);
+        places.iter().filter(move |place| place.hash == hash).map(|place| place.number)
     }
 
     /// Takes a place of the dead or else of the oldest.
-    fn remember(&mut self, hash: u32, number: u32, slots: usize, table: &Table) {
-        if self.slots.is_empty() {
-            self.slots = vec![None; slots.next_power_of_two().max(WAYS)];
+    fn remember(&mut self, hash: u32, number: u32, table: &Table) {
+        if self.groups.is_empty() {
+            let entries_max = table.size_max() / FIELD_OVERHEAD;
+            self.groups = vec![Default::default(); (entries_max / WAYS).next_power_of_two()];
         }
-        let mask = self.slots.len() - 1;
-        let places = (0..WAYS).map(|way| (hash as usize >> 1).wrapping_add(way) & mask);
-        let age = |place: &usize| {
-            self.slots[*place].and_then(|number| table.age_of(number)).unwrap_or(usize::MAX)
+        let mask = self.groups.len() - 1;
+        let Some(group) = self.groups.get_mut(hash as usize >> 1 & mask) else { return };
+        let age = |place: &&mut Place| match place.hash {
+            0 => usize::MAX,
+            _ => table.age_of(place.number).unwrap_or(usize::MAX),
         };
-        if let Some(place) = places.max_by_key(age) {
-            self.slots[place] = Some(number);
+        if let Some(place) = group.iter_mut().max_by_key(age) {
+            *place = Place { hash, number };
         }
     }
 }

@@ -42,80 +42,109 @@ pub(super) const fn decoded_len_max(len: usize) -> usize {
 
 /// Appends the string that `coded` holds if it is at most `room` octets, and says whether it was.
 pub(super) fn decode(coded: &[u8], room: usize, out: &mut Vec<u8>) -> Result<bool, HuffmanError> {
-    if decoded_len_max(coded.len()) > room && walk(coded, |_| ())? > room {
+    let most = decoded_len_max(coded.len());
+    if most > room && walk(coded, |_, _| ())? > room {
         return Ok(false);
     }
-    out.reserve(decoded_len_max(coded.len()).min(room));
-    walk(coded, |octet| out.push(octet))?;
-    Ok(true)
+    let start = out.len();
+    out.resize(start + most.min(room) + GROUP, 0);
+    let target = out.get_mut(start..).unwrap_or_default();
+    let walked = walk(coded, |at, group| {
+        if let Some(slot) = target.get_mut(at..at + GROUP) {
+            slot.copy_from_slice(&group);
+        }
+    });
+    out.truncate(start + walked.unwrap_or(0));
+    walked.map(|_| true)
 }
 
-/// Gives each octet to `sink`, then their number.
+/// Octets that one step may give; of the last ones some may mean nothing.
+const GROUP: usize = 2;
+
+/// Gives octets with their position to `sink`, group by group, then their number.
 #[inline]
-fn walk(coded: &[u8], mut sink: impl FnMut(u8)) -> Result<usize, HuffmanError> {
+fn walk(mut coded: &[u8], mut sink: impl FnMut(usize, [u8; GROUP])) -> Result<usize, HuffmanError> {
     let mut count = 0;
-    // The bits not yet understood, from the top; below `held` they are zero.
+    // The bits not yet understood, from the top. Below the `held` first ones there are zeros or
+    // already the right bits.
     let mut bits = 0u64;
-    let mut held = 0usize;
-    let mut input = coded.iter();
+    let mut held = 0;
     loop {
-        while held <= 56
-            && let Some(&octet) = input.next()
-        {
-            bits |= u64::from(octet) << (56 - held);
-            held += 8;
+        (bits, held, coded) = refill(bits, held, coded);
+        // While the longest code fits, no step can reach beyond what is held. When the input is
+        // used up, zeros stand below, and a step that reaches into them is taken apart.
+        let enough = if coded.is_empty() { SHORTEST } else { LONGEST };
+        while held >= enough {
+            let step = STEPS[(bits >> (64 - STEP_BITS)) as usize];
+            let (group, symbols, len) = if step.count != 0 && usize::from(step.len) <= held {
+                (step.octets, usize::from(step.count), usize::from(step.len))
+            } else {
+                let (symbol, len) = symbol(bits);
+                if len > held {
+                    break;
+                }
+                ([u8::try_from(symbol).map_err(|_| HuffmanError)?, 0], 1, len)
+            };
+            sink(count, group);
+            count += symbols;
+            bits <<= len;
+            held -= len;
         }
-        if held < SHORTEST {
+        if coded.is_empty() {
             break;
         }
-        let short = SHORT[(bits >> (64 - SHORT_BITS)) as usize];
-        let (symbol, len) = if short.len != 0 {
-            (u16::from(short.symbol), usize::from(short.len))
-        } else {
-            long(bits)
-        };
-        if len > held {
-            break;
-        }
-        let Ok(octet) = u8::try_from(symbol) else { return Err(HuffmanError) };
-        sink(octet);
-        count += 1;
-        bits <<= len;
-        held -= len;
     }
-    // Fewer than eight bits of ones (`held` zeros below them do not count).
-    let padded = held < 8 && bits >> 56 == u64::from(PADDING[held.min(7)]);
+    let padding = !0 << (64 - held.clamp(1, 63));
+    let padded = held < 8 && bits == if held == 0 { 0 } else { padding };
     if padded { Ok(count) } else { Err(HuffmanError) }
 }
 
-const PADDING: [u8; 8] = [0, 0x80, 0xc0, 0xe0, 0xf0, 0xf8, 0xfc, 0xfe];
+/// Fills up from `coded`, to 56 bits at least unless the input ends. Gives what is left of it.
+#[inline]
+fn refill(mut bits: u64, mut held: usize, mut coded: &[u8]) -> (u64, usize, &[u8]) {
+    debug_assert!(held < 56);
+    if let Some(word) = coded.first_chunk::<8>() {
+        bits |= u64::from_be_bytes(*word) >> held;
+        let taken = (63 - held) / 8;
+        return (bits, held + 8 * taken, coded.get(taken..).unwrap_or_default());
+    }
+    while held < 56
+        && let Some((&octet, rest)) = coded.split_first()
+    {
+        bits |= u64::from(octet) << (56 - held);
+        held += 8;
+        coded = rest;
+    }
+    (bits, held, coded)
+}
 
+/// The symbols whose codes lie wholly in the first `STEP_BITS` bits; one or two of them.
 #[derive(Clone, Copy)]
-struct Short {
-    symbol: u8,
-    /// 0: the code is longer than `SHORT_BITS`.
+struct Step {
+    octets: [u8; GROUP],
+    /// 0: the first code is longer.
+    count: u8,
     len: u8,
 }
 
-const SHORT_BITS: usize = 10;
-static SHORT: [Short; 1 << SHORT_BITS] = short_codes();
+/// Enough for two of the commonest symbols.
+const STEP_BITS: usize = 12;
+static STEPS: [Step; 1 << STEP_BITS] = steps();
 
 /// For each length: the first code above all of this length, aligned to the top of 32 bits.
 static LIMITS: [u64; LONGEST + 1] = CODE.limits;
 /// Symbols by code; for each length, where its first one stands and its first code.
 static ORDER: [u16; 257] = CODE.order;
+static FIRST_AT: [usize; LONGEST + 1] = CODE.first_at;
+static FIRST_CODE: [u32; LONGEST + 1] = CODE.first_code;
 
-/// The symbol at the top of `bits`, whose code is longer than `SHORT_BITS`.
-fn long(bits: u64) -> (u16, usize) {
+/// The symbol at the top of `bits`, whatever the length of its code.
+fn symbol(bits: u64) -> (u16, usize) {
     let top = bits >> 32;
-    for len in SHORT_BITS + 1..=LONGEST {
-        if top < LIMITS[len] {
-            let code = (top >> (32 - len)) as u32;
-            let at = code.wrapping_sub(CODE.first_code[len]) as usize + CODE.first_at[len];
-            return (ORDER.get(at).copied().unwrap_or(EOS), len);
-        }
-    }
-    (EOS, LONGEST)
+    let len = LIMITS.iter().position(|&limit| top < limit).unwrap_or(LONGEST);
+    let code = (top >> (32 - len)) as u32;
+    let at = code.wrapping_sub(FIRST_CODE[len]) as usize + FIRST_AT[len];
+    (ORDER.get(at).copied().unwrap_or(EOS), len)
 }
 
 /// Octets that the coded form would take.
@@ -190,16 +219,34 @@ const fn canonical() -> Code {
     made
 }
 
-const fn short_codes() -> [Short; 1 << SHORT_BITS] {
-    let mut table = [Short { symbol: 0, len: 0 }; 1 << SHORT_BITS];
+const fn steps() -> [Step; 1 << STEP_BITS] {
+    let one = singles();
+    let mut table = one;
+    let mut at = 0;
+    while at < table.len() {
+        let first = one[at];
+        // The second code begins after the first; zeros stand for the bits that are not there.
+        let second = one[(at << first.len) & (table.len() - 1)];
+        if first.count == 1 && second.count == 1 && (first.len + second.len) as usize <= STEP_BITS {
+            let octets = [first.octets[0], second.octets[0]];
+            table[at] = Step { octets, count: 2, len: first.len + second.len };
+        }
+        at += 1;
+    }
+    table
+}
+
+/// Steps of one symbol.
+const fn singles() -> [Step; 1 << STEP_BITS] {
+    let mut table = [Step { octets: [0; GROUP], count: 0, len: 0 }; 1 << STEP_BITS];
     let mut symbol = 0;
     while symbol < 256 {
         let len = LENGTHS[symbol] as usize;
-        if len <= SHORT_BITS {
-            let first = (CODE.codes[symbol] as usize) << (SHORT_BITS - len);
+        if len <= STEP_BITS {
+            let first = (CODE.codes[symbol] as usize) << (STEP_BITS - len);
             let mut at = first;
-            while at < first + (1 << (SHORT_BITS - len)) {
-                table[at] = Short { symbol: symbol as u8, len: len as u8 };
+            while at < first + (1 << (STEP_BITS - len)) {
+                table[at] = Step { octets: [symbol as u8, 0], count: 1, len: len as u8 };
                 at += 1;
             }
         }

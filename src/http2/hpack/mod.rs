@@ -28,5 +28,35 @@ pub const TABLE_SIZE_DEFAULT: u32 = 4096;
 /// SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
+/// The three forms of a literal field (RFC 7541 §6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// §6.2.1: enters the table.
+    Indexed,
+    /// §6.2.2.
+    NotIndexed,
+    /// §6.2.3: must not enter a table on any hop.
+    NeverIndexed,
+}
+
+impl Form {
+    /// Bits of the index of the name.
+    const fn prefix(self) -> u8 {
+        match self {
+            Self::Indexed => 6,
+            Self::NotIndexed | Self::NeverIndexed => 4,
+        }
+    }
+
+    /// The bits above it.
+    const fn pattern(self) -> u8 {
+        match self {
+            Self::Indexed => 0x40,
+            Self::NotIndexed => 0x00,
+            Self::NeverIndexed => 0x10,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests;

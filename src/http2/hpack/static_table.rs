@@ -117,21 +117,32 @@ pub(super) fn index_of_name(name: &[u8]) -> u8 {
 /// The index of the row with this name and value, given the index of any row with this name.
 #[inline]
 pub(super) fn index_of_value(of_name: u8, value: &[u8]) -> Option<u8> {
-    let hinted = row(u32::from(of_name))?;
-    if hinted.value() == value {
+    let row = row(u32::from(of_name))?;
+    if row.value() == value {
         return Some(of_name);
     }
-    let first = FIRST_OF_NAME[usize::from(of_name) - 1];
-    let rows = STATIC_TABLE.iter().enumerate().skip(usize::from(first) - 1);
-    rows.take_while(|(_, row)| row.name_len == hinted.name_len && row.name() == hinted.name())
-        .find(|(_, row)| row.value() == value)
-        .map(|(position, _)| position as u8 + 1)
+    let siblings = &SIBLINGS[usize::from(of_name) - 1];
+    if siblings.first == siblings.last { None } else { siblings.index_of_value(value) }
+}
+
+/// The rows of one name.
+#[derive(Clone, Copy)]
+struct Siblings {
+    first: u8,
+    last: u8,
+}
+
+impl Siblings {
+    fn index_of_value(self, value: &[u8]) -> Option<u8> {
+        (self.first..=self.last)
+            .find(|&index| row(u32::from(index)).is_some_and(|row| row.value() == value))
+    }
 }
 
 /// Open addressing over some octets of the name; 0 is empty.
 const SLOTS: usize = 256;
 static BY_NAME: [u8; SLOTS] = by_name();
-static FIRST_OF_NAME: [u8; ROWS] = first_of_name();
+static SIBLINGS: [Siblings; ROWS] = siblings();
 
 const _: () = assert!(ROWS < SLOTS);
 
@@ -160,30 +171,36 @@ const fn same(a: &[u8], b: &[u8]) -> bool {
     true
 }
 
-const fn first_of_name() -> [u8; ROWS] {
-    let mut firsts = [1; ROWS];
-    let mut at = 1;
+const fn siblings() -> [Siblings; ROWS] {
+    let mut all = [Siblings { first: 1, last: 1 }; ROWS];
+    let mut at = 0;
     while at < ROWS {
-        let repeated = same(STATIC_TABLE[at].name(), STATIC_TABLE[at - 1].name());
-        firsts[at] = if repeated { firsts[at - 1] } else { at as u8 + 1 };
+        let name = STATIC_TABLE[at].name();
+        let again = at > 0 && same(name, STATIC_TABLE[at - 1].name());
+        all[at].first = if again { all[at - 1].first } else { at as u8 + 1 };
+        let mut last = at;
+        while last + 1 < ROWS && same(name, STATIC_TABLE[last + 1].name()) {
+            last += 1;
+        }
+        all[at].last = last as u8 + 1;
         at += 1;
     }
-    firsts
+    all
 }
 
 const fn by_name() -> [u8; SLOTS] {
-    let firsts = first_of_name();
+    let all = siblings();
     let mut slots = [0; SLOTS];
     let mut at = 0;
     while at < ROWS {
-        if firsts[at] as usize == at + 1 {
+        if all[at].first as usize == at + 1 {
             let Some(mut slot) = slot_of(STATIC_TABLE[at].name()) else {
                 panic!("a name's length is outside the range of slot_of")
             };
             while slots[slot] != 0 {
                 slot = (slot + 1) % SLOTS;
             }
-            slots[slot] = firsts[at];
+            slots[slot] = all[at].first;
         }
         at += 1;
     }

@@ -69,10 +69,6 @@ impl Table {
         self.size
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// The row `age` insertions ago; 0 is the newest.
     #[inline]
     pub(super) fn row(&self, age: usize) -> Option<&Row> {

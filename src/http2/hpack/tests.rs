@@ -629,7 +629,7 @@ fn memory_stops_growing() {
     assert!(measured[1] < 32 << 10, "{measured:?}");
 }
 
-/// Blocks of a foreign encoder; `tests/vectors/hpack_vectors.py` says how they are made and written.
+/// Blocks of a foreign encoder; `tests/vectors/hpack_vectors.py` says how they are made.
 #[test]
 fn blocks_of_a_foreign_encoder() {
     let argument = |text: &str| if text == "-" { Vec::new() } else { octets(text) };
