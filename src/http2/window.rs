@@ -65,7 +65,8 @@ impl StreamWindow {
 
     /// A DATA frame of `len` octets, padding included, begins.
     pub fn begin_frame(&mut self, len: u32) -> Result<(), Overflow> {
-        if i64::from(len) > self.open {
+        // An empty frame needs no window, even if ours has shrunk below zero.
+        if i64::from(len) > self.open.max(0) {
             return Err(Overflow);
         }
         self.open -= i64::from(len);
@@ -224,6 +225,15 @@ mod tests {
         assert_eq!(window.take_due(100), None, "48 of 100, 52 open");
         window.begin_frame(3).unwrap();
         assert_eq!(window.take_due(100), Some(48));
+    }
+
+    #[test]
+    fn empty_frames_need_no_window() {
+        let mut window = StreamWindow::new(20);
+        window.begin_frame(20).unwrap();
+        window.shift(-10);
+        assert_eq!(window.begin_frame(0), Ok(()));
+        assert_eq!(window.begin_frame(1), Err(Overflow));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod bad_input;
 mod calls;
 mod dapr_run;
 mod greeter;
+mod h2_differential;
 mod impostor;
 mod interop;
 mod lifecycle;

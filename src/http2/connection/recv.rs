@@ -178,6 +178,9 @@ impl Connection {
             for index in 0..self.table.slots_end() {
                 let Some(slot) = self.table.occupied(index) else { continue };
                 self.table.stream_mut(slot).recv_window.shift(difference);
+                // What was not worth a frame for the large window may be for the small one, and
+                // the peer may have nothing left.
+                self.update_stream_window(slot);
             }
         }
         Ok(())

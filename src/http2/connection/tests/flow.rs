@@ -246,6 +246,19 @@ fn a_small_window_of_ours_holds_once_acknowledged() {
 }
 
 #[test]
+fn a_window_that_shrinks_under_a_sender_comes_back() {
+    let limits = Limits { stream_window: 100, ..Limits::default() };
+    let mut bench = Bench::fresh(Role::Server, limits);
+    bench.give_octets(CLIENT_PREFACE);
+    bench.give(&[settings(&[]), request(1, 0)]);
+    fill(&mut bench, 1, 1000);
+    bench.conn.release(StreamId(1), 1000);
+    bench.take();
+    bench.give(&[settings_ack()]);
+    assert_eq!(bench.take(), [update(1, 1000)]);
+}
+
+#[test]
 fn what_waits_for_a_window_does_not_pin_read_buffers() {
     // Window of the stream, window of the connection, and both closed before anything is sent.
     for (initial, spent) in [(10, 0), (1 << 20, 65_530), (0, 0)] {

@@ -354,8 +354,11 @@ impl Pair {
             self.client.check_invariants();
             self.server.check_invariants();
         }
-        let stuck: Vec<_> = self.calls.iter().filter(|call| !call.1.complete).collect();
-        panic!("stuck: {stuck:?}");
+        let stuck = self.calls.iter().filter(|call| !call.1.complete);
+        let stuck: Vec<_> = stuck.map(|(id, call)| (id, call.to_send, call.held)).collect();
+        let limits = (&self.client.limits, &self.server.limits);
+        let windows = (self.client.recv_window, self.server.recv_window);
+        panic!("stuck: {stuck:?} {limits:?} {windows:?}");
     }
 
     fn check_end(&mut self) {
