@@ -34,7 +34,7 @@ pub use contract::{
 };
 
 use crate::config::Config;
-use crate::http2::connection::Connection;
+use crate::http2::Connection;
 use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag, Transmit};
 use crate::observe::cells::Cells;
 use crate::snapshot::Snapshot;

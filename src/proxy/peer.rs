@@ -6,7 +6,7 @@
 //! 3. Nothing is transmitted to an upstream before its dial is done.
 
 use super::{CallKey, Listener, PoolKey};
-use crate::http2::connection::Connection;
+use crate::http2::Connection;
 use crate::http2::{ErrorCode, StreamId};
 use crate::resolve::Endpoint;
 use std::collections::VecDeque;

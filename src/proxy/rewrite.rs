@@ -210,11 +210,11 @@ mod tests {
         let mut raw = [0u8; 29];
         raw[18] = 1;
         raw[27] = 2;
-        let text = data_encoding::BASE64_NOPAD.encode(&raw);
+        let text = BASE64_NOPAD.encode(&raw);
         assert!(is_void_trace_bin(text.as_bytes()), "{text}");
         raw[5] = 7;
         raw[20] = 7;
-        let text = data_encoding::BASE64_NOPAD.encode(&raw);
+        let text = BASE64_NOPAD.encode(&raw);
         assert!(!is_void_trace_bin(text.as_bytes()), "{text}");
     }
 }

@@ -3,10 +3,11 @@
 use super::*;
 use crate::config::{App, AppProtocol, IoDriver};
 use crate::http2::FieldSection;
-use crate::identity::{AppId, Namespace};
+use crate::identity::{AppId, Namespace, Target};
 use crate::resolve::{Endpoint, Resolution};
 use crate::snapshot::Epoch;
 use std::collections::HashMap;
+use std::time::Duration;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
 pub(super) fn config() -> Config {
@@ -29,4 +30,372 @@ pub(super) fn config() -> Config {
         io: IoDriver::Auto,
         workers: 1,
     }
+}
+
+/// One proxy, the `client` sidecar, with hand-driven ends around it.
+struct Bench {
+    proxy: Proxy,
+    now: Instant,
+    ends: HashMap<ConnId, Connection>,
+    /// What each end saw, as words.
+    seen: HashMap<ConnId, Vec<String>>,
+    dialed: Vec<(ConnId, Endpoint, Security)>,
+    resolves: Vec<Target>,
+    closed: Vec<ConnId>,
+    drained: bool,
+}
+
+const APP: &str = "127.0.0.1:50051";
+const REMOTE: &str = "10.0.0.9:50002";
+
+fn endpoint(text: &str) -> Endpoint {
+    Endpoint(text.parse().unwrap())
+}
+
+impl Bench {
+    #[allow(clippy::disallowed_methods)]
+    fn new(config: Config) -> Self {
+        let snapshot = Snapshot {
+            epoch: Epoch(1),
+            config: Arc::new(config),
+            identity: None,
+            app_endpoint: Some(endpoint(APP)),
+        };
+        let now = Instant::now();
+        Self {
+            proxy: Proxy::new(Arc::new(snapshot), now),
+            now,
+            ends: HashMap::new(),
+            seen: HashMap::new(),
+            dialed: Vec::new(),
+            resolves: Vec::new(),
+            closed: Vec::new(),
+            drained: false,
+        }
+    }
+
+    fn accept(&mut self, listener: Listener) -> ConnId {
+        let conn = self.proxy.accept(Arrival { listener, peer: None, spiffe_id: None }, self.now);
+        let h2 = Connection::new(Role::Client, Limits::default(), head::classify, self.now);
+        self.ends.insert(conn, h2);
+        conn
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.proxy.handle(input, self.now);
+        self.run();
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += time;
+        self.handle(Input::Tick);
+    }
+
+    /// Moves bytes until nobody has anything to say.
+    fn run(&mut self) {
+        for _ in 0..1000 {
+            let mut moved = false;
+            while let Some(output) = self.proxy.poll_output() {
+                moved = true;
+                self.obey(output);
+            }
+            let conns: Vec<ConnId> = self.ends.keys().copied().collect();
+            for conn in conns {
+                moved |= self.pull(conn);
+            }
+            self.proxy.check_invariants();
+            if !moved {
+                return;
+            }
+        }
+        panic!("the ends never fall silent");
+    }
+
+    fn obey(&mut self, output: Output) {
+        match output {
+            Output::Dirty(conn) => {
+                let mut out = Transmit::new();
+                while self.proxy.transmit(conn, &mut out, 1 << 16) {}
+                let bytes: Vec<u8> = out.slices().flatten().copied().collect();
+                if let Some(end) = self.ends.get_mut(&conn) {
+                    end.recv(bytes.into(), self.now);
+                }
+                self.note(conn);
+            }
+            Output::Dial { conn, endpoint, security } => {
+                self.dialed.push((conn, endpoint, security));
+            }
+            Output::Resolve(target) => self.resolves.push(target),
+            Output::Close(conn) => self.closed.push(conn),
+            Output::Drained => self.drained = true,
+            Output::Log(_) | Output::Control(_) => {}
+        }
+    }
+
+    fn pull(&mut self, conn: ConnId) -> bool {
+        let Some(end) = self.ends.get_mut(&conn) else { return false };
+        let mut out = Transmit::new();
+        end.poll_transmit(&mut out, 1 << 16);
+        if out.is_empty() {
+            return false;
+        }
+        let bytes: Vec<u8> = out.slices().flatten().copied().collect();
+        self.proxy.handle(Input::Received { conn, bytes: bytes.into() }, self.now);
+        true
+    }
+
+    fn note(&mut self, conn: ConnId) {
+        let Some(end) = self.ends.get_mut(&conn) else { return };
+        let seen = self.seen.entry(conn).or_default();
+        while let Some(event) = end.poll_event() {
+            match event {
+                Event::Headers { stream, fields, end_stream, .. } => {
+                    let text: Vec<String> = fields
+                        .iter()
+                        .map(|f| {
+                            let text = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+                            format!("{}={}", text(f.name), text(f.value))
+                        })
+                        .collect();
+                    let end = if end_stream { " END" } else { "" };
+                    seen.push(format!("{} HEADERS {}{end}", stream.0, text.join(" ")));
+                }
+                Event::Data { stream, data, end_stream, .. } => {
+                    end.release(stream, data.len() as u32);
+                    let end = if end_stream { " END" } else { "" };
+                    seen.push(format!("{} DATA {}{end}", stream.0, data.len()));
+                }
+                Event::Reset { stream, code, .. } => {
+                    seen.push(format!("{} RESET {}", stream.0, code.name()));
+                }
+                Event::Goaway { last, code, .. } => {
+                    seen.push(format!("GOAWAY {} {}", last.0, code.name()));
+                }
+                Event::StreamFailed { stream, error, .. } => {
+                    seen.push(format!("{} BROKEN {}", stream.0, error.reason));
+                }
+                Event::Refused { stream, .. } => seen.push(format!("{} REFUSED", stream.0)),
+                Event::Pong { .. } | Event::Settings => {}
+                Event::Failed(error) => seen.push(format!("FAILED {}", error.reason)),
+            }
+        }
+    }
+
+    fn dial_done(&mut self) -> ConnId {
+        let (conn, ..) = *self.dialed.last().expect("a dial");
+        let h2 = Connection::new(Role::Server, Limits::default(), head::classify, self.now);
+        self.ends.insert(conn, h2);
+        self.handle(Input::Dialed { conn });
+        conn
+    }
+
+    fn call(&mut self, conn: ConnId, more: &[(&str, &str)], body: Option<&[u8]>) -> StreamId {
+        let mut fields = FieldSection::new();
+        for (name, value) in [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/a.B/C"),
+            (":authority", "x"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+        ] {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        for (name, value) in more {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        let end = self.ends.get_mut(&conn).unwrap();
+        let stream = end.open(&fields, false, 0).unwrap();
+        if let Some(body) = body {
+            end.send_data(stream, Bytes::copy_from_slice(body), true);
+        }
+        self.run();
+        stream
+    }
+
+    fn answer(&mut self, conn: ConnId, stream: u32, body: &[u8]) {
+        let end = self.ends.get_mut(&conn).unwrap();
+        let mut fields = FieldSection::new();
+        fields.push(b":status", b"200");
+        fields.push(b"content-type", b"application/grpc+proto");
+        end.send_headers(StreamId(stream), fields, false);
+        end.send_data(StreamId(stream), Bytes::copy_from_slice(body), false);
+        let mut fields = FieldSection::new();
+        fields.push(b"grpc-status", b"0");
+        end.send_headers(StreamId(stream), fields, true);
+        self.run();
+    }
+
+    fn last(&self, conn: ConnId) -> &str {
+        self.seen.get(&conn).and_then(|seen| seen.last()).map_or("", String::as_str)
+    }
+
+    fn resolve(&mut self) {
+        let target = self.resolves.last().expect("a resolve").clone();
+        let result = Ok([endpoint(REMOTE)].into());
+        self.handle(Input::Resolved(Resolution { target, result }));
+    }
+}
+
+const MESSAGE: &[u8] = &[0, 0, 0, 0, 2, b'h', b'i'];
+
+#[test]
+fn a_call_to_another_app_goes_out_and_comes_back() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "server.prod")], Some(MESSAGE));
+    assert_eq!(bench.resolves[0].to_string(), "server.prod");
+    bench.resolve();
+    assert_eq!((bench.dialed[0].1, &bench.dialed[0].2), (endpoint(REMOTE), &Security::Plaintext));
+    let callee = bench.dial_done();
+    let seen = bench.seen[&callee].join("\n");
+    assert!(seen.contains(":authority=10.0.0.9:50002"), "{seen}");
+    assert!(seen.contains("dapr-callee-app-id=server"), "{seen}");
+    assert!(!seen.contains("dapr-app-id=server.prod"), "{seen}");
+    assert!(seen.ends_with("DATA 7 END"), "{seen}");
+    bench.answer(callee, 1, MESSAGE);
+    let seen = &bench.seen[&caller];
+    assert_eq!(seen[0], "1 HEADERS :status=200 content-type=application/grpc");
+    assert_eq!(seen[1..], ["1 DATA 7", "1 HEADERS grpc-status=0 END"]);
+    assert_eq!(bench.proxy.calls(), 0);
+    // The second call finds the connection.
+    bench.call(caller, &[("dapr-app-id", "server.prod")], Some(MESSAGE));
+    assert_eq!((bench.dialed.len(), bench.resolves.len()), (1, 1));
+}
+
+#[test]
+fn namespaces_do_not_share_connections() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "server.one")], Some(MESSAGE));
+    bench.resolve();
+    bench.dial_done();
+    bench.call(caller, &[("dapr-app-id", "server.two")], Some(MESSAGE));
+    bench.resolve();
+    assert_eq!(bench.dialed.len(), 2);
+}
+
+#[test]
+fn an_app_that_is_down_is_unavailable_at_once() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    let (conn, at, _) = bench.dialed[0].clone();
+    assert_eq!(at, endpoint(APP));
+    let error = "connection error: desc = \"transport: Error while dialing\"".to_owned();
+    bench.handle(Input::DialFailed { conn, error });
+    let last = bench.last(caller);
+    assert!(last.contains("grpc-status=14") && last.contains("Error while dialing"), "{last}");
+    assert!(last.ends_with("END"));
+}
+
+#[test]
+fn an_unknown_app_leaves_nothing_behind() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "nope")], Some(MESSAGE));
+    let target = bench.resolves[0].clone();
+    let result = Err("couldn't find service: nope".into());
+    bench.handle(Input::Resolved(Resolution { target, result }));
+    let last = bench.last(caller);
+    assert!(last.contains("grpc-status=2"), "{last}");
+    assert!(last.contains("grpc-message=couldn't find service: nope"), "{last}");
+    bench.call(caller, &[("dapr-app-id", "nope")], Some(MESSAGE));
+    assert_eq!(bench.resolves.len(), 2, "asked anew");
+}
+
+#[test]
+fn a_deadline_ends_a_call_on_both_legs() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client"), ("grpc-timeout", "50m")], None);
+    let app = bench.dial_done();
+    bench.wait(Duration::from_millis(50));
+    let seen = bench.seen[&caller].join("\n");
+    assert!(seen.contains("grpc-status=4 grpc-message=context deadline exceeded END"), "{seen}");
+    assert!(seen.ends_with("RESET NO_ERROR"), "{seen}");
+    assert_eq!(bench.last(app), "1 RESET CANCEL");
+}
+
+#[test]
+fn a_callers_reset_reaches_the_app() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    let stream = bench.call(caller, &[("dapr-callee-app-id", "client")], None);
+    let app = bench.dial_done();
+    bench.ends.get_mut(&caller).unwrap().send_reset(stream, crate::http2::ErrorCode::CANCEL);
+    bench.run();
+    assert_eq!(bench.last(app), "1 RESET CANCEL");
+    assert_eq!(bench.proxy.calls(), 0);
+}
+
+#[test]
+fn a_message_over_the_limit_is_refused_in_both_directions() {
+    let mut bench = Bench::new(Config { max_body_size: 4, ..config() });
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(&[0, 0, 0, 0, 5, 1, 2, 3, 4, 5]));
+    let text = "grpc-status=8 grpc-message=grpc: received message larger than max (5 vs. 4)";
+    assert!(bench.last(caller).contains(text), "{}", bench.last(caller));
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    let app = bench.dial_done();
+    bench.answer(app, 1, &[0, 0, 0, 0, 5, 1, 2, 3, 4, 5]);
+    let seen = bench.seen[&caller].join("\n");
+    assert!(seen.contains("grpc-message=grpc: received message larger than max"), "{seen}");
+}
+
+#[test]
+fn a_drain_finishes_calls_and_says_goodbye_twice() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    let app = bench.dial_done();
+    bench.handle(Input::Drain);
+    let seen = bench.seen[&caller].join("\n");
+    assert!(seen.contains("GOAWAY 2147483647 NO_ERROR\nGOAWAY 1 NO_ERROR"), "{seen}");
+    assert!(!bench.drained);
+    bench.answer(app, 1, MESSAGE);
+    assert!(bench.drained);
+    assert!(bench.last(caller).ends_with("grpc-status=0 END"));
+    assert_eq!(bench.closed.len(), 2);
+}
+
+#[test]
+fn an_upstream_that_dies_fails_its_calls_and_only_those() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    let app = bench.dial_done();
+    bench.ends.remove(&app);
+    bench.handle(Input::Closed { conn: app, reason: CloseReason::Eof });
+    let last = bench.last(caller);
+    assert!(last.contains("grpc-status=14") && last.contains("reading from server: EOF"), "{last}");
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    let app = bench.dial_done();
+    bench.answer(app, 1, MESSAGE);
+    assert!(bench.last(caller).ends_with("grpc-status=0 END"));
+}
+
+#[test]
+fn a_peer_that_hangs_up_before_its_preface_is_named_so() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    let (conn, ..) = bench.dialed[0];
+    bench.handle(Input::Dialed { conn });
+    bench.handle(Input::Closed { conn, reason: CloseReason::Eof });
+    let last = bench.last(caller);
+    assert!(last.contains("error reading server preface: EOF"), "{last}");
+}
+
+#[test]
+fn silence_is_answered_with_a_ping_and_then_the_door() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.run();
+    bench.wait(peer::KEEPALIVE_INTERVAL);
+    assert!(bench.closed.is_empty(), "the PING was answered");
+    bench.ends.remove(&caller);
+    bench.wait(peer::KEEPALIVE_INTERVAL);
+    bench.wait(peer::KEEPALIVE_TIMEOUT);
+    assert_eq!(bench.closed, [caller]);
 }
