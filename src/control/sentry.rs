@@ -18,6 +18,7 @@ pub use token::{Token, TokenSource};
 
 use super::rpc::messages::{SignCertificateRequest, SignCertificateResponse};
 use super::rpc::{Address, Channel, ConnectError, Status, client_config};
+use crate::grpc::Code;
 use crate::identity::rotation::{RETRY, Schedule};
 use crate::identity::{Identity, TrustAnchors, csr, svid};
 use rcgen::{KeyPair, PublicKeyData};
@@ -182,8 +183,9 @@ async fn sign(
 }
 
 fn is_worth_repeating(status: &Status) -> bool {
-    [Status::UNAVAILABLE, Status::RESOURCE_EXHAUSTED, Status::DEADLINE_EXCEEDED]
-        .contains(&status.code)
+    [Code::Unavailable, Code::ResourceExhausted, Code::DeadlineExceeded]
+        .into_iter()
+        .any(|code| status.is(code))
 }
 
 fn accept(

@@ -1,14 +1,21 @@
-//! Identities from a real Sentry.
+//! Identities from a real Sentry, and from the development certificate authority where the real
+//! one cannot be made to misbehave.
 
 use crate::peer::process::PATIENCE;
 use crate::peer::{Sentry, World};
+use ringside::control::rpc::{Address, Channel, Status, client_config};
 use ringside::control::sentry::{self, SentryError, SentryOptions, TokenSource};
+use ringside::demo::authority::{Authority, Terms};
+use ringside::demo::serve::{Call, Service, serve};
+use ringside::grpc::Code;
 use ringside::identity::{Identity, TrustAnchors, verify_peer};
 use rustls_pki_types::UnixTime;
 use std::cell::RefCell;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
+use tokio::net::TcpListener;
 
 pub fn options(address: String, anchors: &str, id: &str) -> SentryOptions {
     SentryOptions {
@@ -93,4 +100,118 @@ fn short_certificates_of_a_real_sentry_are_renewed() {
         assert!(pair[1].not_before < pair[0].not_after, "there is no gap");
         assert_ne!(pair[1].key.secret_pkcs8_der(), pair[0].key.secret_pkcs8_der());
     }
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+const SENTRY: &str = "spiffe://localhost/ns/default/dapr-sentry";
+
+fn authority() -> Arc<Authority> {
+    Arc::new(Authority::new("localhost", "default", HOUR).unwrap())
+}
+
+async fn listen() -> (TcpListener, String) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    (listener, address)
+}
+
+/// What a client that trusts `trusted` says of a server that shows `shown`.
+fn refusal(trusted: &Authority, shown: &Identity) -> String {
+    run(async {
+        let (listener, address) = listen().await;
+        let anchors = TrustAnchors::from_pem(trusted.anchors_pem().as_bytes()).unwrap();
+        let tls = client_config(SENTRY.to_owned(), Arc::new(anchors)).unwrap();
+        let address = Address::parse(&address).unwrap();
+        tokio::select! {
+            _ = authority().serve_as(listener, shown) => panic!("the server ended"),
+            result = Channel::connect(&address, &tls) => result.unwrap_err().to_string(),
+        }
+    })
+}
+
+#[test]
+fn another_than_sentry_is_not_asked() {
+    let (ours, foreign) = (authority(), authority());
+    let valid = Terms::lasting(HOUR);
+    let server = ours.identity("spiffe://public/ns/default/server", &valid).unwrap();
+    assert_eq!(
+        refusal(&ours, &server),
+        "connection error: desc = \"transport: authentication handshake failed: unexpected ID \
+         \"spiffe://public/ns/default/server\"\""
+    );
+    let stranger = foreign.identity(SENTRY, &valid).unwrap();
+    let text = refusal(&ours, &stranger);
+    assert!(text.contains("x509: certificate signed by unknown authority"), "{text}");
+    let (not_before, not_after) = (SystemTime::now() - 2 * HOUR, SystemTime::now() - HOUR);
+    let expired = ours.identity(SENTRY, &Terms { not_before, not_after }).unwrap();
+    let text = refusal(&ours, &expired);
+    let expected = "x509: certificate has expired or is not yet valid: current time ";
+    assert!(text.contains(expected), "{text}");
+}
+
+#[test]
+fn fetching_waits_for_sentry_to_come() {
+    run(async {
+        let ours = authority();
+        let (listener, address) = listen().await;
+        let options = options(address, &ours.anchors_pem(), "server");
+        let sentry = async {
+            // Twice nobody is home; the third to knock meets Sentry.
+            for _ in 0..2 {
+                drop(listener.accept().await.unwrap());
+            }
+            ours.serve(listener).await
+        };
+        tokio::select! {
+            result = sentry::fetch(&options) => {
+                let id = result.unwrap().spiffe_id;
+                assert_eq!(id.as_str(), "spiffe://public/ns/default/server");
+            }
+            _ = sentry => panic!("the server ended"),
+        }
+    });
+}
+
+/// Refuses the first calls with a code.
+struct Busy {
+    code: Code,
+    calls: AtomicU32,
+}
+
+impl Service for Busy {
+    async fn call(self: Arc<Self>, call: Call) {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        call.writer.end(Err(Status::new(self.code, "not now: 100%")));
+    }
+}
+
+/// How often a Sentry that refuses with `code` is asked, and the error in the end.
+fn asked_in_vain(code: Code) -> (u32, String) {
+    let busy = Arc::new(Busy { code, calls: AtomicU32::new(0) });
+    run(async {
+        let ours = authority();
+        let own = ours.identity(SENTRY, &Terms::lasting(HOUR)).unwrap();
+        let (listener, address) = listen().await;
+        let options = options(address, &ours.anchors_pem(), "server");
+        let acceptor = Authority::acceptor(&own).unwrap();
+        tokio::select! {
+            result = sentry::fetch(&options) => {
+                (busy.calls.load(Ordering::Relaxed), result.unwrap_err().to_string())
+            }
+            () = serve(listener, Some(acceptor), Arc::clone(&busy)) => panic!("the server ended"),
+        }
+    })
+}
+
+#[test]
+fn an_overloaded_sentry_is_asked_five_times_and_a_refusing_one_once() {
+    let expected = |name| {
+        format!(
+            "failed to retrieve the initial identity: error from sentry SignCertificate: rpc \
+             error: code = {name} desc = not now: 100%"
+        )
+    };
+    assert_eq!(asked_in_vain(Code::Unavailable), (5, expected("Unavailable")));
+    assert_eq!(asked_in_vain(Code::ResourceExhausted), (5, expected("ResourceExhausted")));
+    assert_eq!(asked_in_vain(Code::PermissionDenied), (1, expected("PermissionDenied")));
 }

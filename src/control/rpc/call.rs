@@ -3,6 +3,8 @@
 //! 1. A response counts only with `grpc-status` 0 and exactly one uncompressed message.
 
 use super::{Channel, MESSAGE_MAX};
+use crate::grpc::Code;
+use crate::grpc::status::parse_code;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, Request, Response};
@@ -21,23 +23,32 @@ pub struct Status {
 }
 
 impl Status {
-    pub const DEADLINE_EXCEEDED: u8 = 4;
-    pub const RESOURCE_EXHAUSTED: u8 = 8;
-    pub const UNAVAILABLE: u8 = 14;
-    const OK: u8 = 0;
-    const CANCELED: u8 = 1;
-    const UNKNOWN: u8 = 2;
-    const PERMISSION_DENIED: u8 = 7;
-    const UNIMPLEMENTED: u8 = 12;
-    const INTERNAL: u8 = 13;
-    const UNAUTHENTICATED: u8 = 16;
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code: code as u8, message: message.into() }
+    }
 
-    pub fn unavailable(message: impl Into<String>) -> Self {
-        Self { code: Self::UNAVAILABLE, message: message.into() }
+    pub fn is(&self, code: Code) -> bool {
+        self.code == code as u8
+    }
+
+    /// What `grpc-status` and `grpc-message` say, if the first is there.
+    pub fn of_fields(fields: &HeaderMap) -> Option<Self> {
+        let code = parse_code(fields.get("grpc-status")?.as_bytes());
+        let message = fields.get("grpc-message").map(|value| percent_decoded(value.as_bytes()));
+        Some(Self { code, message: message.unwrap_or_default() })
+    }
+
+    /// A reset says which code it is; without a connection the service is unavailable.
+    pub fn of_broken(error: &h2::Error) -> Self {
+        let code = match error.reason() {
+            Some(reason) if error.is_reset() => Code::of_reset(reason.into()),
+            Some(_) | None => Code::Unavailable,
+        };
+        Self::new(code, error.to_string())
     }
 
     fn internal(message: impl Into<String>) -> Self {
-        Self { code: Self::INTERNAL, message: message.into() }
+        Self::new(Code::Internal, message)
     }
 }
 
@@ -51,10 +62,7 @@ impl Channel {
     ) -> Result<A, Status> {
         let call = self.unary_slowly(path, message, limit);
         tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
-            Err(Status {
-                code: Status::DEADLINE_EXCEEDED,
-                message: "context deadline exceeded".to_owned(),
-            })
+            Err(Status::new(Code::DeadlineExceeded, "context deadline exceeded"))
         })
     }
 
@@ -71,10 +79,11 @@ impl Channel {
             .header("grpc-timeout", format!("{}m", limit.as_millis()))
             .body(())
             .map_err(|error| Status::internal(error.to_string()))?;
-        let mut send = self.send.clone().ready().await.map_err(|e| broken(&e))?;
-        let (response, mut body) = send.send_request(request, false).map_err(|e| broken(&e))?;
-        body.send_data(framed(message)?, true).map_err(|e| broken(&e))?;
-        let (head, body) = response.await.map_err(|e| broken(&e))?.into_parts();
+        let mut send = self.send.clone().ready().await.map_err(|e| Status::of_broken(&e))?;
+        let (response, mut body) =
+            send.send_request(request, false).map_err(|e| Status::of_broken(&e))?;
+        body.send_data(framed(message)?, true).map_err(|e| Status::of_broken(&e))?;
+        let (head, body) = response.await.map_err(|e| Status::of_broken(&e))?.into_parts();
         let answer = read(Response::from_parts(head, body)).await?;
         A::decode(answer).map_err(|error| {
             Status::internal(format!("grpc: failed to unmarshal the received message: {error}"))
@@ -99,29 +108,28 @@ fn framed(message: &impl Message) -> Result<Bytes, Status> {
 async fn read(response: Response<RecvStream>) -> Result<Bytes, Status> {
     let http_status = response.status().as_u16();
     let (head, mut body) = response.into_parts();
-    if let Some(status) = status_of(&head.headers) {
+    if let Some(status) = Status::of_fields(&head.headers) {
         // Trailers-Only.
         return Err(not_ok(status));
     }
     if http_status != 200 {
-        return Err(of_http(http_status));
+        let message = format!("unexpected HTTP status code received: {http_status}");
+        return Err(Status::new(Code::of_http_status(http_status), message));
     }
     let mut read = BytesMut::new();
     while let Some(chunk) = body.data().await {
-        let chunk = chunk.map_err(|e| broken(&e))?;
+        let chunk = chunk.map_err(|e| Status::of_broken(&e))?;
         if read.len() + chunk.len() > PREFIX + MESSAGE_MAX {
-            return Err(Status {
-                code: Status::RESOURCE_EXHAUSTED,
-                message: format!("grpc: received message larger than max (max: {MESSAGE_MAX})"),
-            });
+            let message = format!("grpc: received message larger than max (max: {MESSAGE_MAX})");
+            return Err(Status::new(Code::ResourceExhausted, message));
         }
         read.extend_from_slice(&chunk);
         // It fails only on a stream that is over, which the next read tells.
         let _ = body.flow_control().release_capacity(chunk.len());
     }
-    let trailers = body.trailers().await.map_err(|e| broken(&e))?.unwrap_or_default();
-    match status_of(&trailers) {
-        Some(status) if status.code == Status::OK => unframed(read.freeze()),
+    let trailers = body.trailers().await.map_err(|e| Status::of_broken(&e))?.unwrap_or_default();
+    match Status::of_fields(&trailers) {
+        Some(status) if status.is(Code::Ok) => unframed(read.freeze()),
         Some(status) => Err(status),
         None => Err(Status::internal("server closed the stream without sending trailers")),
     }
@@ -144,16 +152,10 @@ fn be_u32(octets: &[u8]) -> usize {
 
 /// An OK in the headers promises a message and brings none.
 fn not_ok(status: Status) -> Status {
-    if status.code == Status::OK {
+    if status.is(Code::Ok) {
         return Status::internal("the response holds no message");
     }
     status
-}
-
-fn status_of(fields: &HeaderMap) -> Option<Status> {
-    let code = fields.get("grpc-status")?.to_str().ok().and_then(|text| text.parse().ok());
-    let message = fields.get("grpc-message").map(|value| percent_decoded(value.as_bytes()));
-    Some(Status { code: code.unwrap_or(Status::UNKNOWN), message: message.unwrap_or_default() })
 }
 
 fn percent_decoded(value: &[u8]) -> String {
@@ -172,33 +174,6 @@ fn percent_decoded(value: &[u8]) -> String {
         }
     }
     String::from_utf8_lossy(&decoded).into_owned()
-}
-
-/// gRPC's `doc/http-grpc-status-mapping.md`.
-fn of_http(http_status: u16) -> Status {
-    let code = match http_status {
-        400 => Status::INTERNAL,
-        401 => Status::UNAUTHENTICATED,
-        403 => Status::PERMISSION_DENIED,
-        404 => Status::UNIMPLEMENTED,
-        429 | 502 | 503 | 504 => Status::UNAVAILABLE,
-        _ => Status::UNKNOWN,
-    };
-    Status { code, message: format!("unexpected HTTP status code received: {http_status}") }
-}
-
-/// A reset says which code it is ("HTTP2 Transport Mapping, Errors"); without a connection the
-/// service is unavailable.
-fn broken(error: &h2::Error) -> Status {
-    let code = match error.reason() {
-        Some(h2::Reason::CANCEL) if error.is_reset() => Status::CANCELED,
-        Some(h2::Reason::ENHANCE_YOUR_CALM) if error.is_reset() => Status::RESOURCE_EXHAUSTED,
-        Some(h2::Reason::INADEQUATE_SECURITY) if error.is_reset() => Status::PERMISSION_DENIED,
-        Some(h2::Reason::REFUSED_STREAM) | None => Status::UNAVAILABLE,
-        Some(_) if error.is_reset() => Status::INTERNAL,
-        Some(_) => Status::UNAVAILABLE,
-    };
-    Status { code, message: error.to_string() }
 }
 
 impl fmt::Display for Status {
@@ -265,7 +240,7 @@ mod tests {
             b"\x01\0\0\0\x02hi",
             b"\0\xff\xff\xff\xffhi",
         ] {
-            assert_eq!(whole(wire).unwrap_err().code, Status::INTERNAL, "{wire:?}");
+            assert_eq!(whole(wire).unwrap_err().code, Code::Internal as u8, "{wire:?}");
         }
     }
 }
