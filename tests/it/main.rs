@@ -16,6 +16,7 @@ mod calls;
 mod dapr_run;
 mod greeter;
 mod h2_differential;
+mod h2spec;
 mod impostor;
 mod interop;
 mod lifecycle;

@@ -94,9 +94,8 @@ impl Connection {
         };
         match self.known(id) {
             Known::Live(slot) => self.fail_stream(slot, error),
-            // An idle stream cannot be reset.
-            Known::Idle => Err(ConnectionError::new(error.code, error.reason)),
-            Known::Closed(_) => Ok(()),
+            // A stream that is not live cannot be reset; §5.4.2 allows the larger scope.
+            Known::Idle | Known::Closed(_) => Err(ConnectionError::new(error.code, error.reason)),
         }
     }
 

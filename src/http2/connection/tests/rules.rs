@@ -180,6 +180,9 @@ fn section_5_3_priority() {
     let itself = frame(PRIORITY, 0, 1, [0, 0, 0, 1, 9]);
     server_resets(&[request(1, 0), itself.clone()], PROTOCOL);
     server_fails(&[itself], PROTOCOL);
+    server_fails(&[frame(PRIORITY, 0, 1, [0; 4])], SIZE);
+    let gone = [request(1, 0), rst(1, ErrorCode::CANCEL), frame(PRIORITY, 0, 1, [0; 6])];
+    server_fails(&gone, SIZE);
     let dependent = [&[0, 0, 0, 1, 9][..], &block(&REQUEST)].concat();
     let dependent = frame(HEADERS, END_HEADERS | WITH_PRIORITY, 1, dependent);
     server_resets(&[dependent], PROTOCOL);
