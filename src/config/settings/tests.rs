@@ -59,11 +59,13 @@ fn refusals_are_daprds() {
                 *slot = "x".into();
             }
         });
-        assert_eq!(shown, format!("error parsing {text}: strconv.Atoi: parsing \"x\": invalid syntax"));
+        assert_eq!(
+            shown,
+            format!("error parsing {text}: strconv.Atoi: parsing \"x\": invalid syntax")
+        );
     }
-    let conflict = |name, port| {
-        format!("the '{name}' argument value {port} conflicts with 'app-port'")
-    };
+    let conflict =
+        |name, port| format!("the '{name}' argument value {port} conflicts with 'app-port'");
     assert_eq!(refusal(|f| f.app_port = "3500".into()), conflict("dapr-http-port", 3500));
     assert_eq!(refusal(|f| f.app_port = "50001".into()), conflict("dapr-grpc-port", 50001));
     assert_eq!(refusal(|f| f.app_protocol = "foo".into()), "invalid value for 'app-protocol': foo");
@@ -162,7 +164,10 @@ fn security_wants_anchors() {
     flags.sentry_address = "localhost:50001".into();
     let anchored = [("DAPR_TRUST_ANCHORS", "PEM"), ("DAPR_CONTROLPLANE_NAMESPACE", "dapr-system")];
     let found = security(&flags, &env(&anchored)).unwrap().unwrap();
-    assert_eq!((found.trust_domain.as_str(), found.namespace.as_str()), ("localhost", "dapr-system"));
+    assert_eq!(
+        (found.trust_domain.as_str(), found.namespace.as_str()),
+        ("localhost", "dapr-system")
+    );
     assert_eq!(found.request_id, "a");
     flags.control_plane_namespace = Some("given".into());
     assert_eq!(security(&flags, &env(&anchored)).unwrap().unwrap().namespace, "given");
@@ -190,9 +195,8 @@ fn own_flags() {
 
 #[test]
 fn shutting_down() {
-    let found = |seconds| {
-        settings(|f| f.dapr_graceful_shutdown_seconds = seconds).unwrap().shutdown.grace
-    };
+    let found =
+        |seconds| settings(|f| f.dapr_graceful_shutdown_seconds = seconds).unwrap().shutdown.grace;
     assert_eq!(found(5), Some(Duration::from_secs(5)));
     assert_eq!(found(-1), Some(Duration::from_secs(5)));
     assert_eq!(found(0), None);

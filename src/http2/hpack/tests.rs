@@ -360,6 +360,26 @@ fn random_sections_cross_two_hops_and_keep_the_tables_in_step() {
 }
 
 #[test]
+fn what_the_owner_changes_is_encoded_as_changed() {
+    let (mut encoder, mut decoder) = (Encoder::new(4096), Decoder::new(4096, classify_none));
+    let (mut relayed, mut last) = (Encoder::new(4096), Decoder::new(4096, classify_none));
+    let call = section(&[(":path", "/"), ("a", "old"), ("b", "gone"), ("c", "kept")]);
+    for round in 0..4 {
+        let block = encoded(&mut encoder, &call);
+        let mut got = decoded(&mut decoder, &block);
+        let path = ["/index.html", "/", "/x"][round % 3];
+        assert!(got.replace(b":path", path.as_bytes()));
+        assert!(got.replace(b"a", b"new"));
+        got.retain(|field| field.name != b"b");
+        got.push(b"d", b"added");
+        let block = encoded(&mut relayed, &got);
+        let expected = [(":path", path), ("a", "new"), ("c", "kept"), ("d", "added")];
+        assert_eq!(pairs(&decoded(&mut last, &block)), owned(&expected));
+        assert_eq!(block.first(), Some(&[0x85, 0x84, 0x04][round % 3]));
+    }
+}
+
+#[test]
 fn random_octets_never_panic_and_keep_the_limits() {
     let limits = BlockLimits { list_size: 400, fields_max: 7 };
     for seed in 0..200 {
