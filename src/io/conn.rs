@@ -190,9 +190,14 @@ impl Conn {
     /// The proxy has done with it. What is left happens in [`Self::finish`].
     pub(super) fn begin_close(self: &Rc<Self>) {
         self.id.set(None);
-        if self.reader.get() == ReaderState::Reading || self.write.get() == WriteState::Blocked {
-            monoio::spawn(abort_later(Rc::downgrade(self), FLUSH_TIMEOUT));
+        if self.is_blocked() {
+            self.bound_flush();
         }
+    }
+
+    /// A closing connection waits for room in its socket: not for ever.
+    pub(super) fn bound_flush(self: &Rc<Self>) {
+        monoio::spawn(abort_later(Rc::downgrade(self), FLUSH_TIMEOUT));
     }
 
     /// All that was transmitted is written: say goodbye.
@@ -254,11 +259,17 @@ async fn abort_later(conn: Weak<Conn>, after: Duration) {
     }
 }
 
-/// Reads `conn` until its end. `early` came behind the handshake.
-pub(super) async fn read(worker: Rc<Worker>, conn: Rc<Conn>, mut buffer: ReadBuffer, early: Bytes) {
+/// Hands a connection to a reader of its own. `early` came behind the handshake, whose task, large
+/// as it is, ends here.
+pub(super) fn start(worker: Rc<Worker>, conn: Rc<Conn>, buffer: ReadBuffer, early: Bytes) {
     if !early.is_empty() {
         worker.received(&conn, early);
     }
+    monoio::spawn(read(worker, conn, buffer));
+}
+
+/// Reads `conn` until its end.
+async fn read(worker: Rc<Worker>, conn: Rc<Conn>, mut buffer: ReadBuffer) {
     let reason = loop {
         let (result, room) = conn.socket.read(buffer.lend()).await;
         let octets = buffer.restore(room);

@@ -53,6 +53,9 @@ impl Worker {
             other => other,
         };
         if written == Written::Blocked {
+            if conn.id().is_none() {
+                conn.bound_flush();
+            }
             monoio::spawn(await_room(Rc::clone(self), Rc::clone(conn)));
         }
     }

@@ -185,7 +185,7 @@ impl fmt::Display for Name {
     }
 }
 
-/// A downstream connection from its first octet to its last.
+/// A downstream connection until it is ready for HTTP/2.
 async fn serve(
     worker: Rc<Worker>,
     socket: Rc<Socket>,
@@ -209,7 +209,7 @@ async fn serve(
     let (session, spiffe_id) = secured.unzip();
     let conn = Rc::new(Conn::new(socket, session, place));
     worker.arrived(&conn, Arrival { listener, peer, spiffe_id });
-    conn::read(worker, conn, buffer, plain.freeze()).await;
+    conn::start(worker, conn, buffer, plain.freeze());
 }
 
 /// The server's side of an mTLS handshake.

@@ -357,7 +357,7 @@ fn close(core: &mut Core, id: ConnId) {
     }
 }
 
-/// An upstream connection from its dial to its end.
+/// An upstream connection until it is ready for HTTP/2, or is not to be.
 async fn serve_dial(
     worker: Rc<Worker>,
     id: ConnId,
@@ -368,7 +368,6 @@ async fn serve_dial(
     let place = Place::take(&worker.connections);
     let contexts = worker.contexts();
     let outcome = dial::dial(endpoint.0, &security, &contexts, &dialing, worker.epoll).await;
-    drop(contexts);
     if dialing.is_cancelled() {
         return;
     }
@@ -378,8 +377,7 @@ async fn serve_dial(
             conn.name(id);
             worker.core.borrow_mut().put(id, Slot::Open(id.generation, Rc::clone(&conn)));
             worker.tell(Input::Dialed { conn: id });
-            drop(dialing);
-            conn::read(worker, conn, dialed.buffer, dialed.plain.freeze()).await;
+            conn::start(worker, conn, dialed.buffer, dialed.plain.freeze());
         }
         Err(error) => {
             worker.core.borrow_mut().take(id);

@@ -431,3 +431,73 @@ fn drains_and_is_scraped() {
         });
     }
 }
+
+/// Sockets of this process that are bound to `port` and hold a descriptor, the listener aside.
+fn open_sockets(port: u16) -> usize {
+    const LISTEN: &str = "0A";
+    let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
+    let local = format!(":{port:04X}");
+    let held = |line: &&str| {
+        let mut columns = line.split_whitespace();
+        let at_port = columns.nth(1).is_some_and(|address| address.ends_with(&local));
+        let state = columns.nth(1).unwrap_or_default();
+        at_port && state != LISTEN && columns.nth(5).is_some_and(|inode| inode != "0")
+    };
+    table.lines().skip(1).filter(held).count()
+}
+
+/// Peers that come and go in every rude way leave no descriptor behind, and others are served.
+#[test]
+fn rude_peers_leave_nothing_behind() {
+    use std::io::Write;
+    const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    for driver in DRIVERS {
+        run(async move || {
+            let app = echo_app().await;
+            let sidecar = Sidecar::start("callee", Some(app), None, driver);
+            let api = sidecar.api;
+            let sidecar = blocking(sidecar, move |_| {
+                let mut refused = Vec::new();
+                for number in 0..400 {
+                    let mut peer = std::net::TcpStream::connect(api).unwrap();
+                    match number % 4 {
+                        0 => {}
+                        1 => peer.write_all(PREFACE).unwrap(),
+                        2 => {
+                            peer.write_all(PREFACE).unwrap();
+                            // Closing then resets the connection.
+                            socket2::SockRef::from(&peer).set_linger(Some(Duration::ZERO)).unwrap();
+                        }
+                        _ => {
+                            peer.write_all(b"GET / HTTP/1.1\r\nHost: sidecar\r\n\r\n").unwrap();
+                            peer.set_read_timeout(Some(WAIT)).unwrap();
+                            refused.push(peer);
+                        }
+                    }
+                }
+                for mut peer in refused {
+                    // Our SETTINGS and a GOAWAY, then the end; no reset.
+                    let mut said = Vec::new();
+                    peer.read_to_end(&mut said).unwrap();
+                    assert!(!said.is_empty());
+                }
+            })
+            .await;
+            let client = tcp_client(api).await;
+            let ended = call(client.clone(), "callee", message(5, 5)).await;
+            assert_eq!(ended.status, "0");
+            assert!(open_sockets(api.port()) >= 1);
+            drop(client);
+            let mut left = usize::MAX;
+            for _ in 0..500 {
+                left = open_sockets(api.port());
+                if left == 0 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            assert_eq!(left, 0, "sockets are left");
+            drop(sidecar);
+        });
+    }
+}
