@@ -1,0 +1,213 @@
+//! What the HTTP/2 engine allocates: nothing per DATA frame, nothing per call once it is warm,
+//! and little while it is idle. Its own binary, since it counts with its own allocator.
+
+use allocation_counter::{AllocationInfo, measure};
+use bytes::Bytes;
+use ringside::http2::field::classify_none;
+use ringside::http2::{
+    Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId, Transmit,
+};
+use std::time::Instant;
+
+/// Calls or frames to get warm, and then to count.
+const WARM: usize = 300;
+const COUNTED: usize = 300;
+
+#[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+fn connection(role: Role) -> Connection {
+    Connection::new(role, Limits::default(), classify_none, Instant::now())
+}
+
+#[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+fn receive(conn: &mut Connection, bytes: &Bytes) {
+    conn.recv(bytes.clone(), Instant::now());
+}
+
+/// What `conn` has to say, as one read would bring it; made such that slicing it is free.
+fn said(conn: &mut Connection) -> Bytes {
+    let mut out = Transmit::new();
+    conn.poll_transmit(&mut out, usize::MAX);
+    while conn.poll_sent().is_some() {}
+    let bytes: Bytes = out.slices().flatten().copied().collect();
+    drop(bytes.clone());
+    bytes
+}
+
+fn section(fields: &[(&str, &str)]) -> FieldSection {
+    let mut section = FieldSection::new();
+    fill(&mut section, fields);
+    section
+}
+
+fn fill(section: &mut FieldSection, fields: &[(&str, &str)]) {
+    for (name, value) in fields {
+        section.push(name.as_bytes(), value.as_bytes());
+    }
+}
+
+const REQUEST: &[(&str, &str)] = &[
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/helloworld.Greeter/SayHello"),
+    (":authority", "127.0.0.1:50007"),
+    ("content-type", "application/grpc"),
+    ("te", "trailers"),
+    ("dapr-app-id", "server"),
+];
+
+/// A server whose client has been heard, and that client.
+fn pair() -> (Connection, Connection) {
+    let (mut client, mut server) = (connection(Role::Client), connection(Role::Server));
+    for _ in 0..2 {
+        let bytes = said(&mut client);
+        receive(&mut server, &bytes);
+        while server.poll_event().is_some() {}
+        let bytes = said(&mut server);
+        receive(&mut client, &bytes);
+        while client.poll_event().is_some() {}
+    }
+    (client, server)
+}
+
+/// One call after the other, as the client says them.
+fn calls(client: &mut Connection, count: usize) -> Vec<Bytes> {
+    let fields = section(REQUEST);
+    let body = Bytes::from(vec![1; 100]);
+    let say = |_| {
+        let stream = client.open(&fields, false, 0).expect("a stream");
+        client.send_data(stream, body.clone(), true);
+        let bytes = said(client);
+        // The call is over as far as the client is concerned; only its octets matter.
+        client.send_reset(stream, ringside::http2::ErrorCode::CANCEL);
+        drop(said(client));
+        bytes
+    };
+    (0..count).map(say).collect()
+}
+
+/// The server's part of one unary call.
+fn serve(server: &mut Connection, bytes: &Bytes, body: &Bytes, out: &mut Transmit) {
+    receive(server, bytes);
+    while let Some(event) = server.poll_event() {
+        match event {
+            Event::Headers { stream, kind: SectionKind::Request, fields, .. } => {
+                server.recycle(fields);
+                let mut head = server.spare();
+                fill(&mut head, &[(":status", "200"), ("content-type", "application/grpc")]);
+                server.send_headers(stream, head, false);
+            }
+            Event::Data { stream, data, .. } => {
+                server.release(stream, data.len() as u32);
+                server.send_data(stream, body.clone(), false);
+                let mut trailers = server.spare();
+                fill(&mut trailers, &[("grpc-status", "0"), ("grpc-message", "")]);
+                server.send_headers(stream, trailers, true);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    server.poll_transmit(out, usize::MAX);
+    out.clear();
+    while server.poll_sent().is_some() {}
+}
+
+#[test]
+fn a_call_allocates_nothing_once_warm() {
+    let (mut client, mut server) = pair();
+    let calls = calls(&mut client, WARM + COUNTED);
+    let body = Bytes::from(vec![2; 1000]);
+    drop(body.clone());
+    let mut out = Transmit::new();
+    for call in &calls[..WARM] {
+        serve(&mut server, call, &body, &mut out);
+    }
+    let counted = measure(|| {
+        for call in &calls[WARM..] {
+            serve(&mut server, call, &body, &mut out);
+        }
+    });
+    assert_eq!(server.streams(), 0);
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
+#[test]
+fn a_data_frame_allocates_nothing() {
+    let (mut client, mut server) = pair();
+    let stream = client.open(&section(REQUEST), false, 0).expect("a stream");
+    let bytes = said(&mut client);
+    receive(&mut server, &bytes);
+    while server.poll_event().is_some() {}
+    server.send_headers(stream, section(&[(":status", "200")]), false);
+    drop(said(&mut server));
+    let piece = Bytes::from(vec![3; 100]);
+    let frames: Vec<Bytes> = (0..WARM + COUNTED)
+        .map(|_| {
+            client.send_data(stream, piece.clone(), false);
+            said(&mut client)
+        })
+        .collect();
+    let mut out = Transmit::new();
+    let relay = |server: &mut Connection, out: &mut Transmit, frame: &Bytes| {
+        receive(server, frame);
+        while let Some(event) = server.poll_event() {
+            let Event::Data { data, .. } = event else { panic!("{event:?}") };
+            server.release(stream, data.len() as u32);
+            server.send_data(stream, data, false);
+        }
+        server.poll_transmit(out, usize::MAX);
+        out.clear();
+        while server.poll_sent().is_some() {}
+    };
+    for frame in &frames[..WARM] {
+        relay(&mut server, &mut out, frame);
+    }
+    let counted = measure(|| {
+        for frame in &frames[WARM..] {
+            relay(&mut server, &mut out, frame);
+        }
+    });
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+    assert_eq!(server.queued(StreamId(1)), 0);
+}
+
+fn kept_by(make: impl FnOnce() -> Connection) -> (AllocationInfo, Connection) {
+    let mut conn = None;
+    let info = measure(|| conn = Some(make()));
+    (info, conn.expect("made"))
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    let (fresh, conn) = kept_by(|| {
+        let mut conn = connection(Role::Server);
+        let mut out = Transmit::new();
+        conn.poll_transmit(&mut out, usize::MAX);
+        while conn.poll_event().is_some() {}
+        conn
+    });
+    drop(conn);
+    let mut client = pair().0;
+    let calls = calls(&mut client, WARM);
+    let body = Bytes::from(vec![2; 100]);
+    let (used, conn) = kept_by(|| {
+        let mut conn = connection(Role::Server);
+        receive(&mut conn, &Bytes::from_static(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"));
+        receive(&mut conn, &Bytes::from_static(&[0, 0, 0, 4, 0, 0, 0, 0, 0]));
+        while conn.poll_event().is_some() {}
+        let mut out = Transmit::new();
+        for call in &calls {
+            serve(&mut conn, call, &body, &mut out);
+        }
+        while conn.poll_event().is_some() {}
+        conn
+    });
+    assert_eq!(conn.streams(), 0);
+    let inline = size_of::<Connection>();
+    println!(
+        "inline {inline}, fresh heap {}, used heap {}",
+        fresh.bytes_current, used.bytes_current
+    );
+    assert!(inline <= 1400, "{inline}");
+    assert!(fresh.bytes_current <= 1 << 10, "{fresh:?}");
+    assert!(used.bytes_current <= 16 << 10, "{used:?}");
+}
