@@ -1,1 +1,243 @@
-//! House rules as tests.
+//! House rules as tests (docs/architecture.md): arrows between rooms, purity, sizes, words.
+//!
+//! Reads the sources as text. What a file holds from its first `#[cfg(test)]` on is test code and
+//! free of the rules about arrows and purity.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Who may say `crate::` whom. A room may always name itself.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("http2", &[]),
+    ("grpc", &[]),
+    ("identity", &[]),
+    ("observe", &[]),
+    ("config", &["identity"]),
+    ("resolve", &["identity"]),
+    ("policy", &["config", "identity", "grpc"]),
+    ("cli", &["config"]),
+    ("snapshot", &["config", "policy", "identity", "resolve"]),
+    ("proxy", &["snapshot", "http2", "grpc", "identity", "observe", "config", "resolve", "policy"]),
+    ("mailbox", &["snapshot", "resolve", "observe"]),
+    ("io", &["proxy", "mailbox", "snapshot", "config", "identity", "observe"]),
+    (
+        "control",
+        &["mailbox", "snapshot", "grpc", "identity", "observe", "config", "resolve", "policy"],
+    ),
+];
+
+/// Rooms that may see all others: the composition root and what runs instead of it.
+const SEE_ALL: &[&str] = &["app", "demo", "main", "lib"];
+
+/// One file per subcommand of our own in `cli/`: these compose, too.
+const SUBCOMMANDS: &[&str] = &["cli/demo.rs"];
+
+/// Rooms without a world.
+const PURE: &[&str] =
+    &["http2", "grpc", "identity", "observe", "resolve", "config", "policy", "proxy", "snapshot"];
+
+/// What a pure room may not name.
+const WORLDLY: &[&str] = &[
+    "Instant::now",
+    "SystemTime::now",
+    "std::fs",
+    "std::env::",
+    "env::var",
+    "std::thread",
+    "Mutex",
+    "RwLock",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "UnixStream",
+    "async fn",
+    ".await",
+    "tracing::",
+    "metrics::",
+    "monoio",
+    "tokio",
+    "rustix",
+];
+
+/// Words that `http2` may not say, even in comments: it knows neither gRPC nor Dapr.
+const FOREIGN_TO_HTTP2: &[&str] = &["dapr", "grpc"];
+
+const FILE_LINES_MAX: usize = 500;
+const FUNCTION_LINES_MAX: usize = 70;
+const COLUMNS_MAX: usize = 100;
+
+struct Source {
+    /// Below `src/`.
+    name: String,
+    room: String,
+    /// Without tests.
+    code: String,
+    whole: String,
+}
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).expect("a readable folder") {
+        let path = entry.expect("a readable entry").path();
+        if path.is_dir() {
+            walk(&path, found);
+        } else if path.extension().is_some_and(|ending| ending == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let src = root().join("src");
+    let mut paths = Vec::new();
+    walk(&src, &mut paths);
+    paths.sort();
+    assert!(paths.len() > 20, "the sources are where this test looks");
+    let read = |path: PathBuf| {
+        let name = path.strip_prefix(&src).expect("below src").to_string_lossy().into_owned();
+        let whole = fs::read_to_string(&path).expect("UTF-8");
+        let is_test = name.ends_with("tests.rs") || name.contains("tests/");
+        let end = if is_test { 0 } else { whole.find("#[cfg(test)]").unwrap_or(whole.len()) };
+        let room = name.split(['/', '.']).next().expect("a first part").to_owned();
+        Source { code: whole[..end].to_owned(), name, room, whole }
+    };
+    paths.into_iter().map(read).collect()
+}
+
+/// A line without its `//` comment; good enough for code without `//` in strings.
+fn uncommented(line: &str) -> &str {
+    match line.find("//") {
+        Some(at) if !line[..at].contains('"') => &line[..at],
+        Some(_) | None => line,
+    }
+}
+
+fn fail_if_any(faults: &BTreeSet<String>) {
+    let list: Vec<&str> = faults.iter().map(String::as_str).collect();
+    assert!(faults.is_empty(), "\n{}\n", list.join("\n"));
+}
+
+#[test]
+fn arrows_are_those_of_the_architecture() {
+    let rooms: BTreeSet<&str> =
+        ARROWS.iter().map(|(room, _)| *room).chain(SEE_ALL.iter().copied()).collect();
+    let mut faults = BTreeSet::new();
+    for source in sources() {
+        if !rooms.contains(source.room.as_str()) {
+            faults.insert(format!("{}: a room that the architecture does not know", source.name));
+        }
+        if SEE_ALL.contains(&source.room.as_str()) || SUBCOMMANDS.contains(&source.name.as_str()) {
+            continue;
+        }
+        let allowed = ARROWS.iter().find(|(room, _)| *room == source.room).map_or(&[][..], |a| a.1);
+        for line in source.code.lines() {
+            for seen in uncommented(line).split("crate::").skip(1) {
+                let named = seen.trim_start_matches('{');
+                let end = named.find(|c: char| !c.is_alphanumeric() && c != '_');
+                let room = &named[..end.unwrap_or(named.len())];
+                let known = rooms.contains(room);
+                if known && room != source.room && !allowed.contains(&room) {
+                    faults.insert(format!("{}: must not see {room}: {}", source.name, line.trim()));
+                }
+            }
+        }
+    }
+    fail_if_any(&faults);
+}
+
+#[test]
+fn pure_rooms_have_no_world() {
+    let mut faults = BTreeSet::new();
+    for source in sources().iter().filter(|source| PURE.contains(&source.room.as_str())) {
+        for (number, line) in source.code.lines().enumerate() {
+            for word in WORLDLY.iter().filter(|word| uncommented(line).contains(**word)) {
+                faults.insert(format!("{}:{}: names {word}", source.name, number + 1));
+            }
+        }
+    }
+    fail_if_any(&faults);
+}
+
+#[test]
+fn http2_knows_nothing_above_it() {
+    let mut faults = BTreeSet::new();
+    for source in sources().iter().filter(|source| source.room == "http2") {
+        for (number, line) in source.code.lines().enumerate() {
+            let line = line.to_lowercase();
+            for word in FOREIGN_TO_HTTP2.iter().filter(|word| line.contains(**word)) {
+                faults.insert(format!("{}:{}: says {word}", source.name, number + 1));
+            }
+        }
+    }
+    fail_if_any(&faults);
+}
+
+#[test]
+fn unsafe_lives_in_one_file() {
+    let mut faults = BTreeSet::new();
+    for source in sources() {
+        let code = source.whole.lines().map(uncommented);
+        let unsafe_lines = code.filter(|line| line.contains("unsafe ") || line.contains("unsafe{"));
+        if unsafe_lines.count() > 0 && source.name != "io/sys.rs" {
+            faults.insert(format!("{}: unsafe outside io/sys.rs", source.name));
+        }
+    }
+    fail_if_any(&faults);
+}
+
+#[test]
+fn files_open_with_what_they_own() {
+    let mut faults = BTreeSet::new();
+    for source in sources() {
+        if !source.whole.starts_with("//!") {
+            faults.insert(format!("{}: does not open with //!", source.name));
+        }
+    }
+    fail_if_any(&faults);
+}
+
+#[test]
+fn sizes_are_bounded() {
+    let mut faults = BTreeSet::new();
+    for source in sources() {
+        let lines = source.code.lines().count();
+        if lines > FILE_LINES_MAX {
+            faults.insert(format!("{}: {lines} lines", source.name));
+        }
+        for (number, line) in source.whole.lines().enumerate() {
+            if line.chars().count() > COLUMNS_MAX {
+                faults.insert(format!("{}:{}: too wide", source.name, number + 1));
+            }
+        }
+        for (name, length) in functions(&source.code) {
+            if length > FUNCTION_LINES_MAX {
+                faults.insert(format!("{}: fn {name} has {length} lines", source.name));
+            }
+        }
+    }
+    fail_if_any(&faults);
+}
+
+/// Functions by indentation, as rustfmt leaves them: from the line with `fn` to its closing brace.
+fn functions(code: &str) -> Vec<(String, usize)> {
+    let lines: Vec<&str> = code.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let trimmed = line.trim_start();
+        let indent = line.len() - trimmed.len();
+        let Some(name) = trimmed.split("fn ").nth(1) else { continue };
+        let starts = ["fn ", "pub ", "pub(", "async ", "const "];
+        if !starts.iter().any(|start| trimmed.starts_with(start)) || trimmed.ends_with(';') {
+            continue;
+        }
+        let closing = format!("{}}}", " ".repeat(indent));
+        let length = lines[at..].iter().position(|line| *line == closing).map_or(1, |end| end + 1);
+        let end = name.find(['(', '<']).unwrap_or(name.len());
+        found.push((name[..end].to_owned(), length));
+    }
+    found
+}
