@@ -3,9 +3,8 @@
 //! 1. A queue has a fixed length; what does not fit is refused to the sender, never blocked on.
 //! 2. Ringing the bell of a queue that is already rung costs nothing and loses nothing.
 
-use crate::identity::Target;
 use crate::observe::cells::Cells;
-use crate::resolve::Resolution;
+use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
 use std::io::{self, Write};
 use std::os::unix::net::UnixStream;

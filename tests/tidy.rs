@@ -67,6 +67,14 @@ const FILE_LINES_MAX: usize = 500;
 const FUNCTION_LINES_MAX: usize = 70;
 const COLUMNS_MAX: usize = 100;
 
+/// Files that are not there yet, and how many faults of size each may have: only ever lowered.
+const SIZE_FAULTS_LEFT: &[(&str, usize)] = &[
+    ("cli/parse.rs", 1),
+    ("cli/table.rs", 9),
+    ("control/admin/metadata.rs", 2),
+    ("control/admin/tests.rs", 4),
+];
+
 struct Source {
     /// Below `src/`.
     name: String,
@@ -204,22 +212,32 @@ fn files_open_with_what_they_own() {
 fn sizes_are_bounded() {
     let mut faults = BTreeSet::new();
     for source in sources() {
-        let lines = source.code.lines().count();
-        if lines > FILE_LINES_MAX {
-            faults.insert(format!("{}: {lines} lines", source.name));
-        }
-        for (number, line) in source.whole.lines().enumerate() {
-            if line.chars().count() > COLUMNS_MAX {
-                faults.insert(format!("{}:{}: too wide", source.name, number + 1));
-            }
-        }
-        for (name, length) in functions(&source.code) {
-            if length > FUNCTION_LINES_MAX {
-                faults.insert(format!("{}: fn {name} has {length} lines", source.name));
-            }
+        let found = size_faults(&source);
+        let left = SIZE_FAULTS_LEFT.iter().find(|(name, _)| *name == source.name);
+        if found.len() > left.map_or(0, |(_, left)| *left) {
+            faults.extend(found);
         }
     }
     fail_if_any(&faults);
+}
+
+fn size_faults(source: &Source) -> BTreeSet<String> {
+    let mut faults = BTreeSet::new();
+    let lines = source.code.lines().count();
+    if lines > FILE_LINES_MAX {
+        faults.insert(format!("{}: {lines} lines", source.name));
+    }
+    for (number, line) in source.whole.lines().enumerate() {
+        if line.chars().count() > COLUMNS_MAX {
+            faults.insert(format!("{}:{}: too wide", source.name, number + 1));
+        }
+    }
+    for (name, length) in functions(&source.code) {
+        if length > FUNCTION_LINES_MAX {
+            faults.insert(format!("{}: fn {name} has {length} lines", source.name));
+        }
+    }
+    faults
 }
 
 /// Functions by indentation, as rustfmt leaves them: from the line with `fn` to its closing brace.

@@ -4,7 +4,7 @@
 //!    ENHANCE_YOUR_CALM.
 //! 2. What a peer legitimately sends in proportion to traffic (WINDOW_UPDATE per DATA frame, the
 //!    PING of a bandwidth probe, resets of a fraction of its calls) is paid by that traffic
-//!    first: fixed budgets alone have broken gRPC peers.
+//!    first: fixed budgets alone have broken honest peers.
 //!
 //! Refuses to know frames, and the clock.
 

@@ -2,7 +2,7 @@
 //!
 //! 1. One pass over flags that the decoder worked out; strings are read only for the method, the
 //!    status and `content-length`.
-//! 2. Leading and trailing blanks in values pass: RFC 9113 §8.2.1 forbids them, but grpc-go lets
+//! 2. Leading and trailing blanks in values pass: RFC 9113 §8.2.1 forbids them, but Go lets
 //!    them through, and they cannot smuggle anything.
 //!
 //! Refuses to know what a request asks for.

@@ -17,7 +17,7 @@ use super::output::{self, Rest};
 use super::sys::{Shutdown, Socket};
 use super::tls::{self, Session};
 use super::worker::Worker;
-use crate::http2::Transmit;
+use crate::proxy::Transmit;
 use crate::proxy::{CloseReason, ConnId};
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};

@@ -6,7 +6,7 @@
 //! Knows nothing of TLS, which keeps its own records.
 
 use super::sys::Socket;
-use crate::http2::Transmit;
+use crate::proxy::Transmit;
 use std::io::{self, IoSlice};
 
 /// Slices of an ordinary send, and of a large one (`IOV_MAX`).

@@ -16,13 +16,13 @@ use super::local::{Notify, Place, either};
 use super::tls::Contexts;
 use super::{SCOPE, flush, post, sys};
 use crate::config::IoDriver;
-use crate::http2::Transmit;
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
+use crate::proxy::Transmit;
 use crate::proxy::{
     Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Proxy,
     Security,
 };
-use crate::resolve::{Endpoint, Resolution};
+use crate::proxy::{Endpoint, Resolution};
 use crate::snapshot::Snapshot;
 use bytes::{Bytes, BytesMut};
 use std::cell::{Cell, RefCell};

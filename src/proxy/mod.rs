@@ -22,6 +22,7 @@ mod farewell;
 mod head;
 mod peer;
 mod pool;
+mod relay;
 mod rewrite;
 mod route;
 mod timers;
@@ -33,9 +34,12 @@ pub use contract::{
     Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Security,
 };
 
+pub use crate::http2::{Segment, Transmit};
+pub use crate::resolve::{Endpoint, Resolution};
+
 use crate::config::Config;
 use crate::http2::Connection;
-use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag, Transmit};
+use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag};
 use crate::observe::cells::Cells;
 use crate::snapshot::Snapshot;
 use bytes::Bytes;

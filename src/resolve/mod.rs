@@ -1,6 +1,6 @@
 //! From a target to endpoints: cache, DNS messages, mDNS records. PURE: no socket, no clock.
 
-use crate::identity::Target;
+pub use crate::identity::Target;
 use std::net::SocketAddr;
 use std::sync::Arc;
 

@@ -1,3 +1,5 @@
+//! A Sentry that gives the wrong answers, and one that gives the right one.
+
 use super::*;
 use crate::identity::svid::ChainError;
 use prost_types::Timestamp;

@@ -37,7 +37,7 @@ impl Section {
         if self.self_dependent {
             return Some(StreamError::protocol("a stream that depends on itself"));
         }
-        // As grpc-go answers a header list above its limit.
+        // As Go's HTTP/2 servers answer a header list above their limit.
         let too_large = StreamError::new(ErrorCode::FRAME_SIZE_ERROR, "field section too large");
         self.decoded.over.map(|_| too_large)
     }

@@ -20,7 +20,7 @@ pub(super) use text::failure;
 use super::buffer::ReadBuffer;
 use super::local::yield_now;
 use super::sys::Socket;
-use crate::http2::Transmit;
+use crate::proxy::Transmit;
 use bytes::BytesMut;
 use rustls::{ClientConnection, Connection, InvalidMessage, ServerConnection};
 use std::io::{self, BufRead, IoSlice, Read, Write};

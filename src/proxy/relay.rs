@@ -1,0 +1,196 @@
+//! What passes between a call's two streams: heads, DATA by reference, trailers, resets.
+//!
+//! 1. DATA whose call is gone has its window returned where it came in.
+//! 2. A peer that answers in HTTP instead of gRPC is translated; a caller always gets a status.
+
+use super::call::Up;
+use super::failure::Failure;
+use super::head::{self, is_grpc};
+use super::{CallKey, ConnKey, Leg, Proxy, rewrite};
+use crate::grpc::{Code, status};
+use crate::http2::{ErrorCode, FieldSection, StreamError, StreamId};
+use bytes::Bytes;
+use std::time::Instant;
+
+impl Proxy {
+    /// DATA from either side.
+    pub(super) fn relay_data(
+        &mut self,
+        conn: ConnKey,
+        stream: StreamId,
+        key: CallKey,
+        data: Bytes,
+        end_stream: bool,
+        now: Instant,
+    ) {
+        let leg = self.calls.get(key).map(|call| (call.down, call.up));
+        match leg {
+            Some((down, _)) if down.conn == conn && down.stream == stream => {
+                self.relay_request(key, data, end_stream, now);
+            }
+            Some((_, Up::Open { conn: up, stream: id, .. })) if up == conn && id == stream => {
+                self.relay_response(key, data, end_stream, now);
+            }
+            Some(_) | None => {
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.h2.release(stream, data.len() as u32);
+                }
+            }
+        }
+    }
+
+    fn relay_request(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let max = self.snapshot.config.max_body_size;
+        if let Err(len) = call.request_scanner.scan(&data, max) {
+            self.fail(key, &Failure::too_large(len, max), now);
+            return;
+        }
+        call.request_ended |= end_stream;
+        match call.up {
+            Up::Parked => {
+                call.pending.push(data);
+            }
+            Up::Open { conn, stream, .. } => {
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.h2.send_data(stream, data, end_stream);
+                }
+                self.touch(conn);
+            }
+            Up::Gone => {}
+        }
+    }
+
+    fn relay_response(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let max = response_max(self.snapshot.config.max_body_size);
+        if let Err(len) = call.response_scanner.scan(&data, max) {
+            self.fail(key, &Failure::too_large(len, max), now);
+            return;
+        }
+        let Leg { conn, stream, .. } = call.down;
+        call.response_ended |= end_stream;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.send_data(stream, data, false);
+        }
+        if end_stream {
+            let message = "server closed the stream without sending trailers";
+            self.fail(key, &Failure::new(Code::Internal, message), now);
+        }
+        self.touch(conn);
+    }
+
+    /// The final response head; with `end_stream` it is all there is ("Trailers-Only").
+    pub(super) fn relay_head(
+        &mut self,
+        key: CallKey,
+        mut fields: FieldSection,
+        end_stream: bool,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let head = head::read_response(&fields);
+        let ours = head.status == b"200" && head.content_type.is_some_and(is_grpc);
+        call.response_ended |= end_stream;
+        // A peer that tells a gRPC status tells enough, whatever else its head looks like.
+        let told = head.grpc_status.map(status::parse_code);
+        if !ours && told.is_none() {
+            let failure = Failure::of_response(head.status, head.content_type);
+            self.fail(key, &failure, now);
+            return;
+        }
+        rewrite::response(&mut fields, call.content_type.bytes());
+        if !ours {
+            fields.replace(b":status", b"200");
+        }
+        call.head_sent = true;
+        let Leg { conn, stream, .. } = call.down;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.send_headers(stream, fields, end_stream);
+        }
+        if end_stream {
+            self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
+        }
+        self.touch(conn);
+    }
+
+    pub(super) fn relay_trailers(
+        &mut self,
+        from: ConnKey,
+        key: CallKey,
+        fields: FieldSection,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
+        if call.down.conn == from {
+            // gRPC has no request trailers: their end of stream counts, they do not.
+            self.recycle(from, fields);
+            self.relay_request(key, Bytes::new(), true, now);
+            return;
+        }
+        call.response_ended = true;
+        let told = head::read_response(&fields).grpc_status.map(status::parse_code);
+        let Leg { conn, stream, .. } = call.down;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.send_headers(stream, fields, true);
+        }
+        self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
+        self.touch(conn);
+    }
+
+    /// RST_STREAM from either side.
+    pub(super) fn stream_reset(
+        &mut self,
+        from: ConnKey,
+        key: CallKey,
+        code: ErrorCode,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.down.conn == from {
+            self.cancel(key, now);
+            return;
+        }
+        self.detach(from, key);
+        let message = format!("stream terminated by RST_STREAM with error code: {}", code.name());
+        self.fail(key, &Failure::new(Code::of_reset(code.0), message), now);
+    }
+
+    /// A peer broke a rule on one stream; the engine has reset it.
+    pub(super) fn stream_failed(
+        &mut self,
+        from: ConnKey,
+        key: CallKey,
+        error: StreamError,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
+        if call.down.conn == from {
+            self.cancel(key, now);
+            return;
+        }
+        self.detach(from, key);
+        let message = format!(
+            "ringside: the callee broke HTTP/2 on this stream ({}): {}",
+            error.code.name(),
+            error.reason
+        );
+        self.fail(key, &Failure::new(Code::Internal, message), now);
+    }
+
+    /// The upstream went away before it looked at this stream.
+    pub(super) fn stream_refused(&mut self, key: CallKey, now: Instant) {
+        let Some(call) = self.calls.get(key) else { return };
+        if let Up::Open { conn, .. } = call.up {
+            self.detach(conn, key);
+        }
+        let message = "the callee is going away and did not process this call; it is safe to retry";
+        self.fail(key, &Failure::unavailable(message), now);
+    }
+}
+
+/// Responses under `--max-body-size 0` get grpc-go's default (spec 03 §3.7).
+fn response_max(max_body_size: u64) -> u64 {
+    const DEFAULT: u64 = 4 << 20;
+    if max_body_size == 0 { DEFAULT } else { max_body_size }
+}
