@@ -1,1 +1,3 @@
+//! argv to exit code; the allocator.
+
 fn main() {}

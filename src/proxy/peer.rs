@@ -33,8 +33,18 @@ pub const PING_DRAIN: [u8; 8] = *b"ringgone";
 
 #[derive(Debug)]
 pub enum Side {
-    Downstream { listener: Listener, peer: Option<SocketAddr> },
-    Upstream { pool: PoolKey, endpoint: Endpoint, authority: Box<[u8]>, to_app: bool, stage: Stage },
+    Downstream {
+        listener: Listener,
+        peer: Option<SocketAddr>,
+    },
+    Upstream {
+        pool: PoolKey,
+        endpoint: Endpoint,
+        /// `:authority` of every call on it.
+        authority: Box<[u8]>,
+        to_app: bool,
+        stage: Stage,
+    },
 }
 
 /// An upstream connection's life.
