@@ -11,6 +11,7 @@
 use super::SCOPE;
 use super::buffer::ReadBuffer;
 use super::conn::{self, Conn};
+use super::dial::errno_text;
 use super::local::{Place, deadline};
 use super::sys::Socket;
 use super::tls::{self, Session};
@@ -110,7 +111,8 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
     let mut complaint = Complaint::default();
     let mut backoff = BACKOFF_MIN;
     while !worker.is_draining() {
-        if !worker.may_accept() {
+        if !worker.may_accept(acceptor.listener) {
+            complaint.log(&worker, acceptor.listener, "the worker is full");
             monoio::time::sleep(FULL_PAUSE).await;
             continue;
         }
@@ -122,7 +124,8 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
             Err(_) if worker.is_draining() => {}
             Err(error) if is_peers_fault(&error) => {}
             Err(error) => {
-                complaint.log(&worker, acceptor.listener, &error);
+                let cause = errno_text(&error);
+                complaint.log(&worker, acceptor.listener, &cause);
                 monoio::time::sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
@@ -155,7 +158,7 @@ struct Complaint {
 impl Complaint {
     const PAUSE: Duration = Duration::from_secs(10);
 
-    fn log(&mut self, worker: &Worker, listener: Listener, error: &io::Error) {
+    fn log(&mut self, worker: &Worker, listener: Listener, cause: &str) {
         let now = worker.now();
         if self.last.is_some_and(|last| now.duration_since(last) < Self::PAUSE) {
             self.unsaid += 1;
@@ -163,12 +166,14 @@ impl Complaint {
         }
         self.last = Some(now);
         let unsaid = std::mem::take(&mut self.unsaid);
-        let cause = super::dial::errno_text(error);
         tracing::error!(
             scope = SCOPE,
-            "cannot accept connections on the {} port: {cause} ({unsaid} more since the last \
-             message); still trying: check the limit of open files (ulimit -n)",
+            "cannot accept connections on the {} port: {cause} ({} are open, at most {}; {unsaid} \
+             more failures since the last message); still trying: raise the limit of open files \
+             (ulimit -n)",
             Name(listener),
+            worker.connections.get(),
+            worker.connections_max,
         );
     }
 }
@@ -239,7 +244,9 @@ async fn welcome(
 }
 
 impl Worker {
-    fn may_accept(&self) -> bool {
-        self.connections.get() < self.connections_max && self.handshakes.get() < HANDSHAKES_MAX
+    /// Half-open handshakes on the internal port leave the app's own port alone.
+    fn may_accept(&self, listener: Listener) -> bool {
+        let shakes = listener == Listener::Internal && self.handshakes.get() >= HANDSHAKES_MAX;
+        !shakes && self.connections.get() < self.connections_max
     }
 }

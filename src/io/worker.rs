@@ -83,8 +83,8 @@ pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     }
     let descriptors = sys::raise_descriptor_limit();
     let mut driver = Driver::build(options.driver).map_err(WorkerError::Driver)?;
-    let room = usize::try_from(descriptors.saturating_sub(DESCRIPTORS_KEPT)).unwrap_or(usize::MAX);
-    let connections_max = CONNECTIONS_MAX.min(room.max(1));
+    let room = descriptors - DESCRIPTORS_KEPT.min(descriptors / 2);
+    let connections_max = CONNECTIONS_MAX.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
     tracing::info!(
         scope = SCOPE,
         "worker {}: {driver}, at most {connections_max} connections",
