@@ -6,6 +6,7 @@
 //!
 //! Refuses to know what the flags mean: that is `config`'s.
 
+pub mod demo;
 mod parse;
 pub mod table;
 

@@ -13,7 +13,7 @@ pub mod messages;
 mod tls;
 
 pub use call::Status;
-pub use tls::client_config;
+pub use tls::{client_config, client_config_as};
 
 use bytes::Bytes;
 use h2::client::SendRequest;

@@ -14,6 +14,7 @@ mod bad_input;
 #[allow(dead_code, reason = "some is asked of ringside only")]
 mod calls;
 mod dapr_run;
+mod demo;
 mod greeter;
 mod h2_differential;
 mod h2spec;

@@ -5,21 +5,22 @@
 //!
 //! It shows no certificate of ours: Sentry asks for none.
 
-use crate::identity::{SvidError, TrustAnchors, verify_peer};
+use crate::identity::{Identity, SvidError, TrustAnchors, verify_peer};
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::client::danger::{
     HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
 };
+use tokio_rustls::rustls::client::{Resumption, WantsClientCert};
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, Error, OtherError, SignatureScheme,
+    CertificateError, ClientConfig, ConfigBuilder, DigitallySignedStruct, Error, OtherError,
+    SignatureScheme,
 };
 
 pub(super) const ALPN: &[u8] = b"h2";
@@ -30,16 +31,32 @@ pub fn client_config(
     spiffe_id: String,
     trust_anchors: Arc<TrustAnchors>,
 ) -> Result<Arc<ClientConfig>, Error> {
+    Ok(finished(builder(spiffe_id, trust_anchors)?.with_no_client_auth()))
+}
+
+/// The same, showing `own` to servers that ask.
+pub fn client_config_as(spiffe_id: String, own: &Identity) -> Result<Arc<ClientConfig>, Error> {
+    let (chain, key) = (own.chain.clone(), own.key.clone_key());
+    let builder = builder(spiffe_id, Arc::clone(&own.trust_anchors))?;
+    Ok(finished(builder.with_client_auth_cert(chain, key.into())?))
+}
+
+fn builder(
+    spiffe_id: String,
+    trust_anchors: Arc<TrustAnchors>,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = ExactServer { spiffe_id, trust_anchors, provider: Arc::clone(&provider) };
-    let mut config = ClientConfig::builder_with_provider(provider)
+    Ok(ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier)))
+}
+
+fn finished(mut config: ClientConfig) -> Arc<ClientConfig> {
     config.alpn_protocols = vec![ALPN.to_vec()];
     config.resumption = Resumption::disabled();
-    Ok(Arc::new(config))
+    Arc::new(config)
 }
 
 #[derive(Debug)]
