@@ -1,5 +1,11 @@
 //! From a target to endpoints: cache, DNS messages, mDNS records. PURE: no socket, no clock.
 
+pub mod cache;
+pub mod host;
+pub mod mdns;
+pub mod message;
+pub mod table;
+
 pub use crate::identity::Target;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,4 +19,17 @@ pub struct Endpoint(pub SocketAddr);
 pub struct Resolution {
     pub target: Target,
     pub result: Result<Arc<[Endpoint]>, Arc<str>>,
+}
+
+impl Resolution {
+    /// Nobody by that name: the text of daprd's mDNS resolver.
+    pub fn not_found(target: Target) -> Self {
+        let text = format!("couldn't find service: {}", target.app_id);
+        Self { target, result: Err(text.into()) }
+    }
+
+    /// No resolver could be started: the text of daprd.
+    pub fn no_resolver(target: Target) -> Self {
+        Self { target, result: Err("name resolver not initialized".into()) }
+    }
 }
