@@ -1,1 +1,158 @@
-//! Composition root.
+//! The composition root: from flags to a running sidecar, and to its exit code.
+//!
+//! Threads: this one (control, a tokio current-thread runtime), one per worker, one that writes
+//! the log, one that helps control with what blocks.
+//!
+//! 1. Whatever ends the process is the last line of the log, and the log is written before the
+//!    process ends.
+//! 2. Exit codes are daprd's: 0 after a clean end, 1 otherwise (2, a command line that is none,
+//!    is `main`'s).
+
+mod announce;
+mod bound;
+pub mod listen;
+pub mod log;
+mod sidecar;
+mod signals;
+mod start;
+mod wait;
+
+pub use wait::wait_until_outbound_ready;
+
+use crate::config::settings::{SettingsError, check_flags, security};
+use crate::config::spec::Configuration;
+use crate::config::{DAPR_VERSION, Environment, Flags, Settings};
+use crate::control::files;
+use log::Log;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+/// What a sidecar's run came to.
+enum Ending {
+    Clean,
+    /// The text is logged as `Fatal error from runtime`.
+    Failed(String),
+    /// The text is logged as it is.
+    AtOnce(String),
+    /// SIGHUP: again from the start, in the same process.
+    Restart,
+}
+
+/// Everything that is known before anything is opened.
+struct Plan {
+    settings: Settings,
+    configuration: Configuration,
+    flags: Flags,
+    instance: String,
+}
+
+/// Which build this is; shown where daprd shows its commit.
+pub fn build() -> String {
+    format!("ringside-{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// Runs a sidecar until it is told to end.
+pub fn run(flags: Flags, mut env: Environment) -> ExitCode {
+    let instance = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let log = match Log::start(&flags, instance.clone()) {
+        Ok(log) => log,
+        Err((log, error)) => return end(&log, Ending::AtOnce(error)),
+    };
+    if let Err(error) = check_flags(&flags) {
+        return end(&log, Ending::AtOnce(format!("Failed to parse flags: {error}")));
+    }
+    tracing::info!("Starting Dapr Runtime -- version {DAPR_VERSION} -- commit {}", build());
+    tracing::info!("Log level set to: {}", flags.log_level);
+    let ending = match plan(flags, &mut env, instance) {
+        Ok(plan) => sidecar::run(plan, &log),
+        Err(error) => Ending::Failed(error.0),
+    };
+    end(&log, ending)
+}
+
+fn end(log: &Log, ending: Ending) -> ExitCode {
+    let code = match ending {
+        Ending::Clean => {
+            tracing::info!("Daprd shutdown gracefully");
+            ExitCode::SUCCESS
+        }
+        Ending::Failed(error) => {
+            log.fatal(&format!("Fatal error from runtime: {error}"));
+            ExitCode::FAILURE
+        }
+        Ending::AtOnce(text) => {
+            log.fatal(&text);
+            ExitCode::FAILURE
+        }
+        Ending::Restart => {
+            log.flush();
+            let error = again();
+            log.fatal(&format!("Fatal error from runtime: cannot restart: {error}"));
+            ExitCode::FAILURE
+        }
+    };
+    log.flush();
+    code
+}
+
+/// The same program with the same arguments, in place of this one: every descriptor closes.
+fn again() -> std::io::Error {
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return error,
+    };
+    let mut args = std::env::args_os();
+    let mut command = Command::new(program);
+    if let Some(name) = args.next() {
+        command.arg0(name);
+    }
+    command.args(args).exec()
+}
+
+/// Complaints come in daprd's order: security, flags, Configuration.
+fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, SettingsError> {
+    if flags.mode == "kubernetes" {
+        return Err(SettingsError(
+            "mode kubernetes is not supported by this version of ringside: it cannot read the \
+             operator's Configurations, and would not enforce them"
+                .to_owned(),
+        ));
+    }
+    if security(&flags, env)?.is_none() {
+        tracing::warn!(
+            scope = "dapr.runtime.security",
+            "mTLS is disabled. Skipping certificate request and tls validation"
+        );
+    }
+    let mut settings = Settings::new(&flags, env)?;
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+    if flags.mode != "standalone" {
+        return Err(SettingsError(format!("invalid mode: {}", flags.mode)));
+    }
+    export(&flags, &settings, env);
+    let texts = files::configurations(&settings.config_files, env).map_err(SettingsError)?;
+    let configuration =
+        Configuration::load(&texts).map_err(|error| SettingsError(error.to_string()))?;
+    settings.apply(&configuration);
+    Ok(Plan { settings, configuration, flags, instance })
+}
+
+/// What daprd puts into its environment, for the Configuration's variables (spec: its own
+/// process alone sees it).
+fn export(flags: &Flags, settings: &Settings, env: &mut Environment) {
+    let config = &settings.config;
+    env.set("APP_ID", config.app_id.as_str());
+    env.set("APP_PORT", config.app.as_ref().map_or(0, |app| app.port).to_string());
+    env.set("DAPR_GRPC_PORT", config.grpc_port.to_string());
+    env.set("DAPR_HTTP_PORT", config.http_port.to_string());
+    env.set("DAPR_METRICS_PORT", flags.metrics_port.clone());
+    env.set("DAPR_PROFILE_PORT", flags.profile_port.clone());
+    if let Some(port) = settings.listen.internal_port {
+        env.set("DAPR_PORT", port.to_string());
+    }
+    if let Some(address) = &settings.host_ip {
+        env.set("HOST_ADDRESS", address.clone());
+    }
+}

@@ -1,3 +1,54 @@
 //! argv to exit code; the allocator.
 
-fn main() {}
+use ringside::app;
+use ringside::cli::{self, Command};
+use ringside::config::{DAPR_VERSION, Environment, Flags};
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// As daprd: a command line that is none.
+const USAGE: u8 = 2;
+const PROGRAM: &str = "daprd";
+
+fn main() -> ExitCode {
+    let args = std::env::args_os().skip(1);
+    let parsed = cli::command(args.map(|arg| arg.to_string_lossy().into_owned()).collect());
+    for warning in &parsed.warnings {
+        eprintln!("{warning}");
+    }
+    match parsed.command {
+        Ok(Command::Help) => {
+            eprint!("{}", cli::table::usage(PROGRAM));
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Demo(_)) => {
+            eprintln!("ringside demo is not built yet");
+            ExitCode::FAILURE
+        }
+        Ok(Command::Sidecar(flags)) => sidecar(*flags),
+        Err(error) => {
+            eprint!("{}", cli::complaint(&error, PROGRAM));
+            ExitCode::from(USAGE)
+        }
+    }
+}
+
+fn sidecar(flags: Flags) -> ExitCode {
+    if flags.version {
+        println!("{DAPR_VERSION}");
+    } else if flags.build_info {
+        println!("Version: {DAPR_VERSION}");
+        println!("Git Commit: {}", option_env!("RINGSIDE_COMMIT").unwrap_or("unknown"));
+        println!("Git Version: {}", app::build());
+    } else if flags.wait {
+        app::wait_until_outbound_ready(&flags.dapr_http_port);
+    } else {
+        let env = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        return app::run(flags, env.collect::<Environment>());
+    }
+    ExitCode::SUCCESS
+}

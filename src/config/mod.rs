@@ -20,6 +20,9 @@ use crate::identity::{AppId, Namespace};
 use std::net::IpAddr;
 use std::time::Duration;
 
+/// The Dapr version that we follow: in every log line, in `--version` and in the metadata.
+pub const DAPR_VERSION: &str = "1.18.1";
+
 /// How the app is spoken to (`--app-protocol`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AppProtocol {

@@ -7,6 +7,10 @@
 //! 2. A snapshot is published whole or not at all.
 
 pub mod admin;
+pub mod app_channel;
+pub mod desk;
+pub mod files;
+pub mod publish;
 pub mod resolver;
 pub mod rpc;
 pub mod sentry;

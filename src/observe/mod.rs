@@ -3,4 +3,5 @@
 pub mod cells;
 pub mod exposition;
 pub mod histogram;
+pub mod log;
 pub mod names;

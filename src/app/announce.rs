@@ -1,0 +1,108 @@
+//! Log lines of the start that say what was asked for.
+
+use super::Plan;
+use crate::config::spec::LATENCY_BUCKETS_DEFAULT;
+
+const DIAGNOSTICS: &str = "dapr.runtime.diagnostics";
+
+/// What the flags and the Configuration came to, as daprd tells it.
+pub fn configuration(plan: &Plan) {
+    let configuration = &plan.configuration;
+    if plan.settings.config_files.is_empty() {
+        tracing::info!("loading default configuration");
+    }
+    tracing::info!("Enabled features: {}", configuration.features.join(" "));
+    tracing::info!(scope = DIAGNOSTICS, "metric spec: {}", configuration.metric_spec());
+    match &configuration.metrics.latency_buckets {
+        Some(buckets) => {
+            let bounds = bounds(buckets);
+            tracing::info!(
+                scope = DIAGNOSTICS,
+                "Using custom latency distribution buckets: [{bounds}]"
+            );
+        }
+        None => {
+            let bounds = bounds(LATENCY_BUCKETS_DEFAULT);
+            tracing::info!(
+                scope = DIAGNOSTICS,
+                "Using default latency distribution buckets: [{bounds}]"
+            );
+        }
+    }
+    for (field, file) in &configuration.unused {
+        tracing::warn!("{file}: {field} has no effect yet in this version of ringside");
+    }
+    if !plan.flags.ignored.is_empty() {
+        let names: Vec<String> =
+            plan.flags.ignored.iter().map(|name| format!("--{name}")).collect();
+        tracing::info!(
+            "ringside carries gRPC service invocation only; without effect: {}",
+            names.join(" ")
+        );
+    }
+    if plan.settings.app_health.is_some() {
+        tracing::warn!("--enable-app-health-check: the app's health is not probed yet");
+    }
+}
+
+/// The mode, the app id, the sampler.
+pub fn sampler(plan: &Plan) {
+    tracing::info!("{} mode configured", plan.flags.mode);
+    tracing::info!("app id: {}", plan.settings.config.app_id);
+    tracing::info!(
+        "Dapr trace sampler initialized: ParentBased{{root:TraceIDRatioBased{{{}}},\
+         remoteParentSampled:AlwaysOnSampler,remoteParentNotSampled:AlwaysOffSampler,\
+         localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler}}",
+        go_float(plan.configuration.tracing.sampling_rate)
+    );
+}
+
+/// Descriptors: every connection takes one.
+pub fn descriptors() {
+    const ENOUGH: u64 = 4096;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let raised = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    if raised.is_some_and(|count| count < ENOUGH) {
+        let count = raised.unwrap_or_default();
+        tracing::warn!(
+            "at most {count} files and connections can be open at once: raise the hard limit \
+             (ulimit -Hn)"
+        );
+    }
+}
+
+fn bounds(buckets: &[u64]) -> String {
+    let bounds: Vec<String> = buckets.iter().map(u64::to_string).collect();
+    bounds.join(" ")
+}
+
+/// Go's `%g`: an exponent below 1e-4, of two digits.
+fn go_float(value: f64) -> String {
+    if value == 0.0 || value.abs() >= 1e-4 {
+        return value.to_string();
+    }
+    let text = format!("{value:e}");
+    match text.split_once("e-") {
+        Some((mantissa, exponent)) => format!("{mantissa}e-{exponent:0>2}"),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floats_as_go_prints_them() {
+        assert_eq!(go_float(1.0), "1");
+        assert_eq!(go_float(0.0001), "0.0001");
+        assert_eq!(go_float(0.00001), "1e-05");
+        assert_eq!(go_float(0.0), "0");
+        assert_eq!(go_float(0.25), "0.25");
+    }
+}

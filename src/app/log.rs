@@ -1,0 +1,385 @@
+//! Log lines: from `tracing` to a bounded queue to one thread that writes.
+//!
+//! 1. Logging never blocks: a line that finds the queue full is dropped and counted, and the
+//!    count is told in the log itself.
+//! 2. A line is laid out by whoever logs it; only finished lines travel.
+//! 3. [`Log::flush`] returns when all that was logged before is written, or after
+//!    [`FLUSH_TIME_MAX`]: a reader of stdout that has stopped must not keep us from ending.
+//!
+//! Only our own events are taken: a library's have other targets.
+
+use crate::config::{DAPR_VERSION, Flags};
+use crate::observe::log::{Event, Field, Layout, Severity, Value};
+use std::fmt::Write as _;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, SystemTime};
+use tracing::field::{Field as Name, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+
+/// Lines that wait for the writer.
+const LINES_MAX: usize = 8192;
+/// Octets written by one call, when more than one line waits.
+const WRITE_OCTETS: usize = 64 << 10;
+/// Octets of one message; the rest is cut.
+const MESSAGE_OCTETS_MAX: usize = 64 << 10;
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(2);
+
+const SCOPE: &str = "dapr.runtime";
+/// daprd fixes these two at INFO when it makes them, whatever `--log-level` says.
+const PINNED: [&str; 2] = ["dapr.runtime.http-info", "dapr.runtime.grpc.api-info"];
+
+/// The way to the writer.
+#[derive(Clone, Debug)]
+pub struct Log {
+    layout: Arc<Layout>,
+    queue: SyncSender<Message>,
+    drops: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Message {
+    Line(String),
+    Flush(SyncSender<()>),
+}
+
+impl Log {
+    /// Starts the writer thread and makes `tracing` log through it.
+    pub fn start(flags: &Flags, instance: String) -> Result<Self, (Self, String)> {
+        let (queue, lines) = sync_channel(LINES_MAX);
+        let drops = Arc::new(AtomicU64::new(0));
+        let layout = Layout {
+            json: flags.log_as_json,
+            app_id: flags.app_id.clone(),
+            instance,
+            version: DAPR_VERSION,
+        };
+        let log = Self { layout: Arc::new(layout), queue, drops };
+        let opened = open(&flags.log_file);
+        let (sink, failure) = match opened {
+            Ok(sink) => (sink, None),
+            Err(error) => (Sink::Stdout(io::stdout()), Some(error)),
+        };
+        let writer = Writer { lines, sink, log: log.clone_without_queue() };
+        let spawned = std::thread::Builder::new().name("log".to_owned()).spawn(|| writer.run());
+        let failure = failure.or_else(|| spawned.err().map(|error| error.to_string()));
+        let level = Severity::parse(&flags.log_level);
+        let bad_level = || format!("invalid value for --log-level: {}", flags.log_level);
+        if let Some(failure) = failure.or_else(|| level.is_none().then(bad_level)) {
+            return Err((log, failure));
+        }
+        let layer = LogLayer { log: log.clone(), least: level.unwrap_or(Severity::Info) };
+        let subscriber = tracing_subscriber::registry().with(layer);
+        // Fails only when there is one already: a test that runs the app twice.
+        let _ = tracing::subscriber::set_global_default(subscriber);
+        Ok(log)
+    }
+
+    /// The line that ends a process which cannot go on.
+    pub fn fatal(&self, message: &str) {
+        self.line(Severity::Fatal, SCOPE, message, &[]);
+    }
+
+    /// Lines that found the queue full, since the start.
+    pub fn drops(&self) -> u64 {
+        self.drops.load(Ordering::Relaxed)
+    }
+
+    /// See the file's text.
+    pub fn flush(&self) {
+        let (done, wait) = sync_channel(1);
+        // A full queue has a writer that works or never will; both are waited for, briefly.
+        let mut message = Message::Flush(done);
+        for _ in 0..100 {
+            match self.queue.try_send(message) {
+                Ok(()) => {
+                    let _ = wait.recv_timeout(FLUSH_TIME_MAX);
+                    return;
+                }
+                Err(std::sync::mpsc::TrySendError::Full(back)) => message = back,
+                Err(std::sync::mpsc::TrySendError::Disconnected(_)) => return,
+            }
+            std::thread::park_timeout(FLUSH_TIME_MAX / 100);
+        }
+    }
+
+    fn line(&self, severity: Severity, scope: &str, message: &str, fields: &[Field]) {
+        let mut line = String::with_capacity(192 + message.len());
+        let message = &message[..message.floor_char_boundary(MESSAGE_OCTETS_MAX)];
+        let event = Event { at: now(), severity, scope, message, fields };
+        self.layout.write(&mut line, event);
+        if self.queue.try_send(Message::Line(line)).is_err() {
+            self.drops.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn clone_without_queue(&self) -> Dropped {
+        Dropped { layout: Arc::clone(&self.layout), drops: Arc::clone(&self.drops), told: 0 }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "a log line carries the time")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
+fn open(path: &str) -> Result<Sink, String> {
+    if path.is_empty() {
+        return Ok(Sink::Stdout(io::stdout()));
+    }
+    match OpenOptions::new().create(true).append(true).open(path) {
+        Ok(file) => Ok(Sink::File(file)),
+        Err(error) => {
+            let error = super::listen::plain(&error);
+            Err(format!("failed to open log file {path:?}: open {path}: {error}"))
+        }
+    }
+}
+
+enum Sink {
+    Stdout(io::Stdout),
+    File(File),
+}
+
+impl Sink {
+    /// What cannot be written is lost: there is nowhere to say so.
+    fn write(&mut self, text: &[u8]) {
+        let _ = match self {
+            Self::Stdout(stdout) => stdout.write_all(text).and_then(|()| stdout.flush()),
+            Self::File(file) => file.write_all(text),
+        };
+    }
+}
+
+/// What the writer needs to tell of drops.
+struct Dropped {
+    layout: Arc<Layout>,
+    drops: Arc<AtomicU64>,
+    told: u64,
+}
+
+struct Writer {
+    lines: Receiver<Message>,
+    sink: Sink,
+    log: Dropped,
+}
+
+impl Writer {
+    /// Ends with the last [`Log`].
+    fn run(mut self) {
+        let mut batch = String::new();
+        while let Ok(first) = self.lines.recv() {
+            batch.clear();
+            let mut flushed = self.take(first, &mut batch);
+            while flushed.is_none() && batch.len() < WRITE_OCTETS {
+                let Ok(next) = self.lines.try_recv() else { break };
+                flushed = self.take(next, &mut batch);
+            }
+            self.tell_drops(&mut batch);
+            self.sink.write(batch.as_bytes());
+            if let Some(done) = flushed {
+                let _ = done.try_send(());
+            }
+        }
+    }
+
+    fn take(&self, message: Message, batch: &mut String) -> Option<SyncSender<()>> {
+        match message {
+            Message::Line(line) => {
+                batch.push_str(&line);
+                None
+            }
+            Message::Flush(done) => Some(done),
+        }
+    }
+
+    fn tell_drops(&mut self, batch: &mut String) {
+        let drops = self.log.drops.load(Ordering::Relaxed);
+        if drops == self.log.told {
+            return;
+        }
+        let message = format!(
+            "{} log lines were dropped: they came faster than they could be written",
+            drops - self.log.told
+        );
+        self.log.told = drops;
+        let severity = Severity::Warning;
+        let event = Event { at: now(), severity, scope: SCOPE, message: &message, fields: &[] };
+        self.log.layout.write(batch, event);
+    }
+}
+
+/// `tracing`'s events as lines.
+struct LogLayer {
+    log: Log,
+    least: Severity,
+}
+
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let ours = metadata.target().starts_with("ringside") || scope_of(metadata).is_some();
+        ours && *metadata.level() <= self.most()
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::from_level(self.most()))
+    }
+
+    fn on_event(&self, event: &tracing::Event<'_>, _: Context<'_, S>) {
+        let mut found = Found::default();
+        event.record(&mut found);
+        let scope = found.scope.as_deref().or_else(|| scope_of(event.metadata()));
+        let scope = scope.unwrap_or(SCOPE);
+        let severity = severity(*event.metadata().level());
+        if severity >= self.least || PINNED.contains(&scope) {
+            self.log.line(severity, scope, &found.message, &found.fields);
+        }
+    }
+}
+
+impl LogLayer {
+    /// The pinned loggers speak at INFO, so that much must pass the filter in front.
+    fn most(&self) -> Level {
+        if self.least == Severity::Debug { Level::DEBUG } else { Level::INFO }
+    }
+}
+
+/// A target may name the scope.
+fn scope_of<'a>(metadata: &'a Metadata<'_>) -> Option<&'a str> {
+    Some(metadata.target()).filter(|target| target.starts_with("dapr."))
+}
+
+fn severity(level: Level) -> Severity {
+    match level {
+        Level::ERROR => Severity::Error,
+        Level::WARN => Severity::Warning,
+        Level::INFO => Severity::Info,
+        _ => Severity::Debug,
+    }
+}
+
+/// The fields of an event.
+#[derive(Default)]
+struct Found {
+    message: String,
+    scope: Option<String>,
+    fields: Vec<Field>,
+}
+
+impl Found {
+    fn put(&mut self, name: &Name, value: Value) {
+        match (name.name(), value) {
+            ("message", Value::Text(text)) => self.message = text,
+            ("scope", Value::Text(text)) => self.scope = Some(text),
+            (name, value) => self.fields.push(Field { name, value }),
+        }
+    }
+}
+
+impl Visit for Found {
+    fn record_debug(&mut self, name: &Name, value: &dyn std::fmt::Debug) {
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.put(name, Value::Text(text));
+    }
+
+    fn record_str(&mut self, name: &Name, value: &str) {
+        self.put(name, Value::Text(value.to_owned()));
+    }
+
+    fn record_i64(&mut self, name: &Name, value: i64) {
+        self.put(name, Value::Number(value.to_string()));
+    }
+
+    fn record_u64(&mut self, name: &Name, value: u64) {
+        self.put(name, Value::Number(value.to_string()));
+    }
+
+    fn record_bool(&mut self, name: &Name, value: bool) {
+        self.put(name, Value::Bool(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn log(queue: SyncSender<Message>) -> Log {
+        let layout = Layout {
+            json: false,
+            app_id: "a".to_owned(),
+            instance: "vm".to_owned(),
+            version: DAPR_VERSION,
+        };
+        Log { layout: Arc::new(layout), queue, drops: Arc::default() }
+    }
+
+    fn lines(messages: &Receiver<Message>) -> Vec<String> {
+        let lines = messages.try_iter().map(|message| match message {
+            Message::Line(line) => line,
+            Message::Flush(_) => "flush".to_owned(),
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn events_become_lines() {
+        let (queue, messages) = sync_channel(8);
+        let layer = LogLayer { log: log(queue), least: Severity::Warning };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            tracing::warn!(scope = "dapr.runtime.grpc.api", code = 7, "text {}", 1);
+            tracing::info!("below the level");
+            tracing::info!(scope = "dapr.runtime.http-info", "HTTP API Called");
+            tracing::error!(target: "dapr.runtime.security", "by target");
+            tracing::error!(target: "h2::codec", "a library's");
+        });
+        let lines = lines(&messages);
+        assert_eq!(lines.len(), 3, "{lines:?}");
+        let first = "level=warning msg=\"text 1\" app_id=a code=7 instance=vm \
+                     scope=dapr.runtime.grpc.api type=log ver=1.18.1\n";
+        assert!(lines[0].ends_with(first), "{}", lines[0]);
+        assert!(lines[1].contains("HTTP API Called"));
+        assert!(lines[2].contains("scope=dapr.runtime.security"));
+    }
+
+    #[test]
+    fn a_full_queue_drops_and_tells() {
+        let (queue, messages) = sync_channel(1);
+        let log = log(queue);
+        for _ in 0..3 {
+            log.fatal("x");
+        }
+        assert_eq!(log.drops(), 2);
+        assert_eq!(lines(&messages).len(), 1);
+        let mut writer = Writer {
+            lines: messages,
+            sink: Sink::Stdout(io::stdout()),
+            log: log.clone_without_queue(),
+        };
+        let mut batch = String::new();
+        writer.tell_drops(&mut batch);
+        assert!(batch.contains("2 log lines were dropped"), "{batch}");
+        batch.clear();
+        writer.tell_drops(&mut batch);
+        assert_eq!(batch, "");
+    }
+
+    #[test]
+    fn flush_waits_for_the_writer() {
+        let (queue, messages) = sync_channel(8);
+        let log = log(queue);
+        let file = File::options().write(true).open("/dev/null").unwrap();
+        let writer =
+            Writer { lines: messages, sink: Sink::File(file), log: log.clone_without_queue() };
+        let thread = std::thread::Builder::new().spawn(|| writer.run()).unwrap();
+        log.fatal("x");
+        log.flush();
+        drop(log);
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,373 @@
+//! Starting a sidecar, in daprd's order (`pkg/runtime/runtime.go`).
+
+use super::bound::{self, Bound};
+use super::log::Log;
+use super::{Plan, announce};
+use crate::config::settings::{Naming, Security, naming};
+use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
+use crate::control::desk::{Desk, Names};
+use crate::control::publish::Workers;
+use crate::control::resolver::{Announced, Publish, Resolver, Source};
+use crate::control::sentry::{self, SentryOptions, TokenSource};
+use crate::control::state::{self, State, StateOptions};
+use crate::control::{admin, app_channel, files};
+use crate::identity::{Identity, TrustAnchors};
+use crate::io::{ListenSocket, WorkerOptions};
+use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
+use crate::proxy::Listener;
+use crate::snapshot::{Epoch, Snapshot};
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+use tokio::task::{JoinSet, spawn_local};
+
+/// Health targets, by daprd's names.
+pub const RUNTIME: &str = "runtime";
+pub const SERVERS: [&str; 2] = ["grpc-api-server", "grpc-internal-server"];
+
+/// Messages that wait for one worker, and for control.
+const MAIL_MAX: usize = 1024;
+/// How often the log's drops are carried to the metrics.
+const DROPS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What has started.
+pub struct Sidecar {
+    pub plan: Plan,
+    pub state: Rc<State>,
+    pub workers: Rc<Workers>,
+    pub resolver: Option<Rc<Resolver>>,
+    /// One HTTP surface each.
+    pub surfaces: JoinSet<()>,
+    pub http_addresses: Vec<String>,
+    /// Why something ended that should not.
+    pub ended: mpsc::Receiver<String>,
+    pub app_found: Rc<Cell<bool>>,
+    /// Held until the end, which removes the socket files.
+    _files: bound::Files,
+}
+
+/// Everything up to serving calls; waiting for the app goes on in the background.
+pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar, String> {
+    announce::descriptors();
+    let identity = match &plan.settings.security {
+        Some(security) => Some(identity(&plan, security).await?),
+        None => None,
+    };
+    announce::configuration(&plan);
+    let app_id = plan.settings.config.app_id.clone();
+    let resiliencies = files::tell_resources(&plan.settings.resource_folders, app_id.as_str());
+    announce::sampler(&plan);
+    let internal = bound::internal(&plan).await?;
+    let port = internal.local_addr().map_err(|error| error.to_string())?.port();
+    plan.settings.config.internal_port = port;
+    let config = Arc::new(plan.settings.config.clone());
+    let snapshot = Arc::new(Snapshot {
+        epoch: Epoch(1),
+        app_endpoint: config.app.as_ref().and_then(app_channel::given),
+        identity: identity.as_ref().map(|(_, identity)| Arc::clone(identity)),
+        config: Arc::clone(&config),
+    });
+    let mailboxes: Vec<_> = (0..config.workers)
+        .map(|_| mailbox::<ToWorker>(MAIL_MAX))
+        .collect::<io::Result<_>>()
+        .map_err(|error| format!("cannot make a mailbox: {error}"))?;
+    let (senders, mailboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
+    let scrapers: Vec<_> = senders.iter().filter_map(|sender| sender.try_clone().ok()).collect();
+    let workers = Workers::new(senders, Arc::clone(&snapshot));
+    let names = names(&plan, &workers)?;
+    if config.app.is_none() {
+        tracing::warn!(
+            scope = "dapr.runtime.channels",
+            "App channel is not initialized. Did you configure an app-port?"
+        );
+    }
+    let Bound { calls, http, http_addresses, files } = bound::everything(&plan, internal).await?;
+    let state = State::new(state_options(&plan, &config, resiliencies, scrapers));
+    for target in SERVERS.into_iter().chain([RUNTIME]) {
+        state.require(target);
+    }
+    let (control, mail) =
+        mailbox(MAIL_MAX).map_err(|error| format!("cannot make a mailbox: {error}"))?;
+    let (end, ended) = mpsc::channel(config.workers + 1);
+    start_workers(&plan, snapshot, mailboxes, calls, &control, &end)?;
+    drop(control);
+    let mut surfaces = JoinSet::new();
+    for (listener, surface) in http {
+        let (state, end) = (Rc::clone(&state), end.clone());
+        surfaces.spawn_local(async move {
+            if let Err(error) = admin::serve(listener, surface, state).await {
+                let _ = end.try_send(format!("HTTP server failed: {error}"));
+            }
+        });
+    }
+    let resolver = match &names {
+        Names::Resolver(resolver) => Some(Rc::clone(resolver)),
+        Names::Nobody => None,
+    };
+    let desk = Desk { state: Rc::clone(&state), workers: Rc::clone(&workers), names };
+    spawn_local(async move {
+        // It ends with the last worker, which says itself why it ended.
+        if let Err(error) = desk.serve(&mail).await {
+            let _ = end.try_send(format!("control cannot read its mail: {error}"));
+        }
+    });
+    spawn_local(carry_drops(log.clone(), Rc::clone(&state)));
+    if let Some((options, first)) = identity {
+        spawn_local(rotate(options, first, Rc::clone(&workers), Rc::clone(&state)));
+    }
+    for target in SERVERS {
+        state.ready(target);
+    }
+    state.set_outbound_ready(true);
+    let app_found = Rc::new(Cell::new(false));
+    let sidecar = Sidecar {
+        plan,
+        state: Rc::clone(&state),
+        workers: Rc::clone(&workers),
+        resolver,
+        surfaces,
+        http_addresses,
+        ended,
+        app_found: Rc::clone(&app_found),
+        _files: files,
+    };
+    spawn_local(await_app(config, workers, state, app_found, begun));
+    Ok(sidecar)
+}
+
+/// The last step of the start, and then the app's address for as long as we run.
+async fn await_app(
+    config: Arc<Config>,
+    workers: Rc<Workers>,
+    state: Rc<State>,
+    found: Rc<Cell<bool>>,
+    begun: Instant,
+) {
+    if let Some(app) = &config.app {
+        app_channel::discover(app, &workers).await;
+        found.set(true);
+    }
+    state.ready(RUNTIME);
+    let elapsed = begun.elapsed().as_millis();
+    tracing::info!("dapr initialized. Status: Running. Init Elapsed {elapsed}ms");
+    if let Some(app) = &config.app {
+        app_channel::follow(app, &workers).await;
+    }
+}
+
+async fn identity(
+    plan: &Plan,
+    security: &Security,
+) -> Result<(SentryOptions, Arc<Identity>), String> {
+    let anchors = TrustAnchors::from_pem(security.trust_anchors.as_bytes())
+        .map_err(|error| format!("failed to decode trust anchors: {error}"))?;
+    let token = match &security.token_file {
+        Some(path) => TokenSource::File { path: path.into(), kubernetes: false },
+        None => TokenSource::None,
+    };
+    let options = SentryOptions {
+        address: security.sentry_address.clone(),
+        id: security.request_id.clone(),
+        namespace: plan.settings.config.namespace.as_str().to_owned(),
+        trust_anchors: Arc::new(anchors),
+        control_plane_trust_domain: security.trust_domain.clone(),
+        control_plane_namespace: security.namespace.clone(),
+        token,
+    };
+    let first = sentry::fetch(&options).await.map_err(|error| error.to_string())?;
+    Ok((options, Arc::new(first)))
+}
+
+async fn rotate(
+    options: SentryOptions,
+    first: Arc<Identity>,
+    workers: Rc<Workers>,
+    state: Rc<State>,
+) {
+    let publish = |identity: Arc<Identity>| {
+        workers.publish(|snapshot| snapshot.identity = Some(identity));
+    };
+    sentry::rotate(&options, first, publish, |reason| state.counters.rotation_failed(reason)).await;
+}
+
+fn names(plan: &Plan, workers: &Rc<Workers>) -> Result<Names, String> {
+    let configured = plan.configuration.name_resolution.as_ref();
+    let (source, component) = match naming(plan.settings.resolve_file.as_deref(), configured) {
+        Naming::Mdns => (Source::Mdns(announced(plan)?), "mdns"),
+        Naming::Static { file } => (Source::Static(file.into()), "static"),
+        Naming::Unavailable { error } => {
+            tracing::error!("{error}");
+            return Ok(Names::Nobody);
+        }
+    };
+    let workers = Rc::clone(workers);
+    let publish: Publish = Rc::new(move |resolution: crate::resolve::Resolution| {
+        workers.tell(|| ToWorker::Resolved(resolution.clone()));
+    });
+    match Resolver::start(source, publish) {
+        Ok(resolver) => {
+            tracing::info!("Initialized name resolution to {component}");
+            Ok(Names::Resolver(resolver))
+        }
+        Err(error) => {
+            tracing::error!(
+                "[INIT_COMPONENT_FAILURE]: initialization error occurred for nr \
+                 ({component}/v1): {error}"
+            );
+            Ok(Names::Nobody)
+        }
+    }
+}
+
+/// A literal loopback address of the internal port is announced as it is (spec: daprd's rule).
+fn announced(plan: &Plan) -> Result<Announced, String> {
+    let config = &plan.settings.config;
+    let address = match plan.settings.listen.internal_address.as_str() {
+        "127.0.0.1" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        "[::1]" => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+        _ => host_address(plan.settings.host_ip.as_deref())?,
+    };
+    Ok(Announced {
+        app_id: config.app_id.clone(),
+        address,
+        internal_port: config.internal_port,
+        host: plan.instance.clone(),
+    })
+}
+
+/// `DAPR_HOST_IP`, else the address that a packet to the outside would leave from.
+fn host_address(given: Option<&str>) -> Result<IpAddr, String> {
+    let failed = |error: String| format!("failed to determine host address: {error}");
+    if let Some(text) = given {
+        return text.parse().map_err(|_| failed(format!("DAPR_HOST_IP {text:?} is no address")));
+    }
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|e| failed(e.to_string()))?;
+    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 80)).map_err(|e| failed(e.to_string()))?;
+    Ok(socket.local_addr().map_err(|e| failed(e.to_string()))?.ip())
+}
+
+fn state_options(
+    plan: &Plan,
+    config: &Config,
+    resiliencies: Vec<String>,
+    workers: Vec<Sender<ToWorker>>,
+) -> StateOptions {
+    let settings = &plan.settings;
+    let app_health = settings.app_health.as_ref().map(|health| state::AppHealth {
+        path: health.path.clone(),
+        probe_interval: health.interval,
+        probe_timeout: health.timeout,
+        threshold: i32::try_from(health.threshold).unwrap_or(i32::MAX),
+    });
+    let concurrency = i32::try_from(plan.flags.app_max_concurrency).unwrap_or(i32::MAX);
+    StateOptions {
+        app_id: config.app_id.clone(),
+        namespace: config.namespace.clone(),
+        version: DAPR_VERSION.to_owned(),
+        features: plan.configuration.features.clone(),
+        app: config.app.clone(),
+        app_host: plan.flags.app_channel_address.clone(),
+        app_protocol: app_protocol(config.app.as_ref(), &plan.flags.app_protocol),
+        app_concurrency_max: concurrency.max(0),
+        app_health,
+        resiliencies,
+        api_token: config.api_token.clone(),
+        allowed_origins: settings.allowed_origins.clone(),
+        body_octets_max: config.max_body_size,
+        head_octets_max: usize::try_from(settings.http_header_bytes).unwrap_or(usize::MAX),
+        h2c: !settings.http_without_h2c,
+        workers,
+    }
+}
+
+fn app_protocol(app: Option<&App>, given: &str) -> String {
+    let name = match app.map(|app| app.protocol) {
+        Some(AppProtocol::Http) => "http",
+        Some(AppProtocol::Https) => "https",
+        Some(AppProtocol::H2c) => "h2c",
+        Some(AppProtocol::Grpc) => "grpc",
+        Some(AppProtocol::Grpcs) => "grpcs",
+        None if given.is_empty() => "http",
+        None => given,
+    };
+    name.to_ascii_lowercase()
+}
+
+/// One thread each, with a descriptor of every listening socket.
+fn start_workers(
+    plan: &Plan,
+    snapshot: Arc<Snapshot>,
+    mailboxes: Vec<Mailbox<ToWorker>>,
+    calls: Vec<(ListenSocket, Listener)>,
+    control: &Sender<ToControl>,
+    end: &mpsc::Sender<String>,
+) -> Result<(), String> {
+    let config = &snapshot.config;
+    let cpus = match plan.settings.pin {
+        true => core_affinity::get_core_ids().unwrap_or_default(),
+        false => Vec::new(),
+    };
+    for (index, mailbox) in mailboxes.into_iter().enumerate() {
+        let shared: io::Result<Vec<_>> = calls.iter().map(share).collect();
+        let options = WorkerOptions {
+            index,
+            driver: config.io,
+            cpu: cpus.get(index % cpus.len().max(1)).map(|cpu| cpu.id),
+            listeners: shared.map_err(|error| format!("cannot share a listener: {error}"))?,
+            snapshot: Arc::clone(&snapshot),
+            mailbox,
+            control: control.try_clone().map_err(|error| error.to_string())?,
+        };
+        let notice = EndNotice { end: end.clone(), index, why: None };
+        std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || notice.run(options))
+            .map_err(|error| format!("cannot start a worker: {error}"))?;
+    }
+    Ok(())
+}
+
+fn share((socket, listener): &(ListenSocket, Listener)) -> io::Result<(ListenSocket, Listener)> {
+    let socket = match socket {
+        ListenSocket::Tcp(socket) => ListenSocket::Tcp(socket.try_clone()?),
+        ListenSocket::Unix(socket) => ListenSocket::Unix(socket.try_clone()?),
+    };
+    Ok((socket, *listener))
+}
+
+/// Tells when a worker's thread ends, a panic included.
+struct EndNotice {
+    end: mpsc::Sender<String>,
+    index: usize,
+    why: Option<String>,
+}
+
+impl EndNotice {
+    fn run(mut self, options: WorkerOptions) {
+        if let Err(error) = crate::io::run(options) {
+            self.why = Some(error.to_string());
+        }
+    }
+}
+
+impl Drop for EndNotice {
+    fn drop(&mut self) {
+        let why = self.why.take().unwrap_or_else(|| match std::thread::panicking() {
+            true => "it panicked".to_owned(),
+            false => "its mailbox ended".to_owned(),
+        });
+        let _ = self.end.try_send(format!("worker {} ended: {why}", self.index));
+    }
+}
+
+/// The log counts its drops for every thread; the metrics are this thread's.
+async fn carry_drops(log: Log, state: Rc<State>) {
+    loop {
+        state.counters.log_drops.set(log.drops());
+        tokio::time::sleep(DROPS_INTERVAL).await;
+    }
+}

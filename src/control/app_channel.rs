@@ -1,0 +1,110 @@
+//! The app: where it is, and whether it listens yet.
+//!
+//! 1. The workers never look a name up: they get an address in the snapshot.
+//! 2. Until the app listens, its address is published all the same, so that calls fail as daprd's
+//!    do: refused, not unknown.
+//!
+//! Source: `pkg/runtime/runtime.go` of Dapr, `blockUntilAppIsReady`.
+
+use super::publish::Workers;
+use crate::config::{App, AppProtocol};
+use crate::resolve::Endpoint;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::net::{TcpStream, lookup_host};
+
+const DIAL_TIME_MAX: Duration = Duration::from_millis(500);
+const DIAL_PAUSE: Duration = Duration::from_millis(100);
+const DIALS_PER_LINE: u32 = 100;
+/// How often the name of an app that is not given by address is looked up again.
+const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Says that the app is waited for, and returns once something listens on its port.
+pub async fn discover(app: &App, workers: &Rc<Workers>) {
+    tracing::info!(
+        "application protocol: {}. waiting on port {}.  This will block until the app is \
+         listening on that port.",
+        protocol(app.protocol),
+        app.port
+    );
+    let mut dials = 0_u32;
+    loop {
+        for address in addresses(app).await {
+            let dial = tokio::time::timeout(DIAL_TIME_MAX, TcpStream::connect(address)).await;
+            if matches!(dial, Ok(Ok(_))) {
+                publish(workers, address);
+                tracing::info!("application discovered on port {}", app.port);
+                return;
+            }
+            if workers.snapshot().app_endpoint.is_none() {
+                publish(workers, address);
+            }
+        }
+        dials += 1;
+        if dials.is_multiple_of(DIALS_PER_LINE) {
+            tracing::info!("waiting for application to listen on port {}", app.port);
+        }
+        tokio::time::sleep(DIAL_PAUSE).await;
+    }
+}
+
+/// Follows the name of an app that is given by one. Ends at once for an address.
+pub async fn follow(app: &App, workers: &Rc<Workers>) {
+    if literal(&app.host).is_some() {
+        return;
+    }
+    loop {
+        tokio::time::sleep(LOOKUP_INTERVAL).await;
+        let found = addresses(app).await;
+        let current = workers.snapshot().app_endpoint;
+        let still = current.is_some_and(|Endpoint(address)| found.contains(&address));
+        if let Some(first) = found.first().filter(|_| !still) {
+            tracing::info!("the app's host {} is now at {}", app.host, first.ip());
+            publish(workers, *first);
+        }
+    }
+}
+
+/// The address of an app that is given by one; no lookup.
+pub fn given(app: &App) -> Option<Endpoint> {
+    Some(Endpoint(SocketAddr::new(literal(&app.host)?, app.port)))
+}
+
+fn publish(workers: &Rc<Workers>, address: SocketAddr) {
+    if workers.snapshot().app_endpoint != Some(Endpoint(address)) {
+        workers.publish(|snapshot| snapshot.app_endpoint = Some(Endpoint(address)));
+    }
+}
+
+/// IPv4 first: apps listen there more often.
+async fn addresses(app: &App) -> Vec<SocketAddr> {
+    if let Some(Endpoint(address)) = given(app) {
+        return vec![address];
+    }
+    match lookup_host((app.host.as_str(), app.port)).await {
+        Ok(found) => {
+            let mut found: Vec<SocketAddr> = found.collect();
+            found.sort_by_key(SocketAddr::is_ipv6);
+            found
+        }
+        Err(error) => {
+            tracing::debug!("cannot look up the app's host {}: {error}", app.host);
+            Vec::new()
+        }
+    }
+}
+
+fn literal(host: &str) -> Option<IpAddr> {
+    host.trim_start_matches('[').trim_end_matches(']').parse().ok()
+}
+
+fn protocol(protocol: AppProtocol) -> &'static str {
+    match protocol {
+        AppProtocol::Http => "http",
+        AppProtocol::Https => "https",
+        AppProtocol::H2c => "h2c",
+        AppProtocol::Grpc => "grpc",
+        AppProtocol::Grpcs => "grpcs",
+    }
+}

@@ -1,0 +1,81 @@
+//! Control's desk: where the workers' mail is read and answered.
+//!
+//! 1. A message is answered at once or handed to who answers later; nothing waits here.
+//! 2. So many messages are taken in one go that the loop's other tasks are not kept waiting.
+
+use super::publish::Workers;
+use super::resolver::Resolver;
+use super::state::{Shutdown, State};
+use crate::identity::Target;
+use crate::mailbox::{Mailbox, ToControl, ToWorker};
+use crate::resolve::Resolution;
+use std::io;
+use std::rc::Rc;
+
+/// Messages between two looks at everything else.
+const MESSAGES_PER_TURN: usize = 64;
+
+/// daprd's text for a call that needs a resolver where none came up.
+const NOT_INITIALIZED: &str = "name resolver not initialized";
+
+/// Who knows names.
+pub enum Names {
+    Resolver(Rc<Resolver>),
+    Nobody,
+}
+
+pub struct Desk {
+    pub state: Rc<State>,
+    pub workers: Rc<Workers>,
+    pub names: Names,
+}
+
+impl Desk {
+    /// Reads mail until every worker is gone; inside a `LocalSet`.
+    pub async fn serve(&self, mail: &Mailbox<ToControl>) -> io::Result<()> {
+        let bell = tokio::net::UnixStream::from_std(mail.bell.try_clone()?)?;
+        let mut rung = [0; 64];
+        loop {
+            let mut taken = 0;
+            while let Some(message) = mail.try_recv() {
+                self.take(message);
+                taken += 1;
+                if taken % MESSAGES_PER_TURN == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+            bell.readable().await?;
+            match bell.try_read(&mut rung) {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn take(&self, message: ToControl) {
+        match message {
+            ToControl::Resolve(target) => self.resolve(target),
+            ToControl::Cells { worker, cells } => self.state.cells_arrived(worker, *cells),
+            ToControl::Drained { worker } => self.workers.has_drained(worker),
+            ToControl::Shutdown { force } => self.state.request_shutdown(Shutdown { force }),
+            ToControl::SetMetadata { key, value } => {
+                if let Err(error) = self.state.set_metadata(key, value) {
+                    tracing::warn!("metadata is full, a value was not taken: {error:?}");
+                }
+            }
+        }
+    }
+
+    fn resolve(&self, target: Target) {
+        match &self.names {
+            Names::Resolver(resolver) => resolver.resolve(target),
+            Names::Nobody => {
+                let result = Err(NOT_INITIALIZED.into());
+                let resolution = Resolution { target, result };
+                self.workers.tell(|| ToWorker::Resolved(resolution.clone()));
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! Files that are read at the start: Configurations, resources.
+//!
+//! 1. A Configuration that cannot be read ends the start: it may hold what must be enforced.
+//! 2. A resource that cannot be read is told and left out, as in daprd.
+
+use crate::config::resource::{self, Resource};
+use crate::config::spec::File;
+use crate::config::{Environment, yaml};
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// Files of one folder that are looked at.
+const FILES_MAX: usize = 4096;
+
+/// The texts of the Configuration files, variables expanded.
+pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, String> {
+    let read = |name: &String| {
+        let text = read(Path::new(name)).map_err(|error| {
+            format!("error loading configuration: stat {name}: {}", plain(&error))
+        })?;
+        Ok(File { name: name.clone(), text: env.expand(&text) })
+    };
+    names.iter().map(read).collect()
+}
+
+/// Logs a line for every resource of the folders that has no effect here, and gives the names
+/// of the Resiliency resources that are for our app.
+pub fn tell_resources(folders: &[String], app_id: &str) -> Vec<String> {
+    let mut resiliencies = Vec::new();
+    for folder in folders {
+        let mut files = match files_in(folder) {
+            Ok(files) => files,
+            Err(error) => {
+                tracing::warn!("cannot read resources folder {folder}: {}", plain(&error));
+                continue;
+            }
+        };
+        files.sort();
+        for file in files {
+            match read(&file).map_err(|error| plain(&error)).and_then(|text| resource::read(&text))
+            {
+                Ok(resources) => {
+                    let ours = resources.iter().filter(|resource| resource.is_for(app_id));
+                    ours.for_each(|resource| tell(resource, &file, &mut resiliencies));
+                }
+                Err(error) => tracing::error!("cannot read {}: {error}", file.display()),
+            }
+        }
+    }
+    resiliencies
+}
+
+fn tell(resource: &Resource, file: &Path, resiliencies: &mut Vec<String>) {
+    let (name, file) = (&resource.name, file.display());
+    match resource.kind.as_str() {
+        "Resiliency" => {
+            resiliencies.push(name.clone());
+            tracing::warn!(
+                "Resiliency {name} ({file}) is not applied by this version of ringside: no \
+                 timeouts, retries or circuit breakers of it take effect"
+            );
+        }
+        "Component" => tracing::warn!(
+            "Component {name} ({}, {file}) is not served by ringside, which carries gRPC service \
+             invocation only",
+            resource.component_type
+        ),
+        kind => tracing::info!("{kind} {name} ({file}) has no effect in ringside"),
+    }
+}
+
+fn files_in(folder: &str) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)?.take(FILES_MAX) {
+        let path = entry?.path();
+        if path.is_dir() {
+            continue;
+        }
+        match path.file_name().is_some_and(|name| resource::is_yaml(&name.to_string_lossy())) {
+            true => files.push(path),
+            false => tracing::warn!(
+                "A non-YAML Component file {} was detected, it will not be loaded",
+                path.file_name().unwrap_or_default().to_string_lossy()
+            ),
+        }
+    }
+    Ok(files)
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = fs::File::open(path)?;
+    file.take(yaml::FILE_MAX as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > yaml::FILE_MAX {
+        return Err(io::Error::other(format!("larger than {} octets", yaml::FILE_MAX)));
+    }
+    Ok(text)
+}
+
+fn plain(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
