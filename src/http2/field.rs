@@ -216,6 +216,11 @@ impl FieldSection {
         Self::default()
     }
 
+    /// Octets of memory kept for reuse.
+    pub(super) fn kept(&self) -> usize {
+        self.arena.capacity() + self.entries.capacity() * size_of::<Entry>()
+    }
+
     /// Empties the section and keeps its memory.
     pub fn clear(&mut self) {
         self.arena.clear();

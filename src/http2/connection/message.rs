@@ -137,7 +137,10 @@ impl Connection {
         let streams_max = max_concurrent_streams.unwrap_or(streams_max).min(streams_max);
         if id > self.accept_max || self.table.len() >= streams_max as usize {
             self.recycle(section.fields);
-            return self.refuse_unseen(id, ErrorCode::REFUSED_STREAM);
+            // No error of the peer's: it may not know our limit yet, or our GOAWAY.
+            self.budgets.control(self.now)?;
+            self.reset_unseen(id, ErrorCode::REFUSED_STREAM);
+            return Ok(());
         }
         let request = match judge_request(&section) {
             Ok(request) => request,

@@ -40,6 +40,8 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS_ASSUMED: u32 = 100;
 /// Field sections kept for reuse.
 const SPARES_MAX: usize = 32;
+/// A larger one is not kept.
+const SPARE_OCTETS_MAX: usize = 16 << 10;
 /// Those kept by a connection without streams.
 const SPARES_IDLE_MAX: usize = 4;
 /// Events kept room for by a connection without streams.
@@ -250,7 +252,7 @@ impl Connection {
     /// Takes a field section back. Sections wander with what is relayed, so the owner may give
     /// one connection what it got from another.
     pub fn recycle(&mut self, mut fields: FieldSection) {
-        if self.spares.len() < SPARES_MAX {
+        if self.spares.len() < SPARES_MAX && fields.kept() <= SPARE_OCTETS_MAX {
             fields.clear();
             self.spares.push(fields);
         }

@@ -316,3 +316,18 @@ fn idle_is_small() {
     assert!(bench.conn.spares.capacity() <= SPARES_IDLE_MAX);
     assert!(bench.conn.events.capacity() <= EVENTS_IDLE_MAX);
 }
+
+#[test]
+fn spares_are_few_and_small() {
+    let mut bench = Bench::server();
+    let mut large = FieldSection::new();
+    large.push(b"x", &[b'v'; 20_000]);
+    bench.conn.recycle(large);
+    assert_eq!(bench.conn.spares.len(), 0);
+    for _ in 0..100 {
+        bench.conn.recycle(section(&REQUEST));
+    }
+    assert_eq!(bench.conn.spares.len(), SPARES_MAX);
+    let spare = bench.conn.spare();
+    assert!(spare.is_empty() && spare.kept() > 0);
+}
