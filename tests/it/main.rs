@@ -21,5 +21,6 @@ mod h2spec;
 mod impostor;
 mod interop;
 mod lifecycle;
+mod mdns;
 mod sentry;
 mod worker;
