@@ -23,10 +23,7 @@ fn main() -> ExitCode {
             eprint!("{}", cli::table::usage(PROGRAM));
             ExitCode::SUCCESS
         }
-        Ok(Command::Demo(_)) => {
-            eprintln!("ringside demo is not built yet");
-            ExitCode::FAILURE
-        }
+        Ok(Command::Demo(args)) => cli::demo::run(&args),
         Ok(Command::Sidecar(flags)) => sidecar(*flags),
         Err(error) => {
             eprint!("{}", cli::complaint(&error, PROGRAM));

@@ -152,12 +152,8 @@ async fn close(sidecar: &mut Sidecar) {
         tracing::info!(scope = HTTP, "Closing HTTP server {address}…");
     }
     let surfaces = async { while sidecar.surfaces.join_next().await.is_some() {} };
-    let names = async {
-        if let Some(resolver) = &sidecar.resolver {
-            resolver.close().await;
-        }
-    };
-    let (surfaces, ()) = tokio::join!(tokio::time::timeout(HTTP_CLOSE_TIME_MAX, surfaces), names);
+    let surfaces = tokio::time::timeout(HTTP_CLOSE_TIME_MAX, surfaces);
+    let (surfaces, ()) = tokio::join!(surfaces, sidecar.resolver.close());
     if surfaces.is_err() {
         tracing::warn!("HTTP requests did not end in {HTTP_CLOSE_TIME_MAX:?}; they are cut");
     }

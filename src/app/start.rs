@@ -5,9 +5,9 @@ use super::log::Log;
 use super::{Plan, announce};
 use crate::config::settings::{Naming, Security, naming};
 use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
-use crate::control::desk::{Desk, Names};
+use crate::control::desk::Desk;
 use crate::control::publish::Workers;
-use crate::control::resolver::{Announced, Publish, Resolver, Source};
+use crate::control::resolver::{Announced, Publish, Resolver, Source, host_address};
 use crate::control::sentry::{self, SentryOptions, TokenSource};
 use crate::control::state::{self, State, StateOptions};
 use crate::control::{admin, app_channel, files};
@@ -18,7 +18,7 @@ use crate::proxy::Listener;
 use crate::snapshot::{Epoch, Snapshot};
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ pub struct Sidecar {
     pub plan: Plan,
     pub state: Rc<State>,
     pub workers: Rc<Workers>,
-    pub resolver: Option<Rc<Resolver>>,
+    pub resolver: Rc<Resolver>,
     /// One HTTP surface each.
     pub surfaces: JoinSet<()>,
     pub http_addresses: Vec<String>,
@@ -78,7 +78,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
     let (senders, mailboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
     let scrapers: Vec<_> = senders.iter().filter_map(|sender| sender.try_clone().ok()).collect();
     let workers = Workers::new(senders, Arc::clone(&snapshot));
-    let names = names(&plan, &workers)?;
+    let resolver = resolver(&plan, &workers)?;
     if config.app.is_none() {
         tracing::warn!(
             scope = "dapr.runtime.channels",
@@ -104,11 +104,11 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
             }
         });
     }
-    let resolver = match &names {
-        Names::Resolver(resolver) => Some(Rc::clone(resolver)),
-        Names::Nobody => None,
+    let desk = Desk {
+        state: Rc::clone(&state),
+        workers: Rc::clone(&workers),
+        resolver: Rc::clone(&resolver),
     };
-    let desk = Desk { state: Rc::clone(&state), workers: Rc::clone(&workers), names };
     spawn_local(async move {
         // It ends with the last worker, which says itself why it ended.
         if let Err(error) = desk.serve(&mail).await {
@@ -194,31 +194,31 @@ async fn rotate(
     sentry::rotate(&options, first, publish, |reason| state.counters.rotation_failed(reason)).await;
 }
 
-fn names(plan: &Plan, workers: &Rc<Workers>) -> Result<Names, String> {
+fn resolver(plan: &Plan, workers: &Rc<Workers>) -> Result<Rc<Resolver>, String> {
+    let workers = Rc::clone(workers);
+    let publish: Publish = Rc::new(move |resolution: crate::resolve::Resolution| {
+        workers.tell(|| ToWorker::Resolved(resolution.clone()));
+    });
     let configured = plan.configuration.name_resolution.as_ref();
     let (source, component) = match naming(plan.settings.resolve_file.as_deref(), configured) {
         Naming::Mdns => (Source::Mdns(announced(plan)?), "mdns"),
         Naming::Static { file } => (Source::Static(file.into()), "static"),
         Naming::Unavailable { error } => {
             tracing::error!("{error}");
-            return Ok(Names::Nobody);
+            return Ok(Resolver::unavailable(publish));
         }
     };
-    let workers = Rc::clone(workers);
-    let publish: Publish = Rc::new(move |resolution: crate::resolve::Resolution| {
-        workers.tell(|| ToWorker::Resolved(resolution.clone()));
-    });
-    match Resolver::start(source, publish) {
+    match Resolver::start(source, Rc::clone(&publish)) {
         Ok(resolver) => {
             tracing::info!("Initialized name resolution to {component}");
-            Ok(Names::Resolver(resolver))
+            Ok(resolver)
         }
         Err(error) => {
             tracing::error!(
                 "[INIT_COMPONENT_FAILURE]: initialization error occurred for nr \
                  ({component}/v1): {error}"
             );
-            Ok(Names::Nobody)
+            Ok(Resolver::unavailable(publish))
         }
     }
 }
@@ -228,8 +228,9 @@ fn announced(plan: &Plan) -> Result<Announced, String> {
     let config = &plan.settings.config;
     let address = match plan.settings.listen.internal_address.as_str() {
         "127.0.0.1" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        "[::1]" => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
-        _ => host_address(plan.settings.host_ip.as_deref())?,
+        "[::1]" => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        _ => host_address(plan.settings.host_ip.as_deref())
+            .map_err(|error| format!("failed to determine host address: {error}"))?,
     };
     Ok(Announced {
         app_id: config.app_id.clone(),
@@ -237,17 +238,6 @@ fn announced(plan: &Plan) -> Result<Announced, String> {
         internal_port: config.internal_port,
         host: plan.instance.clone(),
     })
-}
-
-/// `DAPR_HOST_IP`, else the address that a packet to the outside would leave from.
-fn host_address(given: Option<&str>) -> Result<IpAddr, String> {
-    let failed = |error: String| format!("failed to determine host address: {error}");
-    if let Some(text) = given {
-        return text.parse().map_err(|_| failed(format!("DAPR_HOST_IP {text:?} is no address")));
-    }
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).map_err(|e| failed(e.to_string()))?;
-    socket.connect((Ipv4Addr::new(192, 0, 2, 1), 80)).map_err(|e| failed(e.to_string()))?;
-    Ok(socket.local_addr().map_err(|e| failed(e.to_string()))?.ip())
 }
 
 fn state_options(

@@ -6,28 +6,17 @@
 use super::publish::Workers;
 use super::resolver::Resolver;
 use super::state::{Shutdown, State};
-use crate::identity::Target;
-use crate::mailbox::{Mailbox, ToControl, ToWorker};
-use crate::resolve::Resolution;
+use crate::mailbox::{Mailbox, ToControl};
 use std::io;
 use std::rc::Rc;
 
 /// Messages between two looks at everything else.
 const MESSAGES_PER_TURN: usize = 64;
 
-/// daprd's text for a call that needs a resolver where none came up.
-const NOT_INITIALIZED: &str = "name resolver not initialized";
-
-/// Who knows names.
-pub enum Names {
-    Resolver(Rc<Resolver>),
-    Nobody,
-}
-
 pub struct Desk {
     pub state: Rc<State>,
     pub workers: Rc<Workers>,
-    pub names: Names,
+    pub resolver: Rc<Resolver>,
 }
 
 impl Desk {
@@ -56,7 +45,7 @@ impl Desk {
 
     fn take(&self, message: ToControl) {
         match message {
-            ToControl::Resolve(target) => self.resolve(target),
+            ToControl::Resolve(target) => self.resolver.resolve(target),
             ToControl::Cells { worker, cells } => self.state.cells_arrived(worker, *cells),
             ToControl::Drained { worker } => self.workers.has_drained(worker),
             ToControl::Shutdown { force } => self.state.request_shutdown(Shutdown { force }),
@@ -64,17 +53,6 @@ impl Desk {
                 if let Err(error) = self.state.set_metadata(key, value) {
                     tracing::warn!("metadata is full, a value was not taken: {error:?}");
                 }
-            }
-        }
-    }
-
-    fn resolve(&self, target: Target) {
-        match &self.names {
-            Names::Resolver(resolver) => resolver.resolve(target),
-            Names::Nobody => {
-                let result = Err(NOT_INITIALIZED.into());
-                let resolution = Resolution { target, result };
-                self.workers.tell(|| ToWorker::Resolved(resolution.clone()));
             }
         }
     }
