@@ -3,6 +3,7 @@
 
 mod abuse;
 mod basics;
+mod chaos;
 mod flow;
 mod pair;
 mod rules;
@@ -298,5 +299,30 @@ impl Bench {
         let ping = frame(PING, 0, 0, b"12345678");
         self.give(&[ping]);
         assert_eq!(self.take(), [frame(PING, ACK, 0, b"12345678")]);
+    }
+}
+
+/// A seed is a whole run; a failure prints it.
+pub(super) struct Seed(pub u64);
+
+impl Seed {
+    pub fn next(&mut self) -> u64 {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
+    }
+
+    pub fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+
+    pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+        from[self.below(from.len() as u64) as usize]
     }
 }

@@ -8,31 +8,6 @@ use super::*;
 use crate::http2::OpenError;
 use std::collections::BTreeMap;
 
-/// A seed is a whole run; a failure prints it.
-struct Seed(u64);
-
-impl Seed {
-    fn next(&mut self) -> u64 {
-        // xorshift64*
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        from[self.below(from.len() as u64) as usize]
-    }
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Fragments {
     Octets,
