@@ -64,9 +64,9 @@ pub struct SentryOptions {
 
 /// The first identity; does not return while Sentry cannot be reached.
 pub async fn fetch(options: &SentryOptions) -> Result<Identity, SentryError> {
-    tracing::info!(target: SCOPE, "Fetching initial identity");
+    tracing::info!(scope = SCOPE, "Fetching initial identity");
     let identity = request(options).await.map_err(SentryError)?;
-    tracing::info!(target: SCOPE, "Security is initialized successfully");
+    tracing::info!(scope = SCOPE, "Security is initialized successfully");
     Ok(identity)
 }
 
@@ -87,7 +87,7 @@ pub async fn rotate(
             continue;
         }
         let expiry = date(current.not_after);
-        tracing::info!(target: SCOPE, "Renewing workload identity; cert expires on: {expiry}");
+        tracing::info!(scope = SCOPE, "Renewing workload identity; cert expires on: {expiry}");
         match request(options).await {
             Ok(renewed) => {
                 current = Arc::new(renewed);
@@ -98,7 +98,7 @@ pub async fn rotate(
             Err(failure) => {
                 failed(failure.reason());
                 tracing::error!(
-                    target: SCOPE,
+                    scope = SCOPE,
                     "Error renewing identity, trying again in 10 seconds: {failure}"
                 );
                 tokio::time::sleep(RETRY).await;
@@ -146,7 +146,7 @@ async fn reach(address: &Address, tls: &Arc<ClientConfig>) -> Channel {
                 Some((last, dials + 1))
             }
             Some(_) | None => {
-                tracing::warn!(target: SCOPE, "Waiting for Sentry at {address}: {error}");
+                tracing::warn!(scope = SCOPE, "Waiting for Sentry at {address}: {error}");
                 Some((error, 1))
             }
         };
@@ -225,7 +225,7 @@ fn judge_valid_until(answer: &SignCertificateResponse) -> Result<(), Failure> {
 
 fn announce(what: &str, identity: &Identity, schedule: &Schedule) {
     tracing::info!(
-        target: SCOPE,
+        scope = SCOPE,
         "{what}; cert expires on: {}, renewal at: {}",
         date(identity.not_after),
         date(schedule.renew_at())

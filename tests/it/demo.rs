@@ -1,11 +1,12 @@
 //! `ringside demo`: its parts against real daprds, and the command itself.
 
-use crate::peer::{World, program};
+use crate::peer::process::{Process, command, until};
+use crate::peer::{World, program, ringside};
 use ringside::demo::screen::Screen;
 use ringside::demo::{self, Ended};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// daprd behind the demo's way to say where apps are.
 fn daprd(world: &World) -> PathBuf {
@@ -54,6 +55,10 @@ fn its_parts_work_with_real_daprds() {
     let out = String::from_utf8(out).unwrap();
     assert_eq!(ended.unwrap_or_else(|error| panic!("{out}\n{error}")), Ended::Complete);
     println!("{out}");
+    assert_tells_all(&out);
+}
+
+fn assert_tells_all(out: &str) {
     for part in [
         "spiffe://public/ns/default/client",
         "spiffe://public/ns/default/server",
@@ -64,7 +69,50 @@ fn its_parts_work_with_real_daprds() {
         "Hello Ada, Grace, Barbara",
         "Hello Ada, Hello Grace, Hello Barbara",
         "two sidecars",
+        "nothing is left",
     ] {
         assert!(out.contains(part), "{part}\n{out}");
+    }
+}
+
+/// `ringside demo`, with a folder of its own for what it must not leave behind.
+fn start(world: &World) -> (Process, PathBuf) {
+    let temp = world.folder("temp");
+    let mut demo = command(ringside());
+    demo.arg("demo").env("TMPDIR", &temp);
+    (Process::start(&world.folder("log"), "demo", demo), temp)
+}
+
+fn assert_left_nothing(log: &str, temp: &Path) {
+    let pids = log.lines().filter_map(|line| line.split_once(", pid ")).map(|(_, pid)| pid);
+    for pid in pids {
+        let gone = until(|| (!Path::new("/proc").join(pid).exists()).then_some(()));
+        assert!(gone.is_some(), "sidecar {pid} is still there\n{log}");
+    }
+    let left: Vec<_> = fs::read_dir(temp).unwrap().flatten().map(|entry| entry.path()).collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+#[test]
+fn it_shows_everything_and_leaves_nothing() {
+    let world = World::new("demo");
+    let (mut demo, temp) = start(&world);
+    let status = demo.wait_for_end();
+    let log = demo.log();
+    assert!(status.success(), "{log}");
+    assert_tells_all(&log);
+    assert!(!log.contains('\x1b'), "no colours into a pipe");
+    assert_left_nothing(&log, &temp);
+}
+
+#[test]
+fn interrupted_it_leaves_nothing_either() {
+    for signal in [rustix::process::Signal::INT, rustix::process::Signal::TERM] {
+        let world = World::new("demo-interrupted");
+        let (mut demo, temp) = start(&world);
+        demo.wait_for_line("both ready");
+        demo.signal(signal);
+        assert_eq!(demo.wait_for_end().code(), Some(130));
+        assert_left_nothing(&demo.log(), &temp);
     }
 }

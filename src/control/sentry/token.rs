@@ -76,7 +76,7 @@ fn read_kubernetes(path: &Path, legacy: &Path) -> Token {
             let text = fs::read_to_string(legacy).unwrap_or_default();
             if !text.is_empty() {
                 tracing::warn!(
-                    target: super::SCOPE,
+                    scope = super::SCOPE,
                     "Using the service account's own token towards Sentry, which gives access to \
                      Kubernetes: {} is missing, as with an old control plane",
                     path.display()
