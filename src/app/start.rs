@@ -65,18 +65,9 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
     let port = internal.local_addr().map_err(|error| error.to_string())?.port();
     plan.settings.config.internal_port = port;
     let config = Arc::new(plan.settings.config.clone());
-    let snapshot = Arc::new(Snapshot {
-        epoch: Epoch(1),
-        app_endpoint: config.app.as_ref().and_then(app_channel::given),
-        identity: identity.as_ref().map(|(_, identity)| Arc::clone(identity)),
-        config: Arc::clone(&config),
-    });
-    let mailboxes: Vec<_> = (0..config.workers)
-        .map(|_| mailbox::<ToWorker>(MAIL_MAX))
-        .collect::<io::Result<_>>()
-        .map_err(|error| format!("cannot make a mailbox: {error}"))?;
-    let (senders, mailboxes): (Vec<_>, Vec<_>) = mailboxes.into_iter().unzip();
-    let scrapers: Vec<_> = senders.iter().filter_map(|sender| sender.try_clone().ok()).collect();
+    let snapshot = first_snapshot(&config, identity.as_ref().map(|(_, first)| Arc::clone(first)));
+    let Mail { senders, scrapers, mailboxes } =
+        mail(config.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
     let resolver = resolver(&plan, &workers)?;
     if config.app.is_none() {
@@ -94,49 +85,80 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
         mailbox(MAIL_MAX).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let (end, ended) = mpsc::channel(config.workers + 1);
     start_workers(&plan, snapshot, mailboxes, calls, &control, &end)?;
-    drop(control);
-    let mut surfaces = JoinSet::new();
-    for (listener, surface) in http {
-        let (state, end) = (Rc::clone(&state), end.clone());
-        surfaces.spawn_local(async move {
-            if let Err(error) = admin::serve(listener, surface, state).await {
-                let _ = end.try_send(format!("HTTP server failed: {error}"));
-            }
-        });
-    }
-    let desk = Desk {
-        state: Rc::clone(&state),
-        workers: Rc::clone(&workers),
-        resolver: Rc::clone(&resolver),
-    };
-    spawn_local(async move {
-        // It ends with the last worker, which says itself why it ended.
-        if let Err(error) = desk.serve(&mail).await {
-            let _ = end.try_send(format!("control cannot read its mail: {error}"));
-        }
-    });
-    spawn_local(carry_drops(log.clone(), Rc::clone(&state)));
-    if let Some((options, first)) = identity {
-        spawn_local(rotate(options, first, Rc::clone(&workers), Rc::clone(&state)));
-    }
-    for target in SERVERS {
-        state.ready(target);
-    }
-    state.set_outbound_ready(true);
+    let surfaces = serve_http(http, &state, &end);
     let app_found = Rc::new(Cell::new(false));
     let sidecar = Sidecar {
         plan,
         state: Rc::clone(&state),
         workers: Rc::clone(&workers),
-        resolver,
+        resolver: Rc::clone(&resolver),
         surfaces,
         http_addresses,
         ended,
         app_found: Rc::clone(&app_found),
         _files: files,
     };
+    let desk = Desk { state: Rc::clone(&state), workers: Rc::clone(&workers), resolver };
+    spawn_local(read_mail(desk, mail, end));
+    spawn_local(carry_drops(log.clone(), Rc::clone(&state)));
+    if let Some((options, first)) = identity {
+        spawn_local(rotate(options, first, Rc::clone(&workers), Rc::clone(&state)));
+    }
+    SERVERS.iter().for_each(|target| state.ready(target));
+    state.set_outbound_ready(true);
     spawn_local(await_app(config, workers, state, app_found, begun));
     Ok(sidecar)
+}
+
+fn first_snapshot(config: &Arc<Config>, identity: Option<Arc<Identity>>) -> Arc<Snapshot> {
+    Arc::new(Snapshot {
+        epoch: Epoch(1),
+        app_endpoint: config.app.as_ref().and_then(app_channel::given),
+        identity,
+        config: Arc::clone(config),
+    })
+}
+
+/// The ends of every worker's mailbox.
+struct Mail {
+    senders: Vec<Sender<ToWorker>>,
+    scrapers: Vec<Sender<ToWorker>>,
+    mailboxes: Vec<Mailbox<ToWorker>>,
+}
+
+fn mail(workers: usize) -> io::Result<Mail> {
+    let mut mail = Mail { senders: Vec::new(), scrapers: Vec::new(), mailboxes: Vec::new() };
+    for _ in 0..workers {
+        let (sender, mailbox) = mailbox(MAIL_MAX)?;
+        mail.scrapers.push(sender.try_clone()?);
+        mail.senders.push(sender);
+        mail.mailboxes.push(mailbox);
+    }
+    Ok(mail)
+}
+
+fn serve_http(
+    listeners: Vec<(admin::HttpListener, admin::Surface)>,
+    state: &Rc<State>,
+    end: &mpsc::Sender<String>,
+) -> JoinSet<()> {
+    let mut surfaces = JoinSet::new();
+    for (listener, surface) in listeners {
+        let (state, end) = (Rc::clone(state), end.clone());
+        surfaces.spawn_local(async move {
+            if let Err(error) = admin::serve(listener, surface, state).await {
+                let _ = end.try_send(format!("HTTP server failed: {error}"));
+            }
+        });
+    }
+    surfaces
+}
+
+/// Ends with the last worker, which says itself why it ended.
+async fn read_mail(desk: Desk, mail: Mailbox<ToControl>, end: mpsc::Sender<String>) {
+    if let Err(error) = desk.serve(&mail).await {
+        let _ = end.try_send(format!("control cannot read its mail: {error}"));
+    }
 }
 
 /// The last step of the start, and then the app's address for as long as we run.

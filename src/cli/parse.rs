@@ -453,7 +453,8 @@ mod tests {
             [
                 "Flag --app-ssl has been deprecated, use '--app-protocol https|grpcs'",
                 "Flag --components-path has been deprecated, use --resources-path",
-                "Flag --dapr-http-read-buffer-size has been deprecated, use '--read-buffer-size 4Ki'",
+                "Flag --dapr-http-read-buffer-size has been deprecated, \
+                 use '--read-buffer-size 4Ki'",
             ]
         );
     }

@@ -296,8 +296,8 @@ mod tests {
             concat!(
                 r#"{"app_id":"a\"b \\c","component":"nr (mdns/v1)","instance":"vm","#,
                 r#""level":"info","msg":"local service entry announced: a\"b \\c -\u003e "#,
-                r#"192.0.2.2:13503","scope":"dapr.contrib","time":"2026-11-23T12:15:27.080255946Z","#,
-                r#""type":"log","ver":"1.18.1"}"#,
+                r#"192.0.2.2:13503","scope":"dapr.contrib","#,
+                r#""time":"2026-11-23T12:15:27.080255946Z","type":"log","ver":"1.18.1"}"#,
                 "\n"
             )
         );
