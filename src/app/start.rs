@@ -69,7 +69,8 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
     let Mail { senders, scrapers, mailboxes } =
         mail(config.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
-    let resolver = resolver(&plan, &workers)?;
+    let state = State::new(state_options(&plan, &config, resiliencies, scrapers));
+    let resolver = resolver(&plan, &workers, &state)?;
     if config.app.is_none() {
         tracing::warn!(
             scope = "dapr.runtime.channels",
@@ -77,7 +78,6 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
         );
     }
     let Bound { calls, http, http_addresses, files } = bound::everything(&plan, internal).await?;
-    let state = State::new(state_options(&plan, &config, resiliencies, scrapers));
     for target in SERVERS.into_iter().chain([RUNTIME]) {
         state.require(target);
     }
@@ -216,9 +216,12 @@ async fn rotate(
     sentry::rotate(&options, first, publish, |reason| state.counters.rotation_failed(reason)).await;
 }
 
-fn resolver(plan: &Plan, workers: &Rc<Workers>) -> Result<Rc<Resolver>, String> {
-    let workers = Rc::clone(workers);
+fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<Resolver>, String> {
+    let (workers, state) = (Rc::clone(workers), Rc::clone(state));
     let publish: Publish = Rc::new(move |resolution: crate::resolve::Resolution| {
+        if resolution.result.is_err() {
+            state::count(&state.counters.lookups_failed);
+        }
         workers.tell(|| ToWorker::Resolved(resolution.clone()));
     });
     let configured = plan.configuration.name_resolution.as_ref();

@@ -5,7 +5,7 @@
 
 use super::publish::Workers;
 use super::resolver::Resolver;
-use super::state::{Shutdown, State};
+use super::state::{Shutdown, State, count};
 use crate::mailbox::{Mailbox, ToControl};
 use std::io;
 use std::rc::Rc;
@@ -45,7 +45,10 @@ impl Desk {
 
     fn take(&self, message: ToControl) {
         match message {
-            ToControl::Resolve(target) => self.resolver.resolve(target),
+            ToControl::Resolve(target) => {
+                count(&self.state.counters.lookups);
+                self.resolver.resolve(target);
+            }
             ToControl::Cells { worker, cells } => self.state.cells_arrived(worker, *cells),
             ToControl::Drained { worker } => self.workers.has_drained(worker),
             ToControl::Shutdown { force } => self.state.request_shutdown(Shutdown { force }),

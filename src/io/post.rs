@@ -39,7 +39,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
                 ToWorker::Resolved(resolution) => worker.tell(Input::Resolved(resolution)),
                 ToWorker::Drain => worker.drain(),
                 ToWorker::Scrape => {
-                    let cells = Box::new(worker.core.borrow().proxy.cells().clone());
+                    let cells = Box::new(worker.core.borrow().proxy.cells());
                     worker.post(ToControl::Cells { worker: worker.index, cells });
                 }
             }

@@ -16,10 +16,10 @@ use super::failure::{self, Failure};
 use super::head;
 use super::peer::Side;
 use super::route::{self, Destination};
+use super::tally::Tally;
 use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy, rewrite};
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
-use crate::observe::cells::{CallKind, Hop, MethodId};
 use bytes::Bytes;
 use slotmap::Key;
 use std::time::{Duration, Instant};
@@ -78,9 +78,7 @@ pub struct Call {
     pub(super) request_scanner: MessageScanner,
     pub(super) response_scanner: MessageScanner,
     pub(super) begun: Instant,
-    hop: Hop,
-    kind: CallKind,
-    method: MethodId,
+    pub(super) tally: Tally,
 }
 
 /// What a request's head decided, with nothing borrowed.
@@ -88,8 +86,7 @@ struct Plan {
     pool: PoolKey,
     deadline: Option<Instant>,
     content_type: ContentType,
-    kind: CallKind,
-    method: MethodId,
+    tally: Tally,
 }
 
 impl Proxy {
@@ -107,15 +104,11 @@ impl Proxy {
         let plan = match self.plan(&mut fields, listener, now) {
             Ok(plan) => plan,
             Err(failure) => {
+                self.tally_rejected(&fields, listener, &failure);
                 self.reject(conn, stream, fields, end_stream, &failure);
                 return;
             }
         };
-        let hop = match listener {
-            Listener::Api | Listener::Forward(_) => Hop::Outbound,
-            Listener::Internal => Hop::Inbound,
-        };
-        self.cells.sent(hop, plan.method, plan.kind);
         let peer = &mut self.peers[conn];
         let slot = peer.calls.len();
         let key = self.calls.insert(Call {
@@ -132,9 +125,7 @@ impl Proxy {
             request_scanner: MessageScanner::default(),
             response_scanner: MessageScanner::default(),
             begun: now,
-            hop,
-            kind: plan.kind,
-            method: plan.method,
+            tally: plan.tally,
         });
         peer.calls.push(key);
         peer.h2.set_tag(stream, key.data().as_ffi());
@@ -152,6 +143,7 @@ impl Proxy {
         now: Instant,
     ) -> Result<Plan, Failure> {
         if self.calls.len() >= CALLS_MAX {
+            self.cells.limit_hit("calls");
             let message = "ringside: too many calls in flight in this worker; try again";
             return Err(Failure::new(Code::ResourceExhausted, message));
         }
@@ -163,12 +155,7 @@ impl Proxy {
             Some(value) => Some(now + parse_timeout(value)?),
         };
         let content_type = ContentType::new(head.content_type);
-        let kind = if head.stream { CallKind::Streaming } else { CallKind::Unary };
-        let text = match destination {
-            Destination::App => config.app_id.as_str(),
-            Destination::Remote(text) => text,
-        };
-        let method = self.cells.method(text.as_bytes(), head.path);
+        let tally = Tally::new(&head, listener, config, &mut self.cells);
         let pool = match destination {
             Destination::App => {
                 let pool = self.pools.app();
@@ -184,7 +171,7 @@ impl Proxy {
                 pool
             }
         };
-        Ok(Plan { pool, deadline, content_type, kind, method })
+        Ok(Plan { pool, deadline, content_type, tally })
     }
 
     /// Answers a stream that never became a call.
@@ -258,6 +245,7 @@ impl Proxy {
             peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
         }
         call.up = Up::Open { conn, stream, slot: peer.calls.len() };
+        call.tally.sent(&mut self.cells);
         peer.calls.push(key);
         peer.h2.recycle(fields);
         self.touch(conn);
@@ -322,7 +310,7 @@ impl Proxy {
             self.close_if_done(conn);
         }
         let latency = now.saturating_duration_since(call.begun);
-        self.cells.completed(call.hop, call.method, call.kind, status, latency);
+        call.tally.ended(&mut self.cells, status, latency);
         if self.pools.has_parked(call.pool) {
             self.pump(call.pool, now);
         }

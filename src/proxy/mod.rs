@@ -25,6 +25,7 @@ mod pool;
 mod relay;
 mod rewrite;
 mod route;
+mod tally;
 mod timers;
 
 #[cfg(test)]
@@ -153,10 +154,6 @@ impl Proxy {
 
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
-    }
-
-    pub fn cells(&self) -> &Cells {
-        &self.cells
     }
 
     /// Calls in flight.

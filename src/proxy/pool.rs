@@ -154,6 +154,7 @@ impl Proxy {
     pub(super) fn park(&mut self, pool: PoolKey, call: CallKey, now: Instant) {
         let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
         if waiting.parked.len() >= PARKED_MAX {
+            self.cells.limit_hit("parked");
             let message = "ringside: too many calls wait for this app; try again later";
             self.fail(call, &Failure::new(Code::ResourceExhausted, message), now);
             return;
@@ -299,6 +300,13 @@ impl Proxy {
             return self.pump(key, now);
         }
         pool.fresh = false;
+        if let Some(pool) = self.pools.pools.get(key) {
+            for call in &pool.parked {
+                if let Some(call) = self.calls.get_mut(*call) {
+                    call.tally.refused(&mut self.cells);
+                }
+            }
+        }
         self.fail_parked(key, &Failure::unavailable(error), now);
         self.pools.drop_if_idle(key);
     }

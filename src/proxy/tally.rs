@@ -1,0 +1,117 @@
+//! Which counters a call moves, and when.
+//!
+//! 1. Dapr's series know only calls that came by the API port (or a forward port) with
+//!    `dapr-app-id`, under that raw value.
+//! 2. An attempt is sent once its target is resolved and a connection is wanted: it is told when
+//!    its stream opens, or when the dial failed.
+//!
+//! Source: the handler in Dapr's `pkg/api/grpc/proxy/handler.go`.
+
+use super::Proxy;
+use super::contract::Listener;
+use super::failure::Failure;
+use super::head::{self, RequestHead};
+use super::peer::Side;
+use crate::config::Config;
+use crate::http2::FieldSection;
+use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodId};
+use std::time::Duration;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tally {
+    hop: Hop,
+    kind: CallKind,
+    /// `None`: a call that no series of Dapr's tells.
+    method: Option<MethodId>,
+    attempt: Attempt,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Attempt {
+    /// None was made.
+    None,
+    /// No connection came about.
+    Refused,
+    /// A stream was opened.
+    Sent,
+}
+
+impl Tally {
+    pub(super) fn new(
+        head: &RequestHead<'_>,
+        listener: Listener,
+        config: &Config,
+        cells: &mut Cells,
+    ) -> Self {
+        let kind = if head.stream { CallKind::Streaming } else { CallKind::Unary };
+        let (hop, label) = match listener {
+            Listener::Internal => (Hop::Inbound, None),
+            Listener::Api => (Hop::Outbound, head.app_id),
+            Listener::Forward(index) => {
+                let forward = config.forwards.get(index);
+                (Hop::Outbound, forward.map(|forward| forward.app_id.as_bytes()))
+            }
+        };
+        let method = label.map(|label| cells.method(label, head.path));
+        Self { hop, kind, method, attempt: Attempt::None }
+    }
+
+    pub(super) fn sent(&mut self, cells: &mut Cells) {
+        self.attempt = Attempt::Sent;
+        if let Some(method) = self.method {
+            cells.sent(self.hop, method, self.kind);
+        }
+    }
+
+    /// The dial failed that this call waited for.
+    pub(super) fn refused(&mut self, cells: &mut Cells) {
+        self.sent(cells);
+        self.attempt = Attempt::Refused;
+    }
+
+    pub(super) fn ended(&self, cells: &mut Cells, status: u8, latency: Duration) {
+        let Self { hop, kind, method, attempt } = *self;
+        let Some(method) = method else { return cells.ended(hop, status, latency) };
+        let told = match attempt {
+            Attempt::None => false,
+            Attempt::Refused => true,
+            // A stream that stood is not told (spec 10 §10.1).
+            Attempt::Sent => kind == CallKind::Unary,
+        };
+        if told {
+            cells.received(hop, method, kind, status, latency);
+        }
+        cells.completed(hop, method, kind, status, latency);
+    }
+}
+
+impl Proxy {
+    /// A request that never became a call.
+    pub(super) fn tally_rejected(
+        &mut self,
+        fields: &FieldSection,
+        listener: Listener,
+        failure: &Failure,
+    ) {
+        let head = head::read_request(fields);
+        let config = &self.snapshot.config;
+        let tally = Tally::new(&head, listener, config, &mut self.cells);
+        tally.ended(&mut self.cells, failure.code as u8, Duration::ZERO);
+    }
+
+    /// A copy of the counters, with what is open right now. Costs a walk over all connections:
+    /// for scrapes.
+    pub fn cells(&self) -> Cells {
+        let mut cells = self.cells.clone();
+        cells.set(Gauge::OpenCalls, self.calls.len() as i64);
+        for peer in self.peers.values() {
+            match peer.side {
+                Side::Downstream { .. } => cells.rise(Gauge::DownstreamConnections),
+                Side::Upstream { .. } => cells.rise(Gauge::UpstreamConnections),
+            }
+            let streams = cells.gauge(Gauge::Streams) + peer.calls.len() as i64;
+            cells.set(Gauge::Streams, streams);
+        }
+        cells
+    }
+}
