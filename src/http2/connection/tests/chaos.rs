@@ -19,41 +19,53 @@ fn limits(seed: &mut Seed) -> Limits {
     }
 }
 
-/// A frame that is likely to be legal somewhere.
-fn any_frame(seed: &mut Seed) -> Frame {
-    let stream = seed.below(12) as u32;
-    let flags = seed.pick(&[0, END_STREAM, END_HEADERS, END_HEADERS | END_STREAM, PADDED, 0xff]);
-    let fields = block(seed.pick(&[
-        &REQUEST[..],
-        &[(":status", "200")],
-        &[(":status", "100")],
-        &[("x", "1")],
-        &[("Bad", "1")],
-    ]));
-    let increment = seed.pick(&[0, 1, 100, 70_000, WINDOW_MAX]);
-    match seed.below(16) {
-        0..=3 => request(stream | 1, flags & END_STREAM),
-        4 => frame(HEADERS, flags, stream, fields),
-        5 => frame(CONTINUATION, flags, stream, fields),
-        6..=8 => {
+/// Mostly a live stream, sometimes one that is gone, rarely one that never was.
+fn some_stream(seed: &mut Seed, conn: &Connection) -> u32 {
+    let live: Vec<u32> = conn.table.slots().map(|slot| conn.table.stream(slot).id.0).collect();
+    match (live.is_empty(), seed.below(60)) {
+        (false, 2..) => seed.pick(&live),
+        (_, 0) => conn.next_id,
+        _ => conn.next_id.saturating_sub(2 * (1 + seed.below(6) as u32)) | 1,
+    }
+}
+
+/// A frame that is mostly legal somewhere.
+fn any_frame(seed: &mut Seed, conn: &Connection) -> Frame {
+    let stream = some_stream(seed, conn);
+    let end = if seed.one_in(3) { END_STREAM } else { 0 };
+    match seed.below(40) {
+        0..=9 if conn.role == Role::Server => {
+            let id = conn.next_id + seed.pick(&[0, 0, 0, 2]);
+            request_and(id, end, seed.pick(&[&[][..], &[("content-length", "9")], &[("B", "1")]]))
+        }
+        _ if conn.table.is_empty() => frame(PING, 0, 0, [0; 8]),
+        0..=4 => response(stream, end),
+        5 => frame(HEADERS, END_HEADERS, stream, block(&[(":status", "100")])),
+        6..=12 => trailers(stream),
+        13..=22 => {
             let len = seed.pick(&[0, 1, 9, 500, 16_384]);
-            data(stream | 1, flags & (END_STREAM | PADDED), vec![0; len])
+            data(stream, end, vec![0; len])
         }
-        9 => rst(stream, ErrorCode(seed.below(20) as u32)),
-        10 => update(stream, increment),
-        11 => settings(&[(seed.below(8) as u16, increment)]),
-        12 => settings_ack(),
-        13 => frame(PING, flags, 0, [0; 8]),
-        14 => goaway(stream, ErrorCode(0), "chaos"),
-        _ => {
+        23 => data(stream, end | PADDED, [3, 1, 0, 0, 0]),
+        24..=26 => rst(stream, ErrorCode(seed.below(20) as u32)),
+        27..=31 => update(stream * (seed.below(4).min(1) as u32), 1 + seed.below(9000) as u32),
+        32 => update(stream, seed.pick(&[0, WINDOW_MAX])),
+        33 => settings(&[(4, seed.pick(&[0, 1, 100, 70_000]))]),
+        34 => settings(&[(1, seed.pick(&[0, 100, 4096])), (3, seed.below(9) as u32)]),
+        35 => settings_ack(),
+        36 => frame(PING, seed.below(2) as u8, 0, [0; 8]),
+        37 => frame(PRIORITY, 0, stream, [0, 0, 0, 0, 1]),
+        38 if seed.one_in(9) => goaway(stream, ErrorCode(0), "chaos"),
+        39 if seed.one_in(9) => {
             let len = seed.pick(&[0, 4, 5, 8]);
-            frame(seed.below(12) as u8, flags, stream, vec![stream as u8; len])
+            frame(seed.below(12) as u8, seed.next() as u8, stream, vec![stream as u8; len])
         }
+        _ => frame(0x77, 0, 0, []),
     }
 }
 
 fn act(bench: &mut Bench, held: &mut BTreeMap<StreamId, u32>, seed: &mut Seed) {
-    let id = seed.below(12) as u32 | 1;
+    let id = some_stream(seed, &bench.conn);
     let end_stream = seed.one_in(3);
     let conn = &mut bench.conn;
     match seed.below(10) {
@@ -88,7 +100,7 @@ fn act(bench: &mut Bench, held: &mut BTreeMap<StreamId, u32>, seed: &mut Seed) {
     }
 }
 
-fn run(number: u64) {
+fn run(number: u64) -> u32 {
     let mut seed = Seed(number.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let role = seed.pick(&[Role::Client, Role::Server]);
     let limits = limits(&mut seed);
@@ -98,11 +110,13 @@ fn run(number: u64) {
     }
     bench.give(&[settings(&[])]);
     let mut held = BTreeMap::new();
+    let mut steps = 0;
     for _ in 0..300 {
+        steps += u32::from(!bench.conn.has_failed());
         if seed.one_in(2) {
             act(&mut bench, &mut held, &mut seed);
         } else {
-            let octets = any_frame(&mut seed).octets();
+            let octets = any_frame(&mut seed, &bench.conn).octets();
             let cut = seed.below(octets.len() as u64 + 1) as usize;
             for part in [&octets[..cut], &octets[cut..]] {
                 bench.conn.recv(Bytes::copy_from_slice(part), bench.now);
@@ -116,18 +130,25 @@ fn run(number: u64) {
         bench.conn.check_invariants();
     }
     while bench.conn.poll_sent().is_some() {}
+    steps
 }
 
-fn sweep(seeds: std::ops::Range<u64>) {
+/// How many steps a connection lives on average.
+fn sweep(seeds: std::ops::Range<u64>) -> u64 {
+    let runs = seeds.end - seeds.start;
+    let mut steps = 0;
     for number in seeds {
         let result = std::panic::catch_unwind(|| run(number));
-        assert!(result.is_ok(), "seed {number}");
+        let Ok(lived) = result else { panic!("seed {number}") };
+        steps += u64::from(lived);
     }
+    steps / runs
 }
 
 #[test]
 fn seeded_runs() {
-    sweep(0..300);
+    let lived = sweep(0..300);
+    assert!(lived > 60, "{lived} of 300 steps: too rude to get anywhere");
 }
 
 #[test]
