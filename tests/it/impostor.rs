@@ -106,3 +106,13 @@ fn daprd_refuses_callees() {
 fn daprd_refuses_callers() {
     refuses_callers(Kind::Daprd);
 }
+
+#[test]
+fn ringside_refuses_callees() {
+    refuses_callees(Kind::Ringside);
+}
+
+#[test]
+fn ringside_refuses_callers() {
+    refuses_callers(Kind::Ringside);
+}

@@ -25,8 +25,10 @@ impl std::fmt::Display for HandshakeError {
 
 fn tls_text(error: &Error) -> String {
     match error {
-        // Our own verifier: go-spiffe's text.
-        Error::InvalidCertificate(CertificateError::Other(cause)) => cause.0.to_string(),
+        // Our own verifier (`verify::refused`): go-spiffe's text.
+        Error::InvalidCertificate(CertificateError::NotValidForNameContext {
+            presented, ..
+        }) => presented.concat(),
         Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
             "tls: first record does not look like a TLS handshake".to_owned()
         }

@@ -8,10 +8,9 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
-};
+use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// Believes an SVID of our trust anchors; as a client's verifier also asks for `path`.
@@ -23,7 +22,6 @@ pub(super) struct SvidVerifier {
 }
 
 /// go-spiffe's text for a peer that is somebody else.
-#[derive(Debug)]
 struct UnexpectedId(String);
 
 impl fmt::Display for UnexpectedId {
@@ -31,8 +29,6 @@ impl fmt::Display for UnexpectedId {
         write!(f, "unexpected SPIFFE ID: \"{}\"", self.0)
     }
 }
-
-impl std::error::Error for UnexpectedId {}
 
 impl SvidVerifier {
     pub(super) fn any(anchors: Arc<TrustAnchors>, algorithms: WebPkiSupportedAlgorithms) -> Self {
@@ -53,16 +49,22 @@ impl SvidVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let id = svid::verify_peer(end_entity, intermediates, &self.anchors, now).map_err(other)?;
+        let id =
+            svid::verify_peer(end_entity, intermediates, &self.anchors, now).map_err(refused)?;
         match &self.path {
-            Some(path) if path != id.path() => Err(other(UnexpectedId(id.as_str().to_owned()))),
+            Some(path) if path != id.path() => Err(refused(UnexpectedId(id.as_str().to_owned()))),
             _ => Ok(()),
         }
     }
 }
 
-fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
-    Error::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(error))))
+/// rustls chooses the alert by the variant. Go sends `bad_certificate` for whatever a verification
+/// callback refuses, and daprd shows the alert's name to its caller; this is the one variant with
+/// that alert and room for a text.
+fn refused(error: impl fmt::Display) -> Error {
+    let expected = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
+    let presented = vec![error.to_string()];
+    Error::InvalidCertificate(CertificateError::NotValidForNameContext { expected, presented })
 }
 
 impl ServerCertVerifier for SvidVerifier {
