@@ -269,7 +269,7 @@ impl Proxy {
     fn check_idle(&mut self, key: ConnKey, now: Instant) {
         let app = self.pools.app();
         let Some(peer) = self.peers.get(key) else { return };
-        if !peer.calls.is_empty() || now < peer.idle_since + IDLE_TIMEOUT {
+        if !peer.may_idle() || now < peer.idle_since + IDLE_TIMEOUT {
             return;
         }
         match peer.side {

@@ -148,13 +148,22 @@ impl Peer {
         }
     }
 
+    /// It has no calls, and nobody has said goodbye on it yet.
+    pub fn may_idle(&self) -> bool {
+        let leaving = match self.side {
+            Side::Downstream { .. } => self.farewell != Farewell::None,
+            Side::Upstream { stage, .. } => stage == Stage::Retired,
+        };
+        self.calls.is_empty() && !leaving && !self.closing
+    }
+
     /// When this connection must be looked at again.
     pub fn next_timeout(&self) -> Option<Instant> {
         let ping = match self.pinged {
             Some(since) => Some(since + KEEPALIVE_TIMEOUT),
             None => self.keeps_alive().then(|| self.heard + KEEPALIVE_INTERVAL),
         };
-        let idle = self.calls.is_empty().then(|| self.idle_since + IDLE_TIMEOUT);
+        let idle = self.may_idle().then(|| self.idle_since + IDLE_TIMEOUT);
         let drain = match self.farewell {
             Farewell::Noticed { since } => Some(since + DRAIN_NOTICE),
             Farewell::None | Farewell::Final => None,

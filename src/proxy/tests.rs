@@ -399,3 +399,18 @@ fn silence_is_answered_with_a_ping_and_then_the_door() {
     bench.wait(peer::KEEPALIVE_TIMEOUT);
     assert_eq!(bench.closed, [caller]);
 }
+
+/// The farewell of an idle connection waits for an answer; meanwhile its idle time stays over.
+#[test]
+fn an_idle_connection_is_told_once_and_the_tick_ends() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    bench.resolve();
+    let callee = bench.dial_done();
+    bench.answer(callee, 1, MESSAGE);
+    // All at once: nobody answers between the PING and the idle time.
+    bench.wait(peer::IDLE_TIMEOUT);
+    assert_eq!(bench.closed.len(), 2);
+    assert!(bench.seen[&callee].iter().any(|seen| seen.starts_with("GOAWAY 0")));
+}

@@ -23,4 +23,5 @@ mod interop;
 mod lifecycle;
 mod mdns;
 mod sentry;
+mod sim;
 mod worker;

@@ -1,0 +1,120 @@
+//! What must hold: at every step, and when all is still.
+
+use super::ends::{Call, Outcome};
+use super::script::{ResponseEnd, Whom};
+use super::world::{Mark, World};
+use ringside::grpc::Code;
+
+/// Stream window of a sidecar's connections: what `http2::Limits` gives by default.
+const WINDOW: usize = 256 << 10;
+/// What a connection's window is before SETTINGS say otherwise (RFC 9113 §6.9.2).
+const WINDOW_DEFAULT: usize = 65_535;
+
+/// Octets of one direction of a call that may be under way when its reader stalls: the windows
+/// of the three connections of the chain, what their sockets hold, and one batch each.
+pub fn octets_under_way_max(world: &World, reader_window: u32) -> usize {
+    let windows = 2 * WINDOW + (reader_window as usize).max(WINDOW_DEFAULT);
+    windows + 3 * (world.plan.capacity + 2 * world.plan.batch)
+}
+
+/// A stalled reader stops its sender.
+pub fn check_bounds(world: &World) {
+    let up = octets_under_way_max(world, world.plan.app_limits.stream_window);
+    let down = octets_under_way_max(world, world.plan.caller_limits.stream_window);
+    for call in &world.calls {
+        let id = call.script.id;
+        let read = call.app.received - call.app.held as usize;
+        assert!(call.left_caller - read <= up, "call {id}: request octets pile up");
+        let read = call.received - call.held as usize;
+        assert!(call.left_app - read <= down, "call {id}: response octets pile up");
+    }
+}
+
+/// When all is still.
+pub fn judge(world: &World) {
+    for call in &world.calls {
+        let id = call.script.id;
+        let Some(outcome) = &call.outcome else {
+            panic!("call {id} hangs: {call:?}", call = Brief(call));
+        };
+        world.note(|| format!("call {id}: {outcome:?}"));
+        if let Err(why) = allowed(world, call, outcome) {
+            panic!("call {id}: {why}: {call:?}", call = Brief(call));
+        }
+    }
+    for (index, sidecar) in world.sidecars.iter().enumerate() {
+        assert_eq!(sidecar.proxy.calls(), 0, "sidecar {index} keeps calls");
+    }
+    for (index, caller) in world.callers.iter().enumerate() {
+        let left = if caller.alive { caller.h2.streams() } else { 0 };
+        assert_eq!(left, 0, "caller {index} keeps streams");
+    }
+    for (index, app) in world.apps.iter().enumerate() {
+        let left = if app.alive { app.h2.streams() } else { 0 };
+        assert_eq!(left, 0, "app connection {index} keeps streams");
+    }
+}
+
+/// A call without its octets.
+struct Brief<'a>(&'a Call);
+
+impl std::fmt::Debug for Brief<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Call { script, sent, sent_end, received, held, outcome, app, .. } = self.0;
+        write!(
+            f,
+            "{outcome:?}, sent {sent} of {} end {sent_end}, received {received} of {}, held \
+             {held}, {:?}, {app:?}, timeout {:?}",
+            script.request.len(),
+            script.response.len(),
+            script.whom,
+            script.timeout,
+        )
+    }
+}
+
+fn allowed(world: &World, call: &Call, outcome: &Outcome) -> Result<(), String> {
+    let script = &call.script;
+    let marked = |marks: &[Mark]| {
+        world.marks.iter().any(|(step, mark)| {
+            let lasting = matches!(mark, Mark::Goaway | Mark::Leap | Mark::NoApp);
+            marks.contains(mark) && (lasting || *step >= call.begun_step)
+        })
+    };
+    let verdict = |fine: bool, why: &str| if fine { Ok(()) } else { Err(why.to_owned()) };
+    match outcome {
+        Outcome::Cancelled => verdict(script.cancel_at.is_some(), "cancelled by nobody"),
+        Outcome::Lost => {
+            let lost = world.links.iter().any(|link| link.broken);
+            verdict(lost || marked(&[Mark::Leap]), "lost")
+        }
+        Outcome::Refused => verdict(marked(&[Mark::Goaway, Mark::Leap]), "refused"),
+        Outcome::Bare => Err("ended without a status".into()),
+        Outcome::Status { code, by_app: true, .. } => {
+            let strays = matches!(script.whom, Whom::Unknown | Whom::Malformed);
+            verdict(*code == script.status && !strays, "not the app's status")
+        }
+        Outcome::Status { code, message, by_app: false } => {
+            let is = |of: Code| *code == of as u8;
+            let late = script.timeout.is_some_and(|timeout| {
+                call.ended.is_some_and(|ended| ended.duration_since(call.begun) >= timeout)
+            });
+            let reset = call.app.reset.map(|code| Code::of_reset(code.0) as u8);
+            let text = |needle: &str| message.contains(needle);
+            let lost = [Mark::LinkLost, Mark::DialFailed, Mark::NoApp, Mark::Goaway, Mark::Leap];
+            let fine = (is(Code::DeadlineExceeded) && late && text("deadline exceeded"))
+                || (is(Code::Unavailable) && marked(&lost))
+                || reset == Some(*code)
+                || (is(Code::ResourceExhausted) && is_oversized(world, call))
+                || (is(Code::Internal) && script.response_end == ResponseEnd::None)
+                || (is(Code::Unknown) && script.whom == Whom::Unknown && text("nobody"))
+                || (is(Code::Unknown) && script.whom == Whom::Malformed && text("invalid app id"))
+                || (is(Code::Unknown) && marked(&[Mark::ResolveFailed]) && text("find service"));
+            verdict(fine, "a sidecar failed it without need")
+        }
+    }
+}
+
+fn is_oversized(world: &World, call: &Call) -> bool {
+    call.script.largest as u64 > world.plan.max_body_size
+}

@@ -1,0 +1,451 @@
+//! One seed's run: a random phase with faults, then calm until everything must have ended.
+
+use super::ends::{AppStage, Outcome};
+use super::oracle;
+use super::pipe::{BOTH, Fragments, Place, Who};
+use super::script::{Script, Taste};
+use super::seed::Seed;
+use super::world::{INTERNAL_PORTS, Mark, Plan, World, endpoint};
+use ringside::http2::{ErrorCode, Limits};
+use ringside::identity::{Namespace, Target};
+use ringside::proxy::{Input, Resolution};
+use std::time::{Duration, Instant};
+
+pub const SIDECARS: [Who; 2] = [Who::Caller, Who::Callee];
+
+/// Virtual time in which calm must bring every call to its end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Turns of the calm phase without an end: something moves for ever.
+const TURNS_MAX: usize = 400_000;
+
+/// Which faults a run has.
+#[derive(Clone, Copy, Debug, Default)]
+struct Faults {
+    stalls: bool,
+    cuts: bool,
+    goaways: bool,
+    dials: bool,
+    resolves: bool,
+    snapshots: bool,
+    drains: bool,
+    leaps: bool,
+    callers: bool,
+}
+
+pub struct Run {
+    pub world: World,
+    faults: Faults,
+    taste: Taste,
+    callers_max: usize,
+    calls_max: usize,
+}
+
+fn limits(seed: &mut Seed, small: bool) -> Limits {
+    let stream_window = match small {
+        true => seed.pick(&[1, 100, 1000, 65_535]),
+        false => seed.pick(&[30_000, 65_535, 256 << 10, 1 << 20]),
+    };
+    Limits {
+        stream_window,
+        connection_window: seed.pick(&[65_535, 100_000, 4 << 20]),
+        held_bytes_max: seed.pick(&[0, 1000, 16 << 20]),
+        header_table_size: seed.pick(&[0, 100, 4096, 16_384]),
+        encoder_table_size_max: seed.pick(&[0, 200, 4096]),
+        max_frame_size: seed.pick(&[16_384, 100_000]),
+        header_list_size: 1 << 20,
+        ..Limits::default()
+    }
+}
+
+impl Run {
+    pub fn new(number: u64, start: Instant) -> Self {
+        let mut seed = Seed::new(number ^ 0x51b);
+        let fragments = seed.pick(&[Fragments::Octets, Fragments::Random, Fragments::Whole]);
+        let octets = match fragments {
+            Fragments::Octets => seed.pick(&[20, 500]),
+            Fragments::Random | Fragments::Whole => {
+                seed.pick(&[200, 2000, 2000, 20_000, 20_000, 100_000, 700_000])
+            }
+        };
+        let mut app_limits = limits(&mut seed, octets <= 500);
+        app_limits.max_concurrent_streams = seed.pick(&[None, None, Some(1), Some(3)]);
+        let plan = Plan {
+            fragments,
+            latency_ms: seed.pick(&[0, 1, 20]),
+            capacity: seed.pick(&[1, 1000, 65_536, 1 << 20]),
+            batch: seed.pick(&[40, 1000, 65_536]).max(octets / 400),
+            caller_limits: limits(&mut seed, octets <= 500),
+            app_limits,
+            max_body_size: if seed.one_in(8) { 1000 } else { 4 << 20 },
+            drain_max: seed.one_in(3).then_some(Duration::from_millis(500)),
+        };
+        let mut flag = |n| seed.one_in(n);
+        // A third of the runs has no fault at all: there every call must come back as scripted.
+        let quiet = flag(3);
+        let mut faulty = |n| !quiet && flag(n);
+        let faults = Faults {
+            stalls: faulty(2),
+            cuts: faulty(3),
+            goaways: faulty(3),
+            dials: faulty(3),
+            resolves: faulty(4),
+            snapshots: faulty(3),
+            drains: faulty(3),
+            leaps: faulty(4),
+            callers: faulty(3),
+        };
+        let taste = Taste {
+            octets,
+            cancels: faulty(2),
+            resets: faulty(2),
+            deadlines: faulty(2),
+            strays: faulty(2),
+            odd_ends: faulty(2),
+        };
+        let callers_max = 1 + seed.below(3);
+        let calls_max = if octets > 20_000 { 8 } else { 4 + seed.below(20) };
+        let world = World::new(number, plan, start);
+        Self { world, faults, taste, callers_max, calls_max }
+    }
+
+    pub fn all(mut self) {
+        let plan = &self.world.plan;
+        self.world.note(|| format!("{:?} {:?} {plan:?}", self.faults, self.taste));
+        for _ in 0..self.callers_max {
+            self.world.connect();
+        }
+        // Bounded: random steps until all calls are begun and some more.
+        for _ in 0..4000 {
+            self.step();
+            if self.world.calls.len() >= self.calls_max && self.world.seed.one_in(60) {
+                break;
+            }
+        }
+        calm(&mut self.world);
+        oracle::judge(&self.world);
+        farewell(&mut self.world);
+    }
+
+    fn step(&mut self) {
+        let world = &mut self.world;
+        world.step += 1;
+        match world.seed.below(40) {
+            0..=2 => self.begin(),
+            3..=7 => speak(world),
+            8..=12 => act(world),
+            13..=19 => flush(world),
+            20..=28 => deliver(world),
+            29..=31 => {
+                let latency = world.plan.latency_ms;
+                world.now += world.seed.ms(1 + latency);
+            }
+            32 => {
+                for who in SIDECARS {
+                    world.tick(who);
+                }
+            }
+            33..=36 => {
+                finish(world, self.faults.dials, self.faults.resolves);
+            }
+            37 => self.reconnect(),
+            _ => self.fault(),
+        }
+        oracle::check_bounds(&self.world);
+    }
+
+    fn begin(&mut self) {
+        let world = &mut self.world;
+        if world.calls.len() >= self.calls_max {
+            return;
+        }
+        let alive = |caller: &usize| {
+            let caller = &world.callers[*caller];
+            caller.alive && caller.h2.can_open() > 0
+        };
+        let open: Vec<usize> = (0..world.callers.len()).filter(alive).collect();
+        if open.is_empty() {
+            return;
+        }
+        let caller = world.seed.pick(&open);
+        let id = world.calls.len() as u32;
+        let script = Script::random(id, self.taste, &mut world.seed);
+        world.begin(caller, script);
+    }
+
+    fn reconnect(&mut self) {
+        let world = &mut self.world;
+        let alive = world.callers.iter().filter(|caller| caller.alive);
+        let usable = alive.filter(|caller| !caller.h2.is_retired()).count();
+        if usable < self.callers_max && world.callers.len() < 12 {
+            world.connect();
+        }
+        for who in SIDECARS {
+            world.restart(who);
+        }
+    }
+
+    fn fault(&mut self) {
+        let faults = self.faults;
+        let world = &mut self.world;
+        let who = world.seed.pick(&SIDECARS);
+        match world.seed.below(10) {
+            0 if faults.stalls => stall(world),
+            1 if faults.cuts && world.seed.one_in(3) => cut(world, false),
+            2 if faults.callers && world.seed.one_in(4) => cut(world, true),
+            3 if faults.goaways && world.seed.one_in(3) => goaway(world),
+            4 if faults.dials => {
+                let down = world.seed.one_in(3);
+                world.app_down[who as usize] = down;
+            }
+            5 if faults.resolves => refresh(world),
+            6 if faults.snapshots => {
+                let port = world.seed.pick(&[5000, 5001, 6000]);
+                let port = (!world.seed.one_in(6)).then_some(port);
+                world.publish(who, port);
+            }
+            7 if faults.drains && world.seed.one_in(12) => world.drain(who),
+            8 if faults.leaps && world.seed.one_in(3) => {
+                world.mark(Mark::Leap);
+                world.now += world.seed.pick(&[
+                    Duration::from_secs(1),
+                    Duration::from_secs(11),
+                    Duration::from_secs(200),
+                ]);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn any_link(world: &mut World) -> Option<usize> {
+    // Those that are gone stay in the list: the young ones matter.
+    let alive: Vec<usize> = (0..world.links.len()).filter(|l| !world.links[*l].is_gone()).collect();
+    (!alive.is_empty()).then(|| world.seed.pick(&alive))
+}
+
+fn flush(world: &mut World) {
+    let Some(link) = any_link(world) else { return };
+    let way = world.seed.pick(&BOTH);
+    world.flush(link, way);
+}
+
+fn deliver(world: &mut World) {
+    let Some(link) = any_link(world) else { return };
+    let way = world.seed.pick(&BOTH);
+    world.deliver(link, way);
+}
+
+fn speak(world: &mut World) {
+    let open: Vec<usize> =
+        (0..world.calls.len()).filter(|call| world.calls[*call].is_open()).collect();
+    if !open.is_empty() {
+        let call = world.seed.pick(&open);
+        speak_one(world, call, false);
+    }
+}
+
+fn speak_one(world: &mut World, call: usize, hurry: bool) {
+    let call = &mut world.calls[call];
+    let caller = &mut world.callers[call.caller];
+    if caller.alive {
+        call.speak(&mut caller.h2, &mut world.seed, hurry, world.now);
+    }
+}
+
+fn is_with_app(stage: AppStage) -> bool {
+    match stage {
+        AppStage::Open | AppStage::Said => true,
+        AppStage::Unseen | AppStage::Over => false,
+    }
+}
+
+fn act(world: &mut World) {
+    let open: Vec<usize> = (0..world.calls.len())
+        .filter(|call| is_with_app(world.calls[*call].app.stage))
+        .collect();
+    if !open.is_empty() {
+        let call = world.seed.pick(&open);
+        act_one(world, call, false);
+    }
+}
+
+fn act_one(world: &mut World, call: usize, hurry: bool) {
+    let call = &mut world.calls[call];
+    let app = &mut world.apps[call.app.conn];
+    if app.alive {
+        call.act(&mut app.h2, &mut world.seed, hurry);
+    }
+}
+
+/// Dials and resolutions whose time has come.
+fn finish(world: &mut World, dials_fail: bool, resolves_fail: bool) -> bool {
+    let mut moved = false;
+    for who in SIDECARS {
+        let now = world.now;
+        let due = world.sidecars[who as usize].dialing.iter().position(|dial| dial.at <= now);
+        if let Some(index) = due {
+            let fails = dials_fail && world.seed.one_in(3);
+            world.finish_dial(who, index, fails);
+            moved = true;
+        }
+        let due = world.sidecars[who as usize].resolving.iter().position(|(_, at)| *at <= now);
+        if let Some(index) = due {
+            let fails = resolves_fail && world.seed.one_in(3);
+            world.finish_resolve(who, index, fails);
+            moved = true;
+        }
+    }
+    moved
+}
+
+fn stall(world: &mut World) {
+    let Some(link) = any_link(world) else { return };
+    let way = world.seed.pick(&BOTH);
+    let until = world.now + world.seed.ms(800);
+    world.links[link].pipe(way).stalled_until = Some(until);
+}
+
+fn cut(world: &mut World, of_callers: bool) {
+    let Some(link) = any_link(world) else { return };
+    let is_callers = matches!(world.links[link].left, Place::Client(_));
+    if is_callers == of_callers {
+        world.cut(link);
+    }
+}
+
+/// An app goes away politely, or refuses what is new.
+fn goaway(world: &mut World) {
+    let alive: Vec<usize> = (0..world.apps.len()).filter(|app| world.apps[*app].alive).collect();
+    if alive.is_empty() {
+        return;
+    }
+    let app = world.seed.pick(&alive);
+    world.mark(Mark::Goaway);
+    match world.seed.one_in(3) {
+        true => world.apps[app].h2.goaway_notice(),
+        false => world.apps[app].h2.goaway(ErrorCode::NO_ERROR, "simulated"),
+    }
+}
+
+/// The resolver has news without being asked.
+fn refresh(world: &mut World) {
+    let target = Target::parse("beta", &Namespace::new("default")).unwrap();
+    let port = world.seed.pick(&INTERNAL_PORTS);
+    let result = match world.seed.one_in(3) {
+        true => Err("couldn't find service: beta".into()),
+        false => Ok([endpoint(port)].into()),
+    };
+    let asked = world.sidecars[0].resolving.iter().any(|(known, _)| *known == target);
+    if asked {
+        // It would count as the answer.
+        return;
+    }
+    world.tell(Who::Caller, Input::Resolved(Resolution { target, result }));
+}
+
+/// One turn without faults: everybody does what can be done; false when nothing could.
+pub fn turn(world: &mut World) -> bool {
+    world.step += 1;
+    let mut moved = false;
+    for call in 0..world.calls.len() {
+        if world.calls[call].is_open() {
+            speak_one(world, call, true);
+        }
+        if is_with_app(world.calls[call].app.stage) {
+            act_one(world, call, true);
+        }
+    }
+    for link in 0..world.links.len() {
+        for way in BOTH {
+            if world.links[link].is_gone() {
+                continue;
+            }
+            moved |= world.flush(link, way);
+            moved |= world.deliver(link, way);
+        }
+    }
+    moved |= finish(world, false, false);
+    for who in SIDECARS {
+        moved |= world.tick(who);
+    }
+    oracle::check_bounds(world);
+    moved
+}
+
+/// The clock goes to where something happens next, `until` at most; false when it is there.
+pub fn wait(world: &mut World, until: Instant) -> bool {
+    let now = world.now;
+    let mut next = until;
+    for link in &world.links {
+        for (pipe, reader) in [(&link.to_right, link.right), (&link.to_left, link.left)] {
+            if let (Some(at), true) = (pipe.next_at(now), reader != Place::Gone) {
+                next = next.min(at);
+            }
+        }
+    }
+    for sidecar in &world.sidecars {
+        let dials = sidecar.dialing.iter().map(|dial| dial.at);
+        let resolves = sidecar.resolving.iter().map(|(_, at)| *at);
+        let all = dials.chain(resolves).chain(sidecar.proxy.poll_timeout());
+        next = all.fold(next, Instant::min);
+    }
+    world.now = next.max(now);
+    world.now < until
+}
+
+/// Lets time pass without faults, `time` of it.
+pub fn pass(world: &mut World, time: Duration, mut done: impl FnMut(&World) -> bool) {
+    let until = world.now + time;
+    for _ in 0..TURNS_MAX {
+        if turn(world) {
+            continue;
+        }
+        if done(world) || !wait(world, until) {
+            return;
+        }
+    }
+    panic!("something moves for ever");
+}
+
+/// No more faults: every call must end, everywhere.
+pub fn calm(world: &mut World) {
+    world.note(|| "calm".to_owned());
+    world.app_down = [false; 2];
+    for who in SIDECARS {
+        if world.sidecars[who as usize].app_port.is_none() {
+            world.publish(who, Some([5000, 6000][who as usize]));
+        }
+    }
+    pass(world, PATIENCE, is_still);
+}
+
+fn is_still(world: &World) -> bool {
+    world.calls.iter().all(|call| !call.is_open())
+        && world.sidecars.iter().all(|sidecar| sidecar.proxy.calls() == 0)
+        && world.callers.iter().all(|caller| !caller.alive || caller.h2.streams() == 0)
+        && world.apps.iter().all(|app| !app.alive || app.h2.streams() == 0)
+}
+
+/// Idle connections go, then the sidecars.
+fn farewell(world: &mut World) {
+    world.note(|| "farewell".to_owned());
+    world.mark(Mark::Leap);
+    pass(world, Duration::from_secs(400), |_| false);
+    for (index, caller) in world.callers.iter().enumerate() {
+        assert!(!caller.alive, "caller {index} is idle and still connected");
+    }
+    for who in SIDECARS {
+        world.drain(who);
+    }
+    pass(world, Duration::from_secs(30), |world| {
+        world.sidecars.iter().all(|sidecar| sidecar.is_down())
+    });
+    for (sidecar, who) in world.sidecars.iter().zip(SIDECARS) {
+        assert!(sidecar.drained, "{who:?} does not end its drain");
+        assert!(sidecar.conns.is_empty(), "{who:?} leaves connections: {:?}", sidecar.conns);
+        assert_eq!(sidecar.proxy.calls(), 0);
+    }
+    let refused = |outcome: &Option<Outcome>| *outcome == Some(Outcome::Refused);
+    let count = world.calls.iter().filter(|call| refused(&call.outcome)).count();
+    world.note(|| format!("{} calls, {count} refused", world.calls.len()));
+}
