@@ -18,23 +18,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Turns of the calm phase without an end: something moves for ever.
 const TURNS_MAX: usize = 400_000;
 
-/// Which faults a run has.
-#[derive(Clone, Copy, Debug, Default)]
-struct Faults {
-    stalls: bool,
-    cuts: bool,
-    goaways: bool,
-    dials: bool,
-    resolves: bool,
-    snapshots: bool,
-    drains: bool,
-    leaps: bool,
-    callers: bool,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fault {
+    Stall,
+    Cut,
+    CutCaller,
+    Goaway,
+    /// An app's port refuses for a while; dials fail now and then.
+    Down,
+    /// The resolver has news, or none; resolutions fail now and then.
+    Refresh,
+    Snapshot,
+    Drain,
+    Leap,
 }
+
+const FAULTS: [Fault; 9] = [
+    Fault::Stall,
+    Fault::Cut,
+    Fault::CutCaller,
+    Fault::Goaway,
+    Fault::Down,
+    Fault::Refresh,
+    Fault::Snapshot,
+    Fault::Drain,
+    Fault::Leap,
+];
 
 pub struct Run {
     pub world: World,
-    faults: Faults,
+    faults: Vec<Fault>,
     taste: Taste,
     callers_max: usize,
     calls_max: usize,
@@ -83,17 +96,7 @@ impl Run {
         // A third of the runs has no fault at all: there every call must come back as scripted.
         let quiet = flag(3);
         let mut faulty = |n| !quiet && flag(n);
-        let faults = Faults {
-            stalls: faulty(2),
-            cuts: faulty(3),
-            goaways: faulty(3),
-            dials: faulty(3),
-            resolves: faulty(4),
-            snapshots: faulty(3),
-            drains: faulty(3),
-            leaps: faulty(4),
-            callers: faulty(3),
-        };
+        let faults = FAULTS.into_iter().filter(|_| faulty(3)).collect();
         let taste = Taste {
             octets,
             cancels: faulty(2),
@@ -117,7 +120,7 @@ impl Run {
         // Bounded: random steps until all calls are begun and some more.
         for _ in 0..4000 {
             self.step();
-            if self.world.calls.len() >= self.calls_max && self.world.seed.one_in(60) {
+            if self.world.calls.len() >= self.calls_max && self.world.seed.one_in(300) {
                 break;
             }
         }
@@ -145,7 +148,8 @@ impl Run {
                 }
             }
             33..=36 => {
-                finish(world, self.faults.dials, self.faults.resolves);
+                let [dials, resolves] = [Fault::Down, Fault::Refresh];
+                finish(world, self.faults.contains(&dials), self.faults.contains(&resolves));
             }
             37 => self.reconnect(),
             _ => self.fault(),
@@ -185,26 +189,28 @@ impl Run {
     }
 
     fn fault(&mut self) {
-        let faults = self.faults;
         let world = &mut self.world;
         let who = world.seed.pick(&SIDECARS);
-        match world.seed.below(10) {
-            0 if faults.stalls => stall(world),
-            1 if faults.cuts && world.seed.one_in(3) => cut(world, false),
-            2 if faults.callers && world.seed.one_in(4) => cut(world, true),
-            3 if faults.goaways && world.seed.one_in(3) => goaway(world),
-            4 if faults.dials => {
+        if self.faults.is_empty() {
+            return;
+        }
+        match world.seed.pick(&self.faults) {
+            Fault::Stall => stall(world),
+            Fault::Cut if world.seed.one_in(3) => cut(world, false),
+            Fault::CutCaller if world.seed.one_in(5) => cut(world, true),
+            Fault::Goaway if world.seed.one_in(4) => goaway(world),
+            Fault::Down => {
                 let down = world.seed.one_in(3);
                 world.app_down[who as usize] = down;
             }
-            5 if faults.resolves => refresh(world),
-            6 if faults.snapshots => {
+            Fault::Refresh => refresh(world),
+            Fault::Snapshot => {
                 let port = world.seed.pick(&[5000, 5001, 6000]);
                 let port = (!world.seed.one_in(6)).then_some(port);
                 world.publish(who, port);
             }
-            7 if faults.drains && world.seed.one_in(12) => world.drain(who),
-            8 if faults.leaps && world.seed.one_in(3) => {
+            Fault::Drain if world.seed.one_in(8) => world.drain(who),
+            Fault::Leap if world.seed.one_in(5) => {
                 world.mark(Mark::Leap);
                 world.now += world.seed.pick(&[
                     Duration::from_secs(1),
@@ -212,7 +218,7 @@ impl Run {
                     Duration::from_secs(200),
                 ]);
             }
-            _ => {}
+            Fault::Cut | Fault::CutCaller | Fault::Goaway | Fault::Drain | Fault::Leap => {}
         }
     }
 }
@@ -260,9 +266,8 @@ fn is_with_app(stage: AppStage) -> bool {
 }
 
 fn act(world: &mut World) {
-    let open: Vec<usize> = (0..world.calls.len())
-        .filter(|call| is_with_app(world.calls[*call].app.stage))
-        .collect();
+    let open: Vec<usize> =
+        (0..world.calls.len()).filter(|call| is_with_app(world.calls[*call].app.stage)).collect();
     if !open.is_empty() {
         let call = world.seed.pick(&open);
         act_one(world, call, false);

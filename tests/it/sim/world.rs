@@ -430,7 +430,9 @@ impl World {
     fn hear_app(&mut self, app: usize) {
         while let Some(event) = self.apps[app].h2.poll_event() {
             match &event {
-                Event::Headers { stream, kind: SectionKind::Request, fields, end_stream, .. } => {
+                Event::Headers {
+                    stream, kind: SectionKind::Request, fields, end_stream, ..
+                } => {
                     let all = script::owned(fields);
                     let id = script::value(&all, "x-sim-call").and_then(|text| text.parse().ok());
                     let id: usize = id.unwrap_or_else(|| panic!("untagged: {all:?}"));
