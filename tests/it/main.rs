@@ -10,6 +10,7 @@
 #[allow(dead_code, reason = "the tests of ringside itself land as it learns to pass them")]
 mod peer;
 
+mod admin;
 mod bad_input;
 #[allow(dead_code, reason = "some is asked of ringside only")]
 mod calls;

@@ -14,7 +14,7 @@ use crate::policy::token;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use route::Route;
 use serde::Serialize;
@@ -41,8 +41,8 @@ pub async fn answer(
     state: &State,
     budget: &Budget,
 ) -> Answer {
-    if !host_is_right(&request) {
-        return plain(StatusCode::BAD_REQUEST, "400 Bad Request: missing or double Host header\n");
+    if let Err(why) = check(&request) {
+        return refused(why);
     }
     match surface {
         Surface::Metrics => metrics(state).await,
@@ -76,13 +76,20 @@ fn has_token(request: &Request<Incoming>, state: &State) -> bool {
     token::matches(expected, given) || route::without_token(request.method(), request.uri().path())
 }
 
-/// RFC 9112 §3.2; HTTP/2 has `:authority`.
-fn host_is_right(request: &Request<Incoming>) -> bool {
-    let hosts = request.headers().get_all(HOST).iter().count();
-    match request.version() {
-        Version::HTTP_11 => hosts == 1,
-        _ => hosts <= 1,
+/// What Go's server refuses before any handler sees it, with its texts.
+fn check(request: &Request<Incoming>) -> Result<(), &'static str> {
+    if !route::is_escaped_well(request.uri().path()) {
+        return Err("400 Bad Request");
     }
+    // RFC 9112 §3.2; HTTP/2 has `:authority`.
+    let hosts = request.headers().get_all(HOST).iter().count();
+    if hosts > 1 {
+        return Err("400 Bad Request: too many Host headers");
+    }
+    if hosts == 0 && request.version() == Version::HTTP_11 {
+        return Err("400 Bad Request: missing required Host header");
+    }
+    Ok(())
 }
 
 async fn endpoint(
@@ -101,7 +108,6 @@ async fn endpoint(
         ),
         Route::Metadata => typed(StatusCode::OK, JSON, metadata::render(state)),
         Route::PutMetadata(key) => put_metadata(key, request.into_body(), state, budget).await,
-        Route::BadParameter(text) => plain(StatusCode::BAD_REQUEST, &format!("{text}\n")),
         Route::Shutdown => shutdown(request.headers(), state),
         Route::Invoke => invoke(request.headers(), request.uri().path()),
         Route::NotFound => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
@@ -282,6 +288,12 @@ fn plain(status: StatusCode, text: &str) -> Answer {
     let mut answer = typed(status, PLAIN, text.to_owned());
     let nosniff = HeaderValue::from_static("nosniff");
     answer.headers_mut().insert("x-content-type-options", nosniff);
+    answer
+}
+
+fn refused(why: &'static str) -> Answer {
+    let mut answer = typed(StatusCode::BAD_REQUEST, PLAIN, why.to_owned());
+    answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     answer
 }
 
