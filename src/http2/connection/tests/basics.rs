@@ -149,11 +149,13 @@ fn reset_after_an_early_response_waits_for_it() {
 #[test]
 fn no_reset_if_the_peer_ends_before_the_early_response_is_out() {
     let mut bench = Bench::server();
-    bench.give(&[request(1, 0)]);
+    bench.give(&[request(1, 0), data(1, 0, "abc")]);
     bench.respond(1, false);
     bench.send(1, "no", true);
     bench.conn.send_reset(StreamId(1), ErrorCode::NO_ERROR);
     assert_eq!(bench.give(&[data(1, END_STREAM, "late")]), []);
+    bench.conn.release(StreamId(1), 3);
+    bench.conn.check_invariants();
     assert_eq!(bench.take_shapes(), [(HEADERS, END_HEADERS, 1), (DATA, END_STREAM, 1)]);
     assert_eq!(bench.conn.streams(), 0);
 }
