@@ -13,22 +13,12 @@ pub fn configuration(plan: &Plan) {
     }
     tracing::info!("Enabled features: {}", configuration.features.join(" "));
     tracing::info!(scope = DIAGNOSTICS, "metric spec: {}", configuration.metric_spec());
-    match &configuration.metrics.latency_buckets {
-        Some(buckets) => {
-            let bounds = bounds(buckets);
-            tracing::info!(
-                scope = DIAGNOSTICS,
-                "Using custom latency distribution buckets: [{bounds}]"
-            );
-        }
-        None => {
-            let bounds = bounds(LATENCY_BUCKETS_DEFAULT);
-            tracing::info!(
-                scope = DIAGNOSTICS,
-                "Using default latency distribution buckets: [{bounds}]"
-            );
-        }
-    }
+    let bounds: Vec<String> = LATENCY_BUCKETS_DEFAULT.iter().map(u64::to_string).collect();
+    tracing::info!(
+        scope = DIAGNOSTICS,
+        "Using default latency distribution buckets: [{}]",
+        bounds.join(" ")
+    );
     for (field, file) in &configuration.unused {
         tracing::warn!("{file}: {field} has no effect yet in this version of ringside");
     }
@@ -39,6 +29,9 @@ pub fn configuration(plan: &Plan) {
             "ringside carries gRPC service invocation only; without effect: {}",
             names.join(" ")
         );
+    }
+    if plan.settings.api_logging.unwrap_or(configuration.api_logging.enabled) {
+        tracing::warn!("API logging was asked for: calls of the API are not logged yet");
     }
     if plan.settings.app_health.is_some() {
         tracing::warn!("--enable-app-health-check: the app's health is not probed yet");
@@ -74,11 +67,6 @@ pub fn descriptors() {
              (ulimit -Hn)"
         );
     }
-}
-
-fn bounds(buckets: &[u64]) -> String {
-    let bounds: Vec<String> = buckets.iter().map(u64::to_string).collect();
-    bounds.join(" ")
 }
 
 /// Go's `%g`: an exponent below 1e-4, of two digits.

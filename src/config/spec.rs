@@ -300,9 +300,14 @@ impl Tree {
             "spec.tracing.otel.endpointAddress",
             "spec.metric.rules",
             "spec.metrics.rules",
+            "spec.metric.latencyDistributionBuckets",
+            "spec.metrics.latencyDistributionBuckets",
+            "spec.metric.enabled",
+            "spec.metrics.enabled",
         ] {
             let set = match at(&self.merged, field) {
-                None | Some(Value::Bool(false)) => false,
+                None => false,
+                Some(Value::Bool(value)) => *value != field.ends_with(".enabled"),
                 Some(Value::String(text)) => !text.is_empty(),
                 Some(Value::Array(values)) => !values.is_empty(),
                 Some(_) => true,
@@ -420,7 +425,10 @@ mod tests {
         assert_eq!(configuration.features, ["WorkflowsRemoteActivityReminder"]);
         assert!(!configuration.metrics.enabled);
         assert!(configuration.api_logging.enabled && configuration.api_logging.omit_health_checks);
-        let unused = [("spec.tracing.zipkin.endpointAddress", "0.yaml".to_owned())];
+        let unused = [
+            ("spec.tracing.zipkin.endpointAddress", "0.yaml".to_owned()),
+            ("spec.metric.enabled", "0.yaml".to_owned()),
+        ];
         assert_eq!(configuration.unused, unused);
     }
 

@@ -14,6 +14,7 @@ mod admin;
 mod bad_input;
 #[allow(dead_code, reason = "some is asked of ringside only")]
 mod calls;
+mod cli;
 mod dapr_run;
 mod demo;
 mod greeter;

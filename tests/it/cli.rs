@@ -1,0 +1,266 @@
+//! The command line and the start: what a process says, and with what code it ends.
+
+use crate::peer::app::{App, greet};
+use crate::peer::ports::claim;
+use crate::peer::probe::{Call, ProbeApp, outcome};
+use crate::peer::process::{Process, command, until};
+use crate::peer::sidecar::{Options, http_request, http_status};
+use crate::peer::{Kind, Sidecar, World, ringside};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::fs;
+use std::net::TcpStream;
+use std::path::Path;
+
+/// Starts ringside as given, with ports that nobody else has.
+fn start(folder: &Path, name: &str, args: &[&str]) -> Process {
+    let mut sidecar = command(ringside());
+    sidecar.args(["--app-id", "a", "--dapr-listen-addresses", "127.0.0.1"]);
+    for flag in
+        ["--dapr-grpc-port", "--dapr-http-port", "--metrics-port", "--dapr-internal-grpc-port"]
+    {
+        sidecar.args([flag, &claim().to_string()]);
+    }
+    let hosts = folder.join("hosts.yaml");
+    fs::write(&hosts, "a: [\"127.0.0.1:1\"]\n").expect("a table of hosts");
+    sidecar.arg("--ringside-resolve-file").arg(&hosts).args(args);
+    Process::start(folder, name, sidecar)
+}
+
+#[test]
+fn says_its_usage() {
+    let world = World::new("cli-usage");
+    let folder = world.folder("a");
+    let mut help = start(&folder, "help", &["--help"]);
+    assert_eq!(help.wait_for_end().code(), Some(0));
+    assert!(help.log().contains("Usage of daprd:\n") && help.log().contains("--ringside-io"));
+    let mut unknown = start(&folder, "unknown", &["-nope"]);
+    assert_eq!(unknown.wait_for_end().code(), Some(2));
+    assert!(unknown.log().starts_with("unknown flag: --nope\nUsage of daprd:\n"));
+}
+
+/// The rule is: what restricts access and is not enforced stops the start, by file and field.
+#[test]
+fn never_fails_open() {
+    let world = World::new("cli-open");
+    let folder = world.folder("a");
+    for (n, (text, field)) in [
+        ("accessControl: {defaultAction: deny}", "spec.accessControl.defaultAction"),
+        ("accessControl: {policies: [{appId: b}]}", "spec.accessControl.policies"),
+        ("api: {allowed: [{name: invoke}]}", "spec.api.allowed"),
+        ("api: {denied: [{name: shutdown}]}", "spec.api.denied"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = folder.join(format!("{n}.yaml"));
+        fs::write(&file, format!("spec:\n  {text}\n")).expect("a Configuration");
+        let file = file.to_str().expect("a plain path");
+        let mut sidecar = start(&folder, &n.to_string(), &["--config", file]);
+        assert_eq!(sidecar.wait_for_end().code(), Some(1), "{}", sidecar.tail());
+        let log = sidecar.log();
+        assert!(log.contains("level=fatal msg=\"Fatal error from runtime: "), "{log}");
+        assert!(log.contains(file) && log.contains(field), "{log}");
+        assert!(!log.contains("server listening"), "{log}");
+    }
+}
+
+#[test]
+fn names_what_has_no_effect() {
+    let world = World::new("cli-unused");
+    let folder = world.folder("a");
+    let resources = world.folder("resources");
+    let resiliency = "kind: Resiliency\nmetadata: {name: ours}\nscopes: [a]\n";
+    fs::write(resources.join("r.yaml"), resiliency).expect("a resource");
+    let other = "kind: Resiliency\nmetadata: {name: theirs}\nscopes: [b]\n";
+    fs::write(resources.join("o.yaml"), other).expect("a resource");
+    let component = "kind: Component\nmetadata: {name: store}\nspec: {type: state.redis}\n";
+    fs::write(resources.join("c.yaml"), component).expect("a resource");
+    fs::write(resources.join("bad.yaml"), "kind: [").expect("a resource");
+    let resources = resources.to_str().expect("a plain path");
+    let args = ["--resources-path", resources, "--placement-host-address", "x", "-app-ssl"];
+    let mut sidecar = start(&folder, "a", &args);
+    sidecar.wait_for_line("dapr initialized. Status: Running");
+    let log = sidecar.log();
+    let warnings = |text: &str| {
+        log.lines().filter(|l| l.contains("level=warning") && l.contains(text)).count()
+    };
+    assert_eq!(warnings("Resiliency ours "), 1, "{log}");
+    assert_eq!(warnings("Component store (state.redis"), 1, "{log}");
+    assert!(!log.contains("theirs"), "{log}");
+    assert!(log.contains("level=error msg=\"cannot read "), "{log}");
+    assert!(log.contains("without effect: --placement-host-address\""), "{log}");
+    assert!(log.contains("Flag --app-ssl has been deprecated, use '--app-protocol https|grpcs'\n"));
+    assert_eq!(sidecar.terminate().code(), Some(0));
+    let last = sidecar.log();
+    assert!(last.trim_end().lines().last().expect("lines").contains("Daprd shutdown gracefully"));
+}
+
+/// The order in which tools read daprd's start; each line once.
+#[test]
+fn logs_its_start_as_daprd() {
+    let world = World::new("cli-start");
+    let mut sidecar = start(&world.folder("a"), "a", &["--log-as-json"]);
+    sidecar.wait_for_line("dapr initialized. Status: Running");
+    assert_eq!(sidecar.terminate().code(), Some(0));
+    let log = sidecar.log();
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect();
+    let mut rest = lines.iter();
+    for (scope, start) in [
+        ("dapr.runtime", "Starting Dapr Runtime -- version 1.18.1 -- commit "),
+        ("dapr.runtime", "Log level set to: info"),
+        ("dapr.runtime.security", "mTLS is disabled. Skipping certificate request and tls"),
+        ("dapr.runtime", "loading default configuration"),
+        ("dapr.runtime", "Enabled features: HotReload WorkflowsRemoteActivityReminder"),
+        ("dapr.runtime", "standalone mode configured"),
+        ("dapr.runtime", "app id: a"),
+        ("dapr.runtime", "Dapr trace sampler initialized: ParentBased{root:"),
+        ("dapr.runtime", "Initialized name resolution to static"),
+        ("dapr.runtime.channels", "App channel is not initialized. Did you configure an app-port?"),
+        ("dapr.runtime.grpc.api", "gRPC server listening on TCP address: 127.0.0.1:"),
+        ("dapr.runtime", "API gRPC server is running on port "),
+        ("dapr.runtime.http", "HTTP server listening on TCP address: 127.0.0.1:"),
+        ("dapr.runtime", "HTTP server is running on port "),
+        ("dapr.runtime", "The request body size parameter is: 4194304 bytes"),
+        ("dapr.runtime.grpc.internal", "gRPC server listening on TCP address: :"),
+        ("dapr.runtime", "Internal gRPC server is running on :"),
+        ("dapr.runtime", "dapr initialized. Status: Running. Init Elapsed "),
+        ("dapr.signals", "Received signal 'terminated'; beginning shutdown"),
+        ("dapr.runtime", "Dapr is shutting down"),
+        ("dapr.runtime", "Dapr runtime stopped"),
+        ("dapr.runtime", "Daprd shutdown gracefully"),
+    ] {
+        let found = rest.find(|line| {
+            line["scope"] == scope && line["msg"].as_str().is_some_and(|msg| msg.starts_with(start))
+        });
+        let found = found.unwrap_or_else(|| panic!("no {start:?} here or later\n{log}"));
+        assert_eq!((&found["type"], &found["ver"]), (&"log".into(), &"1.18.1".into()));
+        assert_eq!((&found["app_id"], found["instance"].is_string()), (&"a".into(), true));
+    }
+}
+
+#[test]
+fn appends_its_log_to_a_file() {
+    let world = World::new("cli-file");
+    let folder = world.folder("a");
+    let file = folder.join("appended");
+    fs::write(&file, "before\n").expect("a log file");
+    let path = file.to_str().expect("a plain path");
+    let mut sidecar = start(&folder, "a", &["--log-file", path, "--log-level", "warn"]);
+    until(|| fs::read_to_string(&file).ok().filter(|log| log.contains("app-port")));
+    assert_eq!(sidecar.terminate().code(), Some(0));
+    let log = fs::read_to_string(&file).expect("a log file");
+    assert!(log.starts_with("before\ntime="), "{log}");
+    assert!(!log.contains("level=info"), "{log}");
+    assert_eq!(sidecar.log(), "");
+    let mut sidecar = start(&folder, "b", &["--log-file", "/nowhere/x"]);
+    assert_eq!(sidecar.wait_for_end().code(), Some(1));
+    let text = "failed to open log file \\\"/nowhere/x\\\": open /nowhere/x: no such file or \
+                directory";
+    assert!(sidecar.log().contains(text), "{}", sidecar.log());
+}
+
+/// Signals before anything runs, and the signal that restarts.
+#[test]
+fn restarts_in_place_at_sighup() {
+    let world = World::new("cli-sighup");
+    let mut sidecar = start(&world.folder("a"), "a", &[]);
+    let running = "dapr initialized. Status: Running";
+    sidecar.wait_for_line(running);
+    sidecar.signal(Signal::HUP);
+    sidecar.wait("a second start", |process| {
+        (process.log().matches(running).count() == 2).then_some(())
+    });
+    assert!(sidecar.log().contains("Received signal 'hangup'; restarting"));
+    assert_eq!(sidecar.terminate().code(), Some(0));
+}
+
+#[test]
+fn a_taken_port_is_tried_for_ten_seconds() {
+    let world = World::new("cli-taken");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = taken.local_addr().expect("its address").port();
+    let args = ["--dapr-grpc-port", &port.to_string()];
+    let mut sidecar = start(&world.folder("a"), "a", &args);
+    let text = format!(
+        "Failed to listen for gRPC server on TCP address 127.0.0.1:{port} with error: listen tcp \
+         127.0.0.1:{port}: bind: address already in use"
+    );
+    sidecar.wait_for_line(&text);
+    assert_eq!(sidecar.wait_for_end().code(), Some(1));
+    let text = "Fatal error from runtime: failed to start API gRPC server: could not listen on \
+                any endpoint";
+    assert!(sidecar.log().contains(text), "{}", sidecar.tail());
+}
+
+/// A call in flight is not cut; what comes after SIGTERM finds no listener.
+#[test]
+fn drains_before_it_ends() {
+    let mut world = World::new("cli-drain");
+    world.reserve(&["server"]);
+    let app = ProbeApp::start(&world);
+    let mut sidecar = Sidecar::callee(&world, Kind::Ringside, "server", app.port);
+    let call = Call::to(&sidecar.address()).app("server").metadata("probe-sleep-ms", "1500");
+    let mut call = call.start(&world, "in-flight");
+    until(|| (app.seen().len() == 1).then_some(())).expect("the call at the app");
+    sidecar.process.signal(Signal::TERM);
+    until(|| TcpStream::connect(("127.0.0.1", sidecar.ports.grpc)).err()).expect("a drain");
+    // The HTTP API goes last, and says that it is not ready.
+    assert_eq!(http_status(sidecar.ports.http, "/v1.0/healthz"), Some(500));
+    assert!(sidecar.process.running());
+    call.wait_for_end();
+    assert_eq!(outcome(&call).code, "OK", "{}", sidecar.process.tail());
+    assert_eq!(sidecar.process.wait_for_end().code(), Some(0), "{}", sidecar.process.tail());
+}
+
+#[test]
+fn drain_max_cuts_what_is_left() {
+    let mut world = World::new("cli-drain-max");
+    world.reserve(&["server"]);
+    let app = ProbeApp::start(&world);
+    let args = vec!["--ringside-drain-max", "300ms"];
+    let options = Options { app_port: Some(app.port), args, ..Options::default() };
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "server", options);
+    let call = Call::to(&sidecar.address()).app("server").metadata("probe-sleep-ms", "60000");
+    let mut call = call.start(&world, "in-flight");
+    until(|| (app.seen().len() == 1).then_some(())).expect("the call at the app");
+    assert_eq!(sidecar.process.terminate().code(), Some(0), "{}", sidecar.process.tail());
+    call.wait_for_end();
+    assert_eq!(outcome(&call).code, "Unavailable");
+}
+
+#[test]
+fn a_forced_shutdown_exits_1() {
+    let world = World::new("cli-forced");
+    let folder = world.folder("a");
+    let http = claim().to_string();
+    let mut sidecar = start(&folder, "a", &["--dapr-http-port", &http]);
+    sidecar.wait_for_line("dapr initialized. Status: Running");
+    let port = http.parse().expect("a port");
+    let header = "dapr-force-shutdown: true\r\n";
+    let answer = http_request(port, "POST", "/v1.0/shutdown", header, "");
+    assert!(answer.is_some_and(|answer| answer.starts_with("HTTP/1.1 204")));
+    assert_eq!(sidecar.wait_for_end().code(), Some(1), "{}", sidecar.tail());
+}
+
+#[test]
+fn several_workers_and_a_forward_port() {
+    let mut world = World::new("cli-workers");
+    world.reserve(&["server", "client"]);
+    let app = App::greeter(&world);
+    let args = vec!["--ringside-workers", "3", "--ringside-pin", "--ringside-io", "epoll"];
+    let options = Options { app_port: Some(app.port), args: args.clone(), ..Options::default() };
+    let _callee = Sidecar::start(&world, Kind::Ringside, "server", options);
+    let forward = format!("--ringside-forward={}=server", claim());
+    let port = forward.split('=').nth(1).expect("a port").to_owned();
+    let mut args = args;
+    args.push(&forward);
+    let caller =
+        Sidecar::start(&world, Kind::Ringside, "client", Options { args, ..Options::default() });
+    for _ in 0..6 {
+        assert!(greet(&world, &caller.address(), "server").contains("Greeting: Hello"));
+    }
+    let said = greet(&world, &format!("127.0.0.1:{port}"), "nobody");
+    assert!(said.contains("Greeting: Hello"), "{said}\n{}", caller.process.tail());
+}
