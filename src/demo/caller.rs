@@ -84,22 +84,27 @@ impl Caller {
 
     /// Sends each name only after the greeting before it has come back.
     pub async fn bidi_stream(&self, names: &[&str]) -> Result<Vec<String>, Status> {
+        let mut greetings = Vec::new();
+        let Some((first, rest)) = names.split_first() else {
+            return Ok(greetings);
+        };
+        let (mut conversation, greeting) = self.converse(first).await?;
+        greetings.push(greeting);
+        for name in rest {
+            greetings.push(conversation.say(name).await?);
+        }
+        conversation.end().await?;
+        Ok(greetings)
+    }
+
+    /// Opens a bidirectional stream that lasts as long as its owner wants.
+    pub async fn converse(&self, name: &str) -> Result<(Conversation, String), Status> {
         limited(async {
             let (mut writer, response) = self.open(BIDI_STREAM).await?;
-            let mut greetings = Vec::new();
-            let Some((first, rest)) = names.split_first() else {
-                return Ok(greetings);
-            };
-            writer.send(&request(first)).await?;
+            writer.send(&request(name)).await?;
             let mut reader = read(response).await?;
-            greetings.push(one(&mut reader).await?);
-            for name in rest {
-                writer.send(&request(name)).await?;
-                greetings.push(one(&mut reader).await?);
-            }
-            writer.half_close()?;
-            finish(&mut reader).await?;
-            Ok(greetings)
+            let greeting = one(&mut reader).await?;
+            Ok((Conversation { reader, writer }, greeting))
         })
         .await
     }
@@ -120,6 +125,32 @@ impl Caller {
         let mut send = self.send.clone().ready().await.map_err(broken)?;
         let (response, stream) = send.send_request(request, false).map_err(broken)?;
         Ok((Writer::new(stream), response))
+    }
+}
+
+/// A bidirectional stream, a name and a greeting at a time.
+#[derive(Debug)]
+pub struct Conversation {
+    reader: Reader,
+    writer: Writer,
+}
+
+impl Conversation {
+    pub async fn say(&mut self, name: &str) -> Result<String, Status> {
+        limited(async {
+            self.writer.send(&request(name)).await?;
+            one(&mut self.reader).await
+        })
+        .await
+    }
+
+    pub async fn end(self) -> Result<(), Status> {
+        let Self { mut reader, writer } = self;
+        limited(async {
+            writer.half_close()?;
+            finish(&mut reader).await
+        })
+        .await
     }
 }
 

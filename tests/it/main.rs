@@ -24,6 +24,7 @@ mod impostor;
 mod interop;
 mod lifecycle;
 mod mdns;
+mod rotation;
 mod sentry;
 mod sim;
 mod worker;
