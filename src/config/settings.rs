@@ -226,7 +226,8 @@ impl Settings {
         let app_id = app_id(flags)?;
         let http_port = port("dapr-http-port flag", &flags.dapr_http_port)?;
         let grpc_port = port("dapr-grpc-port flag", &flags.dapr_grpc_port)?;
-        port("profile-port flag", &flags.profile_port)?;
+        // Nothing listens there, so any number will do: `dapr run` passes -1.
+        number("profile-port flag", &flags.profile_port)?;
         let internal_port =
             optional_port("dapr-internal-grpc-port", &flags.dapr_internal_grpc_port)?;
         let public_port = optional_port("dapr-public-port", &flags.dapr_public_port)?;
@@ -301,15 +302,14 @@ fn app_id(flags: &Flags) -> Result<AppId, SettingsError> {
     AppId::new(&flags.app_id).or_else(|_| refuse("parameter app-id cannot contain dots"))
 }
 
+fn number(what: &str, text: &str) -> Result<i64, SettingsError> {
+    go::atoi(text).or_else(|error| refuse(format!("error parsing {what}: {error}")))
+}
+
 fn port(what: &str, text: &str) -> Result<u16, SettingsError> {
-    let fail = |error: &str| refuse(format!("error parsing {what}: {error}"));
-    match go::atoi(text) {
-        Ok(value) => match u16::try_from(value) {
-            Ok(port) => Ok(port),
-            Err(_) => fail(&format!("{value} is no port")),
-        },
-        Err(error) => fail(&error),
-    }
+    let value = number(what, text)?;
+    let unfit = |_| refuse(format!("error parsing {what}: {value} is no port"));
+    u16::try_from(value).or_else(unfit)
 }
 
 /// Empty and 0 are none.

@@ -25,7 +25,7 @@ pub fn judge<'a>(
     listener: Listener,
     config: &'a Config,
 ) -> Result<Destination<'a>, Failure> {
-    check_protocol(head)?;
+    check_protocol(head, listener)?;
     check_token(head, listener, config)?;
     check_served_here(head, listener)?;
     let text = match listener {
@@ -47,8 +47,12 @@ pub fn judge<'a>(
     }
 }
 
-/// grpc-go's `http2_server.go` and `server.go`.
-fn check_protocol(head: &RequestHead<'_>) -> Result<(), Failure> {
+/// grpc-go's `http2_server.go` and `server.go`. A forward port takes any request: it is there for
+/// clients that know nothing of Dapr, and what its callee thinks of them is the callee's affair.
+fn check_protocol(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
+    if matches!(listener, Listener::Forward(_)) {
+        return Ok(());
+    }
     let content_type = head.content_type.unwrap_or_default();
     if !is_grpc(content_type) {
         let quoted = method::quote(content_type);

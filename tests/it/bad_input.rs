@@ -54,7 +54,7 @@ const CASES: &[Case] = &[
     (
         "dapr-method",
         None,
-        &["-method", "/dapr.proto.runtime.v1.Dapr/Nope"],
+        &["-method", "/dapr.proto.runtime.v1.AppCallback/OnInvoke"],
         "Unknown",
         "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found",
     ),
@@ -233,4 +233,7 @@ macro_rules! mixes {
 
 mixes! {
     daprd_to_daprd: Daprd to Daprd;
+    daprd_to_ringside: Daprd to Ringside;
+    ringside_to_daprd: Ringside to Daprd;
+    ringside_to_ringside: Ringside to Ringside;
 }

@@ -220,4 +220,11 @@ macro_rules! mixes {
 mixes! {
     daprd_to_daprd: Daprd to Daprd,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains;
+    daprd_to_ringside: Daprd to Ringside,
+        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains;
+    ringside_to_daprd: Ringside to Daprd,
+        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains;
+    ringside_to_ringside: Ringside to Ringside,
+        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
+        sends_headers_early;
 }

@@ -80,3 +80,24 @@ fn daprd_to_daprd() {
         how_to("run-dd", Kind::Daprd, Kind::Daprd);
     });
 }
+
+#[test]
+fn daprd_to_ringside() {
+    crate::isolated!("daprd_to_ringside", {
+        how_to("run-dr", Kind::Daprd, Kind::Ringside);
+    });
+}
+
+#[test]
+fn ringside_to_daprd() {
+    crate::isolated!("ringside_to_daprd", {
+        how_to("run-rd", Kind::Ringside, Kind::Daprd);
+    });
+}
+
+#[test]
+fn ringside_to_ringside() {
+    crate::isolated!("ringside_to_ringside", {
+        how_to("run-rr", Kind::Ringside, Kind::Ringside);
+    });
+}

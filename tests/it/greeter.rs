@@ -56,4 +56,10 @@ mixes! {
     // The harness proves itself: nothing of ours takes part.
     Daprd to Daprd: daprd_to_daprd_mtls daprd_to_daprd_plaintext
         daprd_to_daprd_mdns "daprd_to_daprd_mdns";
+    Daprd to Ringside: daprd_to_ringside_mtls daprd_to_ringside_plaintext
+        daprd_to_ringside_mdns "daprd_to_ringside_mdns";
+    Ringside to Daprd: ringside_to_daprd_mtls ringside_to_daprd_plaintext
+        ringside_to_daprd_mdns "ringside_to_daprd_mdns";
+    Ringside to Ringside: ringside_to_ringside_mtls ringside_to_ringside_plaintext
+        ringside_to_ringside_mdns "ringside_to_ringside_mdns";
 }

@@ -116,3 +116,37 @@ fn ringside_refuses_callees() {
 fn ringside_refuses_callers() {
     refuses_callers(Kind::Ringside);
 }
+
+/// A connection made for one namespace never serves another, which daprd gets wrong.
+#[test]
+fn ringside_keeps_namespaces_apart() {
+    let mut world = World::with_sentry("impostor-namespaces");
+    world.reserve(&["server", "client"]);
+    let app = ProbeApp::start(&world);
+    let _callee = Sidecar::callee(&world, Kind::Daprd, "server", app.port);
+    let caller = Sidecar::caller(&world, Kind::Ringside, "client");
+    for round in ["first", "second"] {
+        let fine = Call::to(&caller.address()).app("server").run(&world, "fine");
+        assert_eq!(fine.status(), ("OK", ""), "{round}");
+        let got = Call::to(&caller.address()).app("server.other").run(&world, "other");
+        let expected = format!("{HANDSHAKE}{WRONG_ID}");
+        assert_eq!(got.status(), ("Unavailable", expected.as_str()), "{round}");
+    }
+    assert_eq!(app.seen().len(), 2);
+}
+
+/// The internal port delivers to its own app only, which daprd gets wrong as well.
+#[test]
+fn ringside_relays_for_nobody() {
+    let mut world = World::with_sentry("impostor-relay");
+    world.reserve(&["server", "victim"]);
+    let (app, victim) = (ProbeApp::start(&world), ProbeApp::start(&world));
+    let callee = Sidecar::callee(&world, Kind::Ringside, "server", app.port);
+    let _other = Sidecar::callee(&world, Kind::Daprd, "victim", victim.port);
+    let svid = mint(&world, &sentry_issuer(&world), "spiffe://public/ns/default/caller", &[]);
+    let call = Call::to(&callee.internal_address()).svid(&svid);
+    let got = call.metadata("dapr-callee-app-id", "victim").run(&world, "astray");
+    assert_eq!(got.code, "Unavailable", "{}", got.message);
+    assert!(got.message.contains("server") && got.message.contains("victim"), "{}", got.message);
+    assert!(app.seen().is_empty() && victim.seen().is_empty());
+}

@@ -48,4 +48,10 @@ macro_rules! mixes {
 mixes! {
     // The harness proves itself: nothing of ours takes part.
     daprd_to_daprd_mtls: with_sentry, Daprd to Daprd;
+    daprd_to_ringside_mtls: with_sentry, Daprd to Ringside;
+    ringside_to_daprd_mtls: with_sentry, Ringside to Daprd;
+    ringside_to_ringside_mtls: with_sentry, Ringside to Ringside;
+    daprd_to_ringside_plaintext: new, Daprd to Ringside;
+    ringside_to_daprd_plaintext: new, Ringside to Daprd;
+    ringside_to_ringside_plaintext: new, Ringside to Ringside;
 }

@@ -217,4 +217,6 @@ macro_rules! kinds {
 kinds! {
     daprd: Daprd, refuses_bad_flags names_itself waits_for_the_app waits_for_sentry
         serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket;
+    ringside: Ringside, refuses_bad_flags names_itself waits_for_the_app waits_for_sentry
+        serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket;
 }

@@ -7,12 +7,10 @@
     reason = "tests drive real processes by wall clock; every wait is bounded in peer/"
 )]
 
-#[allow(dead_code, reason = "the tests of ringside itself land as it learns to pass them")]
 mod peer;
 
 mod admin;
 mod bad_input;
-#[allow(dead_code, reason = "some is asked of ringside only")]
 mod calls;
 mod cli;
 mod dapr_run;
@@ -20,10 +18,13 @@ mod demo;
 mod greeter;
 mod h2_differential;
 mod h2spec;
+mod h2spec_forward;
 mod impostor;
 mod interop;
 mod lifecycle;
+mod load;
 mod mdns;
+mod naming;
 mod rotation;
 mod sentry;
 mod sim;

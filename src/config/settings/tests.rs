@@ -34,6 +34,12 @@ fn defaults() {
     assert_eq!((listen.public, listen.internal_port), (None, None));
 }
 
+/// `dapr run` of CLI 1.16.5 passes `--profile-port -1`.
+#[test]
+fn takes_any_number_for_the_profile_port() {
+    assert!(settings(|flags| flags.profile_port = "-1".into()).is_ok());
+}
+
 #[test]
 fn refusals_are_daprds() {
     assert_eq!(refusal(|f| f.app_id.clear()), "parameter app-id cannot be empty");

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
 const LOG_TAIL_LINES: usize = 40;
+const LOG_TAIL_COLUMNS: usize = 400;
 
 /// Asks until the answer is there; `None` when [`PATIENCE`] ran out.
 pub fn until<T>(mut ask: impl FnMut() -> Option<T>) -> Option<T> {
@@ -123,9 +124,13 @@ impl Process {
 
     pub fn tail(&self) -> String {
         let log = self.log();
-        let lines: Vec<&str> = log.lines().collect();
-        let skipped = lines.len().saturating_sub(LOG_TAIL_LINES);
-        format!("--- {} ---\n{}", self.log.display(), lines[skipped..].join("\n"))
+        let skipped = log.lines().count().saturating_sub(LOG_TAIL_LINES);
+        let mut tail = format!("--- {} ---", self.log.display());
+        for line in log.lines().skip(skipped) {
+            tail.push('\n');
+            tail.extend(line.chars().take(LOG_TAIL_COLUMNS));
+        }
+        tail
     }
 }
 

@@ -50,7 +50,7 @@ impl Ports {
 /// A real Sentry, standalone, with a root of its own.
 #[derive(Debug)]
 pub struct Sentry {
-    pub process: Process,
+    _process: Process,
     pub port: u16,
     /// Holds ca.crt, issuer.crt and issuer.key.
     pub credentials: PathBuf,
@@ -83,7 +83,7 @@ impl Sentry {
         let mut process = Process::start(folder, "sentry", sentry);
         process.wait("healthz", |_| (http_status(health, "/healthz")? == 200).then_some(()));
         let anchors = fs::read_to_string(credentials.join("ca.crt")).expect("Sentry's ca.crt");
-        Self { process, port, credentials, anchors }
+        Self { _process: process, port, credentials, anchors }
     }
 }
 
@@ -128,7 +128,6 @@ impl Default for Options<'_> {
 pub struct Sidecar {
     pub process: Process,
     pub ports: Ports,
-    pub kind: Kind,
 }
 
 impl Sidecar {
@@ -147,7 +146,7 @@ impl Sidecar {
         let folder = world.folder(&format!("{app_id}-{}", kind.name()));
         let ports = world.ports(app_id);
         let mut sidecar = command(kind.program());
-        sidecar.args(["--app-id", app_id]);
+        sidecar.args(["--app-id", app_id]).args(driver(kind));
         for (flag, port) in [
             ("--dapr-grpc-port", ports.grpc),
             ("--dapr-http-port", ports.http),
@@ -176,7 +175,7 @@ impl Sidecar {
         let name = format!("{app_id}-{}", kind.name());
         let mut process = Process::start(&folder, &name, sidecar);
         if !options.await_api {
-            return Self { process, ports, kind };
+            return Self { process, ports };
         }
         if options.await_app {
             process.wait("healthz", |_| {
@@ -185,7 +184,7 @@ impl Sidecar {
         } else {
             process.wait("API port", |_| TcpStream::connect(loopback(ports.grpc)).ok());
         }
-        Self { process, ports, kind }
+        Self { process, ports }
     }
 
     pub fn address(&self) -> String {
@@ -194,6 +193,14 @@ impl Sidecar {
 
     pub fn internal_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.internal)
+    }
+}
+
+/// `scripts/test` runs everything on each driver.
+fn driver(kind: Kind) -> Vec<String> {
+    match (kind, std::env::var("RINGSIDE_TEST_IO")) {
+        (Kind::Ringside, Ok(driver)) => vec![format!("--ringside-io={driver}")],
+        _ => Vec::new(),
     }
 }
 
@@ -208,25 +215,31 @@ fn configuration(spec: &str) -> String {
 
 /// The lines of `spec` that name this world's hosts, each kind in its own way.
 fn naming(world: &World, kind: Kind, folder: &Path) -> String {
-    let hosts = world.hosts();
     match kind {
         Kind::Daprd => {
             let hosts: Vec<String> =
-                hosts.map(|(id, port)| format!("{id}: \"127.0.0.1:{port}\"")).collect();
+                world.hosts().map(|(id, port)| format!("{id}: \"127.0.0.1:{port}\"")).collect();
             let hosts = hosts.join(", ");
             format!(
                 "nameResolution:\n  component: table\n  configuration: {{hosts: {{{hosts}}}}}\n"
             )
         }
         Kind::Ringside => {
-            let file = folder.join("hosts.yaml");
-            let table: String =
-                hosts.map(|(id, port)| format!("{id}: [\"127.0.0.1:{port}\"]\n")).collect();
-            fs::write(&file, table).expect("a table of hosts");
+            let file = write_hosts(world, folder);
             let file = file.display();
             format!("nameResolution:\n  component: static\n  configuration: {{file: \"{file}\"}}\n")
         }
     }
+}
+
+/// The table that ringside's `static` resolver reads, put in place at once.
+pub fn write_hosts(world: &World, folder: &Path) -> PathBuf {
+    let table: String =
+        world.hosts().map(|(id, port)| format!("{id}: [\"127.0.0.1:{port}\"]\n")).collect();
+    let (file, new) = (folder.join("hosts.yaml"), folder.join("hosts.yaml.new"));
+    fs::write(&new, table).expect("a table of hosts");
+    fs::rename(&new, &file).expect("the table in its place");
+    file
 }
 
 pub fn loopback(port: u16) -> (Ipv4Addr, u16) {

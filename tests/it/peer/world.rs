@@ -2,7 +2,7 @@
 
 use super::netns::run_id;
 use super::ports::claim;
-use super::sidecar::{Ports, Sentry};
+use super::sidecar::{Kind, Ports, Sentry, write_hosts};
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -64,6 +64,11 @@ impl World {
         let port = claim();
         self.host(app_id, port);
         port
+    }
+
+    /// Writes the table anew that a running ringside reads.
+    pub fn publish_hosts(&self, app_id: &str, kind: Kind) {
+        write_hosts(self, &self.folder(&format!("{app_id}-{}", kind.name())));
     }
 
     pub fn hosts(&self) -> impl Iterator<Item = (&str, u16)> {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"flag"
 	"io"
@@ -17,12 +18,12 @@ type wireCall struct {
 	Fields [][2]string `json:"fields"`
 }
 
-// runWire answers each call with its own request body (or -body, if it had none) and trailers. It does not do flow control
+// runWire answers each call with its own request body (or one message of -body) and trailers. It does not do flow control
 // (its windows never run out in the tests that use it), since it exists to show fields only.
 func runWire(args []string) {
 	flags := flag.NewFlagSet("wire", flag.ExitOnError)
 	address := flags.String("address", "127.0.0.1:0", "where to listen")
-	body := flags.String("body", "", "the answer to a request without a body")
+	body := flags.String("body", "", "answer with this message whatever the request holds")
 	var header, trailer fields
 	flags.Var(&header, "header", "a field of the initial metadata (repeatable)")
 	flags.Var(&trailer, "trailer", "a trailer (repeatable)")
@@ -34,8 +35,17 @@ func runWire(args []string) {
 	for {
 		conn, err := listener.Accept()
 		must(err)
-		go (&wire{conn: conn, header: header, trailer: trailer, body: []byte(*body)}).run()
+		go (&wire{conn: conn, header: header, trailer: trailer, body: framed(*body)}).run()
 	}
+}
+
+// framed puts gRPC's five octets before a message; nil without one.
+func framed(text string) []byte {
+	if text == "" {
+		return nil
+	}
+	prefix := binary.BigEndian.AppendUint32([]byte{0}, uint32(len(text)))
+	return append(prefix, text...)
 }
 
 type wire struct {
@@ -115,7 +125,7 @@ func (w *wire) handle(frame http2.Frame) error {
 func (w *wire) answer(stream uint32) error {
 	body := w.bodies[stream]
 	delete(w.bodies, stream)
-	if len(body) == 0 {
+	if w.body != nil {
 		body = w.body
 	}
 	head := []string{":status", "200", "content-type", "application/grpc"}
