@@ -309,8 +309,8 @@ mod tests {
             instance: b"\x04host\x08lan:4711\x06server\x05local".to_vec(),
             endpoint: Some("10.1.2.3:50002".parse().unwrap()),
         };
-        assert_eq!(heard(&replies[0].packet), [expected.clone()]);
-        assert_eq!(heard(&us.announcement().unwrap()), [expected.clone()]);
+        assert_eq!(heard(&replies[0].packet), std::slice::from_ref(&expected));
+        assert_eq!(heard(&us.announcement().unwrap()), std::slice::from_ref(&expected));
         let gone = Sighting { endpoint: None, ..expected };
         assert_eq!(heard(&us.goodbye().unwrap()), [gone]);
     }

@@ -38,7 +38,7 @@ impl Table {
         }
         let parsed: Option<HashMap<Spanned<String>, Spanned<Listed>>> =
             serde_saphyr::from_str(text).map_err(|error| TableError {
-                line: error.location().map(|location| u64::from(location.line())),
+                line: error.location().map(|location| location.line()),
                 message: first_line(&error.to_string()),
             })?;
         let mut entries = HashMap::new();
@@ -87,7 +87,7 @@ fn not_an_endpoint(text: &str) -> String {
 }
 
 fn wrong<T>(place: &Spanned<T>, message: &str) -> TableError {
-    TableError { line: Some(u64::from(place.referenced.line())), message: message.to_owned() }
+    TableError { line: Some(place.referenced.line()), message: message.to_owned() }
 }
 
 fn first_line(text: &str) -> String {

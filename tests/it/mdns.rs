@@ -7,7 +7,7 @@ use ringside::control::resolver::{Announced, Publish, Resolver, Source};
 use ringside::identity::{AppId, Namespace, Target};
 use ringside::resolve::Resolution;
 use std::io::Read;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
@@ -131,6 +131,27 @@ fn two_of_ours_find_each_other_and_replicas() {
         client.ask("server");
         let _second = Ours::announce("server", 1002);
         assert_eq!(client.hear(), Ok(vec!["127.0.0.1:1002".to_owned()]));
+    });
+}
+
+#[test]
+fn garbage_on_the_group_changes_nothing() {
+    crate::isolated!("garbage_on_the_group_changes_nothing", {
+        let _server = Ours::announce("server", 1001);
+        let client = Ours::announce("client", 50002);
+        let noise = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let group = (Ipv4Addr::new(224, 0, 0, 251), 5353);
+        let query = ringside::resolve::mdns::question("server").unwrap();
+        for n in 0..2000_usize {
+            let mut packet = query.clone();
+            // A length, a count, a pointer: each octet in its turn is wrong, and the tail is cut.
+            let at = n % packet.len();
+            packet[at] ^= (n % 255 + 1) as u8;
+            packet.truncate(packet.len() - n % 7);
+            let _ = noise.send_to(&packet, group);
+        }
+        client.ask("server");
+        assert_eq!(client.hear(), Ok(vec!["127.0.0.1:1001".to_owned()]));
     });
 }
 

@@ -231,7 +231,8 @@ impl Mdns {
     }
 
     fn tick(&mut self, now: Instant) {
-        while let Some((_, step)) = self.schedule.pop_front_if(|(at, _)| *at <= now) {
+        while let Some((_, step)) = self.schedule.front().copied().filter(|(at, _)| *at <= now) {
+            self.schedule.pop_front();
             self.announce(step);
         }
         let due: Vec<(Box<str>, bool)> = self
