@@ -110,7 +110,7 @@ impl Log {
 
     fn line(&self, severity: Severity, scope: &str, message: &str, fields: &[Field]) {
         let mut line = String::with_capacity(192 + message.len());
-        let message = &message[..message.floor_char_boundary(MESSAGE_OCTETS_MAX)];
+        let message = cut(message);
         let event = Event { at: now(), severity, scope, message, fields };
         self.layout.write(&mut line, event);
         if self.queue.try_send(Message::Line(line)).is_err() {
@@ -126,6 +126,14 @@ impl Log {
 #[allow(clippy::disallowed_methods, reason = "a log line carries the time")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+fn cut(message: &str) -> &str {
+    let mut end = message.len().min(MESSAGE_OCTETS_MAX);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
 }
 
 fn open(path: &str) -> Result<Sink, String> {
@@ -367,6 +375,14 @@ mod tests {
         batch.clear();
         writer.tell_drops(&mut batch);
         assert_eq!(batch, "");
+    }
+
+    #[test]
+    fn a_huge_message_is_cut_between_characters() {
+        let text = "é".repeat(MESSAGE_OCTETS_MAX);
+        assert_eq!(cut(&text).len(), MESSAGE_OCTETS_MAX);
+        assert_eq!(cut(&format!("x{text}")).len(), MESSAGE_OCTETS_MAX - 1);
+        assert_eq!(cut("short"), "short");
     }
 
     #[test]

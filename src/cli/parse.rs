@@ -128,8 +128,8 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn given(&self, name: &str) -> Option<&str> {
         let set = self.matches.value_source(name) == Some(ValueSource::CommandLine);
-        let values = self.matches.get_many::<String>(name)?;
-        values.last().filter(|_| set).map(String::as_str)
+        let mut values = self.matches.get_many::<String>(name)?;
+        values.next_back().filter(|_| set).map(String::as_str)
     }
 
     fn text(&self, name: &str, default: &str) -> String {

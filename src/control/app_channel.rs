@@ -108,3 +108,47 @@ fn protocol(protocol: AppProtocol) -> &'static str {
         AppProtocol::Grpcs => "grpcs",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Environment, Flags, Settings};
+    use crate::mailbox::{ToWorker, mailbox};
+    use crate::snapshot::{Epoch, Snapshot};
+    use std::sync::Arc;
+
+    fn app(host: &str, port: u16) -> App {
+        App { host: host.to_owned(), port, protocol: AppProtocol::Grpc }
+    }
+
+    /// An app by name is told to the workers, by an address that listens.
+    #[tokio::test]
+    async fn finds_an_app_by_name() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let flags = Flags { app_id: "a".into(), ..Flags::default() };
+        let config = Settings::new(&flags, &Environment::default()).unwrap().config;
+        let (config, identity) = (Arc::new(config), None);
+        let snapshot = Snapshot { epoch: Epoch(1), config, identity, app_endpoint: None };
+        let (sender, mailbox) = mailbox(4).unwrap();
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let workers = Workers::new(vec![sender], Arc::new(snapshot));
+                discover(&app("localhost", address.port()), &workers).await;
+                assert_eq!(workers.snapshot().app_endpoint, Some(Endpoint(address)));
+                assert_eq!(workers.snapshot().epoch, Epoch(2), "told once");
+            })
+            .await;
+        assert!(matches!(mailbox.try_recv(), Some(ToWorker::Snapshot(_))));
+        assert!(mailbox.try_recv().is_none());
+    }
+
+    #[test]
+    fn addresses_need_no_lookup() {
+        let at = |host: &str| given(&app(host, 1)).map(|Endpoint(address)| address.to_string());
+        assert_eq!(at("10.0.0.1").as_deref(), Some("10.0.0.1:1"));
+        assert_eq!(at("[::1]").as_deref(), Some("[::1]:1"));
+        assert_eq!(at("localhost"), None);
+    }
+}

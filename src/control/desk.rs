@@ -60,3 +60,54 @@ impl Desk {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::state::tests::options;
+    use crate::identity::Target;
+    use crate::mailbox::{ToWorker, mailbox};
+    use crate::snapshot::{Epoch, Snapshot};
+    use std::sync::Arc;
+
+    fn snapshot() -> Arc<Snapshot> {
+        use crate::config::{Environment, Flags, Settings};
+        let flags = Flags { app_id: "a".into(), ..Flags::default() };
+        let settings = Settings::new(&flags, &Environment::default()).unwrap();
+        let config = Arc::new(settings.config);
+        Arc::new(Snapshot { epoch: Epoch(1), config, identity: None, app_endpoint: None })
+    }
+
+    /// Every kind of message reaches who answers it; the desk ends with the last worker.
+    #[tokio::test]
+    async fn reads_everything_and_ends() {
+        let (sender, inbox) = mailbox(8).unwrap();
+        let (control, mail) = mailbox(8).unwrap();
+        let local = tokio::task::LocalSet::new();
+        local
+            .run_until(async {
+                let workers = Workers::new(vec![sender], snapshot());
+                let teller = Rc::clone(&workers);
+                let resolver = Resolver::unavailable(Rc::new(move |resolution| {
+                    teller.tell(|| ToWorker::Resolved(resolution.clone()));
+                }));
+                let state = State::new(options());
+                let desk =
+                    Desk { state: Rc::clone(&state), workers: Rc::clone(&workers), resolver };
+                let target = Target::parse("b", &snapshot().config.namespace).unwrap();
+                control.send(ToControl::Resolve(target)).unwrap();
+                let (key, value) = ("k".to_owned(), "v".to_owned());
+                control.send(ToControl::SetMetadata { key, value }).unwrap();
+                control.send(ToControl::Shutdown { force: true }).unwrap();
+                control.send(ToControl::Drained { worker: 0 }).unwrap();
+                drop(control);
+                desk.serve(&mail).await.unwrap();
+                workers.all_drained().await;
+                assert!(state.shutdown_requested().await.force);
+                assert_eq!(state.extended().get("k").map(String::as_str), Some("v"));
+            })
+            .await;
+        let Some(ToWorker::Resolved(resolution)) = inbox.try_recv() else { panic!("no answer") };
+        assert_eq!(resolution.result.unwrap_err().as_ref(), "name resolver not initialized");
+    }
+}

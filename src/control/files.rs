@@ -102,3 +102,22 @@ fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     text.split(" (os error").next().unwrap_or_default().to_lowercase()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_configuration_is_told_in_gos_words() {
+        let env: Environment = [("X", "1")].into_iter().collect();
+        let missing = configurations(&["/nowhere.yaml".to_owned()], &env).unwrap_err();
+        let text = "error loading configuration: stat /nowhere.yaml: no such file or directory";
+        assert_eq!(missing, text);
+        assert_eq!(configurations(&[], &env).unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_missing_folder_is_left_out() {
+        assert!(tell_resources(&["/nowhere".to_owned()], "a").is_empty());
+    }
+}

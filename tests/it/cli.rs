@@ -264,3 +264,38 @@ fn several_workers_and_a_forward_port() {
     let said = greet(&world, &format!("127.0.0.1:{port}"), "nobody");
     assert!(said.contains("Greeting: Hello"), "{said}\n{}", caller.process.tail());
 }
+
+#[test]
+fn waits_for_another_sidecar() {
+    let world = World::new("cli-wait");
+    let folder = world.folder("a");
+    let http = claim().to_string();
+    let mut early = command(ringside());
+    early.args(["--wait", "--dapr-http-port", &http]);
+    let mut early = Process::start(&folder, "wait", early);
+    early.wait_for_line("Dapr outbound NOT ready yet: Get \"http://localhost:");
+    let mut sidecar = start(&folder, "a", &["--dapr-http-port", &http]);
+    assert_eq!(early.wait_for_end().code(), Some(0), "{}", sidecar.tail());
+    let said = early.log();
+    assert!(said.starts_with("Waiting for Dapr to be outbound ready (timeout: 60 seconds): url="));
+    assert!(said.ends_with("Dapr is outbound ready!\n"), "{said}");
+    assert_eq!(sidecar.terminate().code(), Some(0));
+}
+
+/// Everything goes on for as long as the shutdown is blocked.
+#[test]
+fn blocks_its_shutdown() {
+    let mut world = World::new("cli-block");
+    world.reserve(&["server"]);
+    let app = App::greeter(&world);
+    let args = vec!["--dapr-block-shutdown-duration", "2s"];
+    let options = Options { app_port: Some(app.port), args, ..Options::default() };
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "server", options);
+    sidecar.process.signal(Signal::TERM);
+    sidecar.process.wait_for_line("Blocking graceful shutdown for 2s or until app reports");
+    let said = greet(&world, &sidecar.address(), "server");
+    assert!(said.contains("Greeting: Hello"), "{said}");
+    assert_eq!(sidecar.process.wait_for_end().code(), Some(0));
+    let log = sidecar.process.log();
+    assert!(log.contains("Block shutdown period expired, entering shutdown..."), "{log}");
+}
