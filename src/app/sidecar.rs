@@ -57,8 +57,8 @@ async fn live(plan: Plan, log: &Log) -> Ending {
         started = start(plan, begun, log) => started,
         caught = signals.next() => return told(caught),
     };
-    let mut sidecar = match started {
-        Ok(sidecar) => sidecar,
+    let (mut sidecar, mut ended) = match started {
+        Ok(started) => started,
         Err(error) => return Ending::Failed(error),
     };
     let ending = tokio::select! {
@@ -67,7 +67,7 @@ async fn live(plan: Plan, log: &Log) -> Ending {
             false => Ending::Clean,
             true => return forced().await,
         },
-        Some(error) = sidecar.ended.recv() => return Ending::Failed(error),
+        Some(error) = ended.recv() => return Ending::Failed(error),
     };
     let state = std::rc::Rc::clone(&sidecar.state);
     tokio::select! {
@@ -76,6 +76,7 @@ async fn live(plan: Plan, log: &Log) -> Ending {
             let name = caught.name();
             Ending::AtOnce(format!("Received signal '{name}' during shutdown; exiting immediately"))
         }
+        Some(error) = ended.recv() => Ending::Failed(error),
         () = async { while !state.shutdown_requested().await.force {} } => forced().await,
     }
 }

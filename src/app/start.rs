@@ -43,15 +43,16 @@ pub struct Sidecar {
     /// One HTTP surface each.
     pub surfaces: JoinSet<()>,
     pub http_addresses: Vec<String>,
-    /// Why something ended that should not.
-    pub ended: mpsc::Receiver<String>,
     pub app_found: Rc<Cell<bool>>,
     /// Held until the end, which removes the socket files.
     _files: bound::Files,
 }
 
+/// Why something ended that should not.
+pub type Ended = mpsc::Receiver<String>;
+
 /// Everything up to serving calls; waiting for the app goes on in the background.
-pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar, String> {
+pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar, Ended), String> {
     announce::descriptors();
     let identity = match &plan.settings.security {
         Some(security) => Some(identity(&plan, security).await?),
@@ -94,7 +95,6 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
         resolver: Rc::clone(&resolver),
         surfaces,
         http_addresses,
-        ended,
         app_found: Rc::clone(&app_found),
         _files: files,
     };
@@ -107,7 +107,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<Sidecar,
     SERVERS.iter().for_each(|target| state.ready(target));
     state.set_outbound_ready(true);
     spawn_local(await_app(config, workers, state, app_found, begun));
-    Ok(sidecar)
+    Ok((sidecar, ended))
 }
 
 fn first_snapshot(config: &Arc<Config>, identity: Option<Arc<Identity>>) -> Arc<Snapshot> {
