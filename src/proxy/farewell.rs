@@ -62,7 +62,8 @@ impl Proxy {
             CloseReason::Eof => "EOF",
             CloseReason::Error(text) => text,
         };
-        let message = format!("connection error: desc = \"error reading from server: {what}\"");
+        // Bare: only what fails before a stream is open has "connection error" around it.
+        let message = format!("error reading from server: {what}");
         let lost = Failure::unavailable(message);
         while let Some(call) = self.peers.get(key).and_then(|peer| peer.calls.last()).copied() {
             match upstream {

@@ -203,6 +203,70 @@ fn drains(caller: Kind, callee: Kind) {
     }
 }
 
+/// Limits of daprd's default `--max-body-size`, and what lies just below.
+fn limits_sizes(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("sizes", caller, callee);
+    let (outcome, ..) = pair.run(pair.call().args(&["-size", "4194304"]), "most");
+    assert_eq!((outcome.status(), outcome.bytes, outcome.mismatch), (("OK", ""), 4_194_304, false));
+    let outcome = pair.call().args(&["-size", "4194305"]).run(&pair.world, "request");
+    let text = "grpc: received message larger than max (4194305 vs. 4194304)";
+    assert_eq!(outcome.status(), ("ResourceExhausted", text));
+    let call = pair.call().metadata("probe-reply", "1").metadata("probe-size", "4194305");
+    let outcome = call.run(&pair.world, "response");
+    assert_eq!(outcome.status(), ("ResourceExhausted", text));
+    let (outcome, seen, _) = pair.run(pair.call().metadata("x-long", &"x".repeat(6000)), "field");
+    assert_eq!(outcome.status(), ("OK", ""));
+    assert_eq!(values(&seen.metadata, "x-long"), ["x".repeat(6000)]);
+}
+
+/// A caller that compresses gets right answers; what the messages look like on the way is open.
+fn serves_gzip(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("gzip", caller, callee);
+    let call = pair.call().args(&["-gzip", "-messages", "3", "-size", "50000"]);
+    let (outcome, _, end) = pair.run(call, "gzip");
+    assert_eq!((outcome.status(), outcome.messages, outcome.mismatch), (("OK", ""), 3, false));
+    assert_eq!((end.messages, end.bytes), (3, 150_000));
+}
+
+/// The other sidecar, or the app, is killed while a stream is open.
+fn outlives_a_crash(caller: Kind, callee: Kind) {
+    for victim in ["sidecar", "app"] {
+        let mut pair = Pair::start(&format!("crash-{victim}"), caller, callee);
+        let call = pair.call().metadata("probe-flush", "1").metadata("probe-sleep-ms", "60000");
+        let mut call = call.start(&pair.world, "in-flight");
+        until(|| (pair.app.seen().len() == 1).then_some(())).expect("the call at the app");
+        let killed = if victim == "app" { &pair.app.process } else { &pair._callee.process };
+        killed.signal(rustix::process::Signal::KILL);
+        call.wait_for_end();
+        let outcome = crate::peer::probe::outcome(&call);
+        assert_eq!(outcome.code, "Unavailable", "{victim}: {}", outcome.message);
+        assert!(outcome.message.starts_with("error reading from server: "), "{}", outcome.message);
+        assert!(pair.caller.process.running(), "{victim}");
+    }
+}
+
+/// Callers come and go: no descriptor stays behind.
+fn forgets_callers(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("forgets", caller, callee);
+    let count = |sidecar: &Sidecar| {
+        let folder = format!("/proc/{}/fd", sidecar.process.pid());
+        std::fs::read_dir(folder).expect("open files in /proc").count()
+    };
+    let (outcome, ..) = pair.run(pair.call(), "first");
+    assert_eq!(outcome.status(), ("OK", ""));
+    let before = [count(&pair.caller), count(&pair._callee)];
+    for n in 0..50 {
+        let name = format!("caller-{n}");
+        assert_eq!(pair.call().run(&pair.world, &name).status(), ("OK", ""));
+    }
+    // The last caller's connection may still be closing.
+    let flat = until(|| {
+        let now = [count(&pair.caller), count(&pair._callee)];
+        (now[0] <= before[0] + 2 && now[1] <= before[1] + 2).then_some(())
+    });
+    assert!(flat.is_some(), "{before:?} became {:?}", [count(&pair.caller), count(&pair._callee)]);
+}
+
 macro_rules! mixes {
     ($($module:ident: $caller:ident to $callee:ident, $($test:ident)*;)*) => {$(
         mod $module {
@@ -219,12 +283,16 @@ macro_rules! mixes {
 
 mixes! {
     daprd_to_daprd: Daprd to Daprd,
-        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains;
+        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
+        limits_sizes serves_gzip outlives_a_crash forgets_callers;
     daprd_to_ringside: Daprd to Ringside,
-        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains;
+        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
+        limits_sizes serves_gzip outlives_a_crash forgets_callers;
     ringside_to_daprd: Ringside to Daprd,
-        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains;
+        carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
+        limits_sizes serves_gzip outlives_a_crash forgets_callers;
     ringside_to_ringside: Ringside to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
+        limits_sizes serves_gzip outlives_a_crash forgets_callers
         sends_headers_early;
 }
