@@ -303,6 +303,8 @@ impl Proxy {
                 let done = call.response_ended && call.request_ended;
                 if !done || peer.h2.queued(stream) > 0 {
                     peer.reset_paced(stream, now);
+                } else {
+                    peer.earn_reset();
                 }
             }
             self.remind_peer(conn);

@@ -228,8 +228,11 @@ impl Proxy {
         if peer.h2.poll_timeout().is_some_and(|at| at <= now) {
             peer.h2.handle_timeout(now);
         }
-        peer.flush_resets(now);
+        let freed = peer.flush_resets(now);
         self.drain_events(key, now);
+        if freed {
+            self.pump_of(key, now);
+        }
         self.check_liveness(key, now);
         self.check_idle(key, now);
         self.remind_peer(key);

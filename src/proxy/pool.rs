@@ -163,6 +163,16 @@ impl Proxy {
         self.pump(pool, now);
     }
 
+    /// Streams of this connection became free.
+    pub(super) fn pump_of(&mut self, conn: ConnKey, now: Instant) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        if let Side::Upstream { pool, .. } = peer.side
+            && self.pools.has_parked(pool)
+        {
+            self.pump(pool, now);
+        }
+    }
+
     /// Gives streams to those who wait; dials when that is not enough.
     pub(super) fn pump(&mut self, key: PoolKey, now: Instant) {
         loop {

@@ -182,8 +182,12 @@ impl Bench {
     }
 
     fn dial_done(&mut self) -> ConnId {
+        self.dial_done_with(Limits::default())
+    }
+
+    fn dial_done_with(&mut self, limits: Limits) -> ConnId {
         let (conn, ..) = *self.dialed.last().expect("a dial");
-        let h2 = Connection::new(Role::Server, Limits::default(), head::classify, self.now);
+        let h2 = Connection::new(Role::Server, limits, head::classify, self.now);
         self.ends.insert(conn, h2);
         self.handle(Input::Dialed { conn });
         conn
@@ -413,4 +417,32 @@ fn an_idle_connection_is_told_once_and_the_tick_ends() {
     bench.wait(peer::IDLE_TIMEOUT);
     assert_eq!(bench.closed.len(), 2);
     assert!(bench.seen[&callee].iter().any(|seen| seen.starts_with("GOAWAY 0")));
+}
+
+/// Resets toward an app are paced, so a place may become free long after its call has ended.
+#[test]
+fn a_place_that_becomes_free_late_goes_to_who_waits() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    let to_app = [("dapr-callee-app-id", "client")];
+    let first = bench.call(caller, &to_app, None);
+    let app =
+        bench.dial_done_with(Limits { max_concurrent_streams: Some(20), ..Limits::default() });
+    let mut streams = vec![first];
+    streams.extend((1..20).map(|_| bench.call(caller, &to_app, None)));
+    for stream in streams {
+        let end = bench.ends.get_mut(&caller).unwrap();
+        end.send_reset(stream, crate::http2::ErrorCode::CANCEL);
+    }
+    bench.run();
+    let opened = |bench: &Bench| {
+        let seen = bench.seen[&app].iter();
+        seen.filter(|seen| seen.contains("HEADERS")).count()
+    };
+    for _ in 0..17 {
+        bench.call(caller, &to_app, None);
+    }
+    assert_eq!((opened(&bench), bench.dialed.len()), (20 + 16, 2), "the last one waits");
+    bench.wait(Duration::from_millis(50));
+    assert_eq!(opened(&bench), 20 + 17);
 }

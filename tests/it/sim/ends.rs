@@ -56,6 +56,8 @@ pub struct Call {
     pub head: Option<Fields>,
     pub outcome: Option<Outcome>,
     pub ended: Option<Instant>,
+    /// The caller does not read.
+    pub stalled: bool,
     pub app: AppSide,
     /// Octets of the request that left the caller, of the response that left the app.
     pub left_caller: usize,
@@ -76,6 +78,8 @@ pub struct AppSide {
     pub reset: Option<ErrorCode>,
     /// Does not read.
     pub stalled: bool,
+    /// When it heard of a reset.
+    pub reset_at: Option<Instant>,
 }
 
 impl Call {
@@ -91,6 +95,7 @@ impl Call {
             sent: 0,
             reset: None,
             stalled: false,
+            reset_at: None,
         };
         Self {
             script,
@@ -105,6 +110,7 @@ impl Call {
             head: None,
             outcome: None,
             ended: None,
+            stalled: false,
             app,
             left_caller: 0,
             left_app: 0,
@@ -141,7 +147,7 @@ impl Call {
 
     /// The caller goes on: sends a piece, reads on, gives up.
     pub fn speak(&mut self, h2: &mut Connection, seed: &mut Seed, hurry: bool, now: Instant) {
-        if self.held > 0 && (hurry || seed.one_in(2)) {
+        if self.held > 0 && !self.stalled && (hurry || seed.one_in(2)) {
             let octets = if hurry { self.held } else { 1 + seed.below(self.held as usize) as u32 };
             self.held -= octets;
             h2.release(self.stream, octets);
@@ -304,7 +310,7 @@ impl Call {
         assert!(left <= self.script.timeout, "call {id}: grpc-timeout grows");
     }
 
-    pub fn on_app_event(&mut self, event: &Event) {
+    pub fn on_app_event(&mut self, event: &Event, now: Instant) {
         let id = self.script.id;
         match event {
             Event::Data { data, end_stream, .. } => {
@@ -316,7 +322,10 @@ impl Call {
                 self.app.held += data.len() as u32;
                 self.app.request_ended = *end_stream;
             }
-            Event::Reset { .. } => self.app.stage = AppStage::Over,
+            Event::Reset { .. } => {
+                self.app.stage = AppStage::Over;
+                self.app.reset_at = Some(now);
+            }
             Event::Headers { kind: SectionKind::Trailers, .. } => {
                 panic!("call {id}: request trailers are not passed on")
             }

@@ -31,9 +31,11 @@ enum Fault {
     Snapshot,
     Drain,
     Leap,
+    /// A caller or an app stops reading one call.
+    Lazy,
 }
 
-const FAULTS: [Fault; 9] = [
+const FAULTS: [Fault; 10] = [
     Fault::Stall,
     Fault::Cut,
     Fault::CutCaller,
@@ -43,6 +45,7 @@ const FAULTS: [Fault; 9] = [
     Fault::Snapshot,
     Fault::Drain,
     Fault::Leap,
+    Fault::Lazy,
 ];
 
 pub struct Run {
@@ -217,6 +220,14 @@ impl Run {
                     Duration::from_secs(11),
                     Duration::from_secs(200),
                 ]);
+            }
+            Fault::Lazy => {
+                let lazy = world.seed.one_in(2);
+                if !world.calls.is_empty() {
+                    let call = world.seed.below(world.calls.len());
+                    world.calls[call].stalled = lazy;
+                    world.calls[call].app.stalled = lazy;
+                }
             }
             Fault::Cut | Fault::CutCaller | Fault::Goaway | Fault::Drain | Fault::Leap => {}
         }
@@ -416,6 +427,9 @@ pub fn pass(world: &mut World, time: Duration, mut done: impl FnMut(&World) -> b
 pub fn calm(world: &mut World) {
     world.note(|| "calm".to_owned());
     world.app_down = [false; 2];
+    for call in &mut world.calls {
+        (call.stalled, call.app.stalled) = (false, false);
+    }
     for who in SIDECARS {
         if world.sidecars[who as usize].app_port.is_none() {
             world.publish(who, Some([5000, 6000][who as usize]));
@@ -432,7 +446,7 @@ fn is_still(world: &World) -> bool {
 }
 
 /// Idle connections go, then the sidecars.
-fn farewell(world: &mut World) {
+pub fn farewell(world: &mut World) {
     world.note(|| "farewell".to_owned());
     world.mark(Mark::Leap);
     pass(world, Duration::from_secs(400), |_| false);

@@ -174,7 +174,6 @@ impl Script {
         }
     }
 
-    #[expect(dead_code, reason = "for directed scenarios")]
     /// A plain call: what directed scenarios start from.
     pub fn plain(id: u32, requests: &[usize], responses: &[usize]) -> Self {
         let mut seed = Seed::new(u64::from(id));

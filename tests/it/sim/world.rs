@@ -77,6 +77,8 @@ pub struct Sidecar {
     pub resolving: Vec<(Target, Instant)>,
     pub draining: bool,
     pub drained: bool,
+    pub octets_in: usize,
+    pub octets_out: usize,
 }
 
 pub struct World {
@@ -95,6 +97,8 @@ pub struct World {
     pub trace: bool,
 }
 
+/// For places where the connection does not matter.
+const NOBODY: ConnId = ConnId { index: 0, generation: 0 };
 const APP_PORTS: [u16; 2] = [5000, 6000];
 pub const INTERNAL_PORTS: [u16; 2] = [7000, 7001];
 /// Nobody listens here.
@@ -149,6 +153,8 @@ impl Sidecar {
             resolving: Vec::new(),
             draining: false,
             drained: false,
+            octets_in: 0,
+            octets_out: 0,
         }
     }
 
@@ -232,6 +238,17 @@ impl World {
     pub fn tell(&mut self, who: Who, input: Input) {
         self.sidecars[who as usize].proxy.handle(input, self.now);
         self.obey(who);
+        self.check(Place::Proxy(who, NOBODY));
+    }
+
+    /// After each step, on whoever took part in it.
+    fn check(&self, place: Place) {
+        match place {
+            Place::Gone => {}
+            Place::Client(caller) => self.callers[caller].h2.check_invariants(),
+            Place::App(app) => self.apps[app].h2.check_invariants(),
+            Place::Proxy(who, _) => self.sidecars[who as usize].proxy.check_invariants(),
+        }
     }
 
     /// Does what a sidecar wants, and checks that it holds to its contract.
@@ -271,7 +288,6 @@ impl World {
                 }
             }
         }
-        self.sidecars[w].proxy.check_invariants();
     }
 
     fn close_proxy_end(&mut self, who: Who, conn: ConnId) {
@@ -326,8 +342,10 @@ impl World {
         let at = self.now + self.seed.ms(1 + self.plan.latency_ms);
         self.links[link].pipe(way).push(at, octets);
         if let Place::Proxy(who, _) = writer {
+            self.sidecars[who as usize].octets_out += out.len;
             self.obey(who);
         }
+        self.check(writer);
         moved
     }
 
@@ -353,6 +371,7 @@ impl World {
                 for bytes in pieces {
                     self.hand_over(reader, bytes);
                 }
+                self.check(reader);
                 true
             }
         }
@@ -370,8 +389,11 @@ impl World {
                 self.hear_app(app);
             }
             Place::Proxy(who, conn) => {
-                if self.sidecars[who as usize].conns.contains_key(&conn) {
-                    self.tell(who, Input::Received { conn, bytes });
+                let sidecar = &mut self.sidecars[who as usize];
+                if sidecar.conns.contains_key(&conn) {
+                    sidecar.octets_in += bytes.len();
+                    sidecar.proxy.handle(Input::Received { conn, bytes }, self.now);
+                    self.obey(who);
                 }
             }
         }
@@ -424,7 +446,6 @@ impl World {
                 Event::Goaway { .. } | Event::Pong { .. } | Event::Settings => {}
             }
         }
-        self.callers[caller].h2.check_invariants();
     }
 
     fn hear_app(&mut self, app: usize) {
@@ -446,7 +467,7 @@ impl World {
                 Event::Headers { tag, .. } | Event::Data { tag, .. } | Event::Reset { tag, .. } => {
                     let tag = *tag as usize;
                     self.note(|| format!("app hears of call {tag}: {}", brief(&event)));
-                    self.calls[tag].on_app_event(&event);
+                    self.calls[tag].on_app_event(&event, self.now);
                 }
                 Event::StreamFailed { tag, error, .. } => {
                     panic!("the sidecar broke HTTP/2 towards an app, call {tag}: {error:?}");
@@ -456,7 +477,6 @@ impl World {
                 Event::Goaway { .. } | Event::Pong { .. } | Event::Settings => {}
             }
         }
-        self.apps[app].h2.check_invariants();
     }
 
     /// A dial comes to its end.
