@@ -25,8 +25,6 @@ const GATHERED_MAX: usize = 16 << 10;
 /// Pieces of one stream from which on small ones are gathered though no window is closed: the
 /// peer does not read.
 const PIECES_BY_REFERENCE: u32 = 32;
-/// Payload up to this goes into the framing buffer: cheaper than one more slice to write.
-const INLINE_MAX: usize = 256;
 /// Buffers larger than these are not kept by a connection without streams.
 const CONTROL_KEPT_MAX: usize = 512;
 const PIECES_KEPT_MAX: usize = 8;
@@ -225,15 +223,8 @@ impl Outbox {
             let bytes = self.take(queue, left);
             debug_assert!(!bytes.is_empty());
             left -= bytes.len().clamp(1, left);
-            if bytes.len() <= INLINE_MAX {
-                // COPY: up to INLINE_MAX octets, instead of one more slice to write.
-                let from = out.framing.len();
-                out.framing.extend_from_slice(&bytes);
-                note_framing(out, from);
-            } else {
-                out.len += bytes.len();
-                out.segments.push(Segment::Payload(bytes));
-            }
+            out.len += bytes.len();
+            out.segments.push(Segment::Payload(bytes));
         }
     }
 
@@ -418,22 +409,23 @@ mod tests {
     }
 
     #[test]
-    fn large_pieces_go_by_reference_and_small_ones_beside_the_header() {
+    fn pieces_go_by_reference_whatever_their_size() {
         let mut outbox = Outbox::new();
         let mut queue = Queue::default();
         let large = Bytes::from(vec![7; 1000]);
         outbox.push(&mut queue, large.clone(), false);
-        outbox.push(&mut queue, Bytes::from_static(b"small"), false);
+        let small = Bytes::from(b"small".to_vec());
+        outbox.push(&mut queue, small.clone(), false);
         let mut out = Transmit::new();
         outbox.write_data(&mut queue, StreamId(3), 1005, true, &mut out);
         assert!(queue.is_empty());
         outbox.check_queue(&queue);
-        let [Segment::Framing(_), Segment::Payload(payload), Segment::Framing(_)] =
+        let [Segment::Framing(_), Segment::Payload(first), Segment::Payload(second)] =
             &out.segments[..]
         else {
-            panic!("{:?}", out.segments)
+            panic!("{} segments", out.segments.len())
         };
-        assert_eq!(payload.as_ptr(), large.as_ptr());
+        assert_eq!((first.as_ptr(), second.as_ptr()), (large.as_ptr(), small.as_ptr()));
         let header = [0, 3, 237, 0, 1, 0, 0, 0, 3];
         assert_eq!(octets(&out), [&header[..], &large, b"small"].concat());
     }

@@ -63,6 +63,15 @@ impl PeerSettings {
         Ok(self)
     }
 
+    /// Each HEADER_TABLE_SIZE in `payload`: values take effect in order (§6.5.3), and an encoder
+    /// owes its peer the smallest one even when a larger one follows (RFC 7541 §4.2).
+    pub fn table_sizes(payload: &[u8]) -> impl Iterator<Item = u32> {
+        payload.as_chunks::<SETTING_LEN>().0.iter().filter_map(|[i0, i1, v0, v1, v2, v3]| {
+            let wanted = u16::from_be_bytes([*i0, *i1]) == HEADER_TABLE_SIZE;
+            wanted.then(|| u32::from_be_bytes([*v0, *v1, *v2, *v3]))
+        })
+    }
+
     fn set(&mut self, identifier: u16, value: u32, role: Role) -> Result<(), ConnectionError> {
         match identifier {
             HEADER_TABLE_SIZE => self.header_table_size = value,
@@ -173,5 +182,13 @@ mod tests {
         write_settings(&mut out, Role::Server, &limits);
         let body = [setting(0x3, 250), setting(0x4, 1 << 18), setting(0x6, 0x1000)].concat();
         assert_eq!(out, [&[0, 0, 18, 4, 0, 0, 0, 0, 0][..], &body].concat());
+    }
+
+    /// RFC 7541 §4.2: a table that shrinks and grows between two blocks owes both sizes.
+    #[test]
+    fn every_table_size_is_seen_in_order() {
+        let payload = [0, 1, 0, 0, 0, 0, 0, 4, 0, 0, 1, 0, 0, 1, 0, 0, 16, 0];
+        let sizes: Vec<u32> = PeerSettings::table_sizes(&payload).collect();
+        assert_eq!(sizes, [0, 4096]);
     }
 }

@@ -10,7 +10,7 @@ use super::{Connection, Known, Phase, Settling};
 use crate::http2::deframer::{Cut, Payload};
 use crate::http2::error::{ConnectionError, ErrorCode, StreamError};
 use crate::http2::frame::{self, FrameHeader, FrameType, flag};
-use crate::http2::settings::INITIAL_WINDOW_DEFAULT;
+use crate::http2::settings::{INITIAL_WINDOW_DEFAULT, PeerSettings};
 use crate::http2::table::Slot;
 use crate::http2::{Event, Role, StreamId};
 
@@ -134,7 +134,9 @@ impl Connection {
         }
         let after = self.peer.after(payload, self.role)?;
         let before = std::mem::replace(&mut self.peer, after);
-        self.encoder.set_peer_table_size(after.header_table_size);
+        for size in PeerSettings::table_sizes(payload) {
+            self.encoder.set_peer_table_size(size);
+        }
         if after.initial_window != before.initial_window {
             self.shift_send_windows(
                 i64::from(after.initial_window) - i64::from(before.initial_window),
