@@ -21,6 +21,8 @@ use tokio_rustls::TlsAcceptor;
 
 const CONNECTIONS_MAX: usize = 1024;
 const STREAMS_MAX: u32 = 1000;
+/// After a failed accept, so that a lack of descriptors does not become a busy loop.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
 
 /// One call, as its service sees it.
@@ -51,7 +53,7 @@ pub async fn serve<S: Service>(
         };
         // Accepting fails for connections that are gone already, or for want of descriptors.
         let Ok((stream, _)) = listener.accept().await else {
-            tokio::task::yield_now().await;
+            tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
         let _ = stream.set_nodelay(true);
