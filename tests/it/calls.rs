@@ -1,7 +1,7 @@
 //! What crosses two sidecars and what does not: metadata, trailers, status, deadlines,
 //! cancellation, tokens. Every mix; where ringside does better, it is asked to.
 
-use crate::peer::probe::{Call, End, Fields, Outcome, ProbeApp, Seen};
+use crate::peer::probe::{Call, End, Fields, Outcome, ProbeApp, Seen, outcomes};
 use crate::peer::process::until;
 use crate::peer::sidecar::Options;
 use crate::peer::{Kind, Sidecar, World};
@@ -11,7 +11,7 @@ struct Pair {
     world: World,
     app: ProbeApp,
     caller: Sidecar,
-    _callee: Sidecar,
+    callee: Sidecar,
     /// No daprd takes part.
     ours: bool,
 }
@@ -32,7 +32,7 @@ impl Pair {
         let ours = caller == Kind::Ringside && callee == Kind::Ringside;
         let callee = Sidecar::start(&world, callee, "server", served);
         let caller = Sidecar::start(&world, caller, "client", options);
-        Self { world, app, caller, _callee: callee, ours }
+        Self { world, app, caller, callee: callee, ours }
     }
 
     fn call(&self) -> Call {
@@ -190,13 +190,13 @@ fn drains(caller: Kind, callee: Kind) {
     let call = pair.call().metadata("probe-flush", "1").metadata("probe-sleep-ms", "1500");
     let mut call = call.start(&pair.world, "in-flight");
     until(|| (pair.app.seen().len() == 1).then_some(())).expect("the call at the app");
-    for sidecar in [&pair.caller, &pair._callee] {
+    for sidecar in [&pair.caller, &pair.callee] {
         sidecar.process.signal(rustix::process::Signal::TERM);
     }
     call.wait_for_end();
     let outcome = crate::peer::probe::outcome(&call);
     assert_eq!((outcome.status(), outcome.messages), (("OK", ""), 1));
-    for sidecar in [&mut pair.caller, &mut pair._callee] {
+    for sidecar in [&mut pair.caller, &mut pair.callee] {
         let ended = sidecar.process.wait_for_end();
         assert!(ended.success(), "{ended}");
         sidecar.process.wait_for_line("Daprd shutdown gracefully");
@@ -235,7 +235,7 @@ fn outlives_a_crash(caller: Kind, callee: Kind) {
         let call = pair.call().metadata("probe-flush", "1").metadata("probe-sleep-ms", "60000");
         let mut call = call.start(&pair.world, "in-flight");
         until(|| (pair.app.seen().len() == 1).then_some(())).expect("the call at the app");
-        let killed = if victim == "app" { &pair.app.process } else { &pair._callee.process };
+        let killed = if victim == "app" { &pair.app.process } else { &pair.callee.process };
         killed.signal(rustix::process::Signal::KILL);
         call.wait_for_end();
         let outcome = crate::peer::probe::outcome(&call);
@@ -243,6 +243,51 @@ fn outlives_a_crash(caller: Kind, callee: Kind) {
         assert!(outcome.message.starts_with("error reading from server: "), "{}", outcome.message);
         assert!(pair.caller.process.running(), "{victim}");
     }
+}
+
+/// An app that sends GOAWAY again and again: no call is lost to it.
+fn survives_goaways(caller: Kind, callee: Kind) {
+    const CALLS: usize = 1500;
+    let name = format!("calls-{}-{}-goaway", caller.name(), callee.name());
+    let mut world = World::with_sentry(&name);
+    world.reserve(&["server", "client"]);
+    let app = ProbeApp::restless(&world, "100ms");
+    let _callee = Sidecar::callee(&world, callee, "server", app.port);
+    let caller = Sidecar::caller(&world, caller, "client");
+    let start = |n: usize| {
+        let call = Call::to(&caller.address()).app("server");
+        call.args(&["-times", &CALLS.to_string()]).start(&world, &format!("caller-{n}"))
+    };
+    let mut callers = [start(0), start(1), start(2)];
+    for process in &mut callers {
+        process.wait_for_end();
+        let outcomes = outcomes(process);
+        assert_eq!(outcomes.len(), CALLS);
+        let lost: Vec<_> = outcomes.iter().filter(|outcome| outcome.code != "OK").collect();
+        assert!(lost.is_empty(), "{} calls lost, the first: {:?}", lost.len(), lost[0]);
+    }
+}
+
+/// The app, and then the other sidecar, end and come back on their ports.
+fn finds_back(caller: Kind, callee: Kind) {
+    let mut pair = Pair::start("back", caller, callee);
+    let served = |pair: &Pair, name: &str| {
+        let call = || pair.call().args(&["-deadline", "10s"]).run(&pair.world, name);
+        until(|| (call().code == "OK").then_some(()))
+    };
+    served(&pair, "before").expect("a first answer");
+    let port = pair.app.port;
+    pair.app.process.terminate();
+    let lost = pair.call().run(&pair.world, "no-app");
+    assert_eq!(lost.code, "Unavailable", "{}", lost.message);
+    pair.app = ProbeApp::start_at(&pair.world, "second-app", port, None);
+    served(&pair, "app-back").expect("an answer from the second app");
+
+    assert!(pair.callee.process.terminate().success());
+    let lost = pair.call().run(&pair.world, "no-sidecar");
+    assert_eq!(lost.code, "Unavailable", "{}", lost.message);
+    pair.callee = Sidecar::callee(&pair.world, callee, "server", port);
+    served(&pair, "sidecar-back").expect("an answer through the second sidecar");
 }
 
 /// Callers come and go: no descriptor stays behind.
@@ -254,17 +299,17 @@ fn forgets_callers(caller: Kind, callee: Kind) {
     };
     let (outcome, ..) = pair.run(pair.call(), "first");
     assert_eq!(outcome.status(), ("OK", ""));
-    let before = [count(&pair.caller), count(&pair._callee)];
+    let before = [count(&pair.caller), count(&pair.callee)];
     for n in 0..50 {
         let name = format!("caller-{n}");
         assert_eq!(pair.call().run(&pair.world, &name).status(), ("OK", ""));
     }
     // The last caller's connection may still be closing.
     let flat = until(|| {
-        let now = [count(&pair.caller), count(&pair._callee)];
+        let now = [count(&pair.caller), count(&pair.callee)];
         (now[0] <= before[0] + 2 && now[1] <= before[1] + 2).then_some(())
     });
-    assert!(flat.is_some(), "{before:?} became {:?}", [count(&pair.caller), count(&pair._callee)]);
+    assert!(flat.is_some(), "{before:?} became {:?}", [count(&pair.caller), count(&pair.callee)]);
 }
 
 macro_rules! mixes {
@@ -284,15 +329,15 @@ macro_rules! mixes {
 mixes! {
     daprd_to_daprd: Daprd to Daprd,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
-        limits_sizes serves_gzip outlives_a_crash forgets_callers;
+        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
     daprd_to_ringside: Daprd to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
-        limits_sizes serves_gzip outlives_a_crash forgets_callers;
+        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
     ringside_to_daprd: Ringside to Daprd,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
-        limits_sizes serves_gzip outlives_a_crash forgets_callers;
+        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
     ringside_to_ringside: Ringside to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
-        limits_sizes serves_gzip outlives_a_crash forgets_callers
+        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
         sends_headers_early;
 }

@@ -40,10 +40,21 @@ impl ProbeApp {
         Self::start_at(world, &format!("probe-app-{port}"), port, None)
     }
 
+    /// One that tells each connection to go away after `max_age`, as gRPC servers behind load
+    /// balancers do.
+    pub fn restless(world: &World, max_age: &str) -> Self {
+        let port = claim();
+        Self::launch(world, "restless-app", port, None, &["-max-age", max_age])
+    }
+
     /// With an SVID (a folder from [`mint`]) it stands in for a sidecar's internal port.
     pub fn start_at(world: &World, name: &str, port: u16, svid: Option<&Path>) -> Self {
+        Self::launch(world, name, port, svid, &[])
+    }
+
+    fn launch(world: &World, name: &str, port: u16, svid: Option<&Path>, more: &[&str]) -> Self {
         let mut app = command(program("probe"));
-        app.args(["app", "-address", &format!("127.0.0.1:{port}")]);
+        app.args(["app", "-address", &format!("127.0.0.1:{port}")]).args(more);
         present(&mut app, svid);
         let mut process = Process::start(&world.folder("apps"), name, app);
         process.wait_for_line("\"listening\"");
@@ -164,10 +175,18 @@ impl Call {
 
 /// The result of a call that has ended.
 pub fn outcome(process: &Process) -> Outcome {
-    let found = events(process, "outcome");
-    let Some(outcome) = found.last() else {
+    let Some(outcome) = outcomes(process).pop() else {
         panic!("{} told no outcome\n{}", process.name, process.tail());
     };
+    outcome
+}
+
+/// The results of all calls of one caller so far.
+pub fn outcomes(process: &Process) -> Vec<Outcome> {
+    events(process, "outcome").iter().map(read_outcome).collect()
+}
+
+fn read_outcome(outcome: &Value) -> Outcome {
     let details = outcome["details"].as_array().into_iter().flatten();
     Outcome {
         code: text(&outcome["code_name"]),

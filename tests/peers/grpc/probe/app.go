@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	_ "google.golang.org/grpc/encoding/gzip"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -155,6 +156,7 @@ func serve(stream grpc.ServerStream, done *departure) error {
 func runApp(args []string) {
 	flags := flag.NewFlagSet("app", flag.ExitOnError)
 	address := flags.String("address", "127.0.0.1:0", "where to listen")
+	maxAge := flags.Duration("max-age", 0, "tell connections to go away at this age; 0 is never")
 	identity := tlsFlags(flags)
 	flags.Parse(args)
 
@@ -180,6 +182,10 @@ func runApp(args []string) {
 	options := []grpc.ServerOption{
 		grpc.UnknownServiceHandler(handler), grpc.ForceServerCodec(raw{"proto"}),
 		grpc.MaxRecvMsgSize(1 << 30), grpc.MaxSendMsgSize(1 << 30),
+	}
+	if *maxAge > 0 {
+		options = append(options, grpc.KeepaliveParams(keepalive.ServerParameters{
+			MaxConnectionAge: *maxAge, MaxConnectionAgeGrace: time.Minute}))
 	}
 	if config := identity.server(); config != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config)))
