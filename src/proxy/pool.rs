@@ -258,9 +258,12 @@ impl Proxy {
 
     /// Connected, and verified if need be: the preface may go.
     pub(super) fn dialed(&mut self, key: ConnKey, now: Instant) {
+        let limits = limits(&self.snapshot.config);
         let Some(peer) = self.peers.get_mut(key) else { return };
         let Side::Upstream { stage, .. } = &mut peer.side else { return };
         *stage = Stage::Greeting { since: now };
+        // Nothing was said yet; the time that the peer has for its preface begins now.
+        peer.h2 = Connection::new(Role::Client, limits, head::classify, now);
         peer.heard = now;
         peer.idle_since = now;
         self.remind_peer(key);

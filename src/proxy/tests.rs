@@ -446,3 +446,16 @@ fn a_place_that_becomes_free_late_goes_to_who_waits() {
     bench.wait(Duration::from_millis(50));
     assert_eq!(opened(&bench), 20 + 17);
 }
+
+/// The peer has its time for the preface from when it is connected, however long that took.
+#[test]
+fn a_slow_dial_leaves_time_for_the_preface() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    bench.wait(Duration::from_secs(12));
+    let (conn, ..) = bench.dialed[0];
+    bench.handle(Input::Dialed { conn });
+    bench.wait(Duration::from_millis(1));
+    assert!(bench.closed.is_empty() && bench.proxy.calls() == 1);
+}

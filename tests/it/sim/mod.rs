@@ -20,7 +20,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// Runs of the sweep, when RINGSIDE_SIM_SEEDS does not say.
-const SEEDS_DEFAULT: u64 = 1000;
+const SEEDS_DEFAULT: u64 = 2000;
 /// Real time that one run may take before it counts as hanging.
 const RUN_MAX: Duration = Duration::from_secs(60);
 

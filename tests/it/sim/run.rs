@@ -33,9 +33,12 @@ enum Fault {
     Leap,
     /// A caller or an app stops reading one call.
     Lazy,
+    /// A connection on which nothing moves any more, though nobody says so.
+    Dead,
+    SlowDial,
 }
 
-const FAULTS: [Fault; 10] = [
+const FAULTS: [Fault; 12] = [
     Fault::Stall,
     Fault::Cut,
     Fault::CutCaller,
@@ -46,6 +49,8 @@ const FAULTS: [Fault; 10] = [
     Fault::Drain,
     Fault::Leap,
     Fault::Lazy,
+    Fault::Dead,
+    Fault::SlowDial,
 ];
 
 pub struct Run {
@@ -56,10 +61,12 @@ pub struct Run {
     calls_max: usize,
 }
 
-fn limits(seed: &mut Seed, small: bool) -> Limits {
-    let stream_window = match small {
-        true => seed.pick(&[1, 100, 1000, 65_535]),
-        false => seed.pick(&[30_000, 65_535, 256 << 10, 1 << 20]),
+fn limits(seed: &mut Seed, octets: usize) -> Limits {
+    // A window of one octet takes a round trip for each.
+    let stream_window = match octets {
+        0..=20 => seed.pick(&[1, 10, 65_535]),
+        21..=500 => seed.pick(&[100, 1000, 65_535]),
+        _ => seed.pick(&[30_000, 65_535, 256 << 10, 1 << 20]),
     };
     Limits {
         stream_window,
@@ -83,14 +90,14 @@ impl Run {
                 seed.pick(&[200, 2000, 2000, 20_000, 20_000, 100_000, 700_000])
             }
         };
-        let mut app_limits = limits(&mut seed, octets <= 500);
+        let mut app_limits = limits(&mut seed, octets);
         app_limits.max_concurrent_streams = seed.pick(&[None, None, Some(1), Some(3)]);
         let plan = Plan {
             fragments,
             latency_ms: seed.pick(&[0, 1, 20]),
             capacity: seed.pick(&[1, 1000, 65_536, 1 << 20]),
             batch: seed.pick(&[40, 1000, 65_536]).max(octets / 400),
-            caller_limits: limits(&mut seed, octets <= 500),
+            caller_limits: limits(&mut seed, octets),
             app_limits,
             max_body_size: if seed.one_in(8) { 1000 } else { 4 << 20 },
             drain_max: seed.one_in(3).then_some(Duration::from_millis(500)),
@@ -109,7 +116,11 @@ impl Run {
             odd_ends: faulty(2),
         };
         let callers_max = 1 + seed.below(3);
-        let calls_max = if octets > 20_000 { 8 } else { 4 + seed.below(20) };
+        let calls_max = match octets {
+            0..500 => seed.pick(&[5, 20, 60]),
+            500..20_000 => 4 + seed.below(20),
+            _ => 8,
+        };
         let world = World::new(number, plan, start);
         Self { world, faults, taste, callers_max, calls_max }
     }
@@ -213,6 +224,8 @@ impl Run {
                 world.publish(who, port);
             }
             Fault::Drain if world.seed.one_in(8) => world.drain(who),
+            Fault::Dead if world.seed.one_in(10) => dead(world),
+            Fault::SlowDial => slow_dial(world),
             Fault::Leap if world.seed.one_in(5) => {
                 world.mark(Mark::Leap);
                 world.now += world.seed.pick(&[
@@ -229,7 +242,12 @@ impl Run {
                     world.calls[call].app.stalled = lazy;
                 }
             }
-            Fault::Cut | Fault::CutCaller | Fault::Goaway | Fault::Drain | Fault::Leap => {}
+            Fault::Cut
+            | Fault::CutCaller
+            | Fault::Goaway
+            | Fault::Drain
+            | Fault::Dead
+            | Fault::Leap => {}
         }
     }
 }
@@ -317,8 +335,30 @@ fn finish(world: &mut World, dials_fail: bool, resolves_fail: bool) -> bool {
 fn stall(world: &mut World) {
     let Some(link) = any_link(world) else { return };
     let way = world.seed.pick(&BOTH);
-    let until = world.now + world.seed.ms(800);
+    let below_ms = world.seed.pick(&[20, 800]);
+    let until = world.now + world.seed.ms(below_ms);
     world.links[link].pipe(way).stalled_until = Some(until);
+}
+
+/// For longer than a keepalive waits: whoever has one gives the connection up.
+fn dead(world: &mut World) {
+    let Some(link) = any_link(world) else { return };
+    // An app's connection has no keepalive, and a call may wait there as long as it likes.
+    if matches!(world.links[link].right, Place::Proxy(..)) {
+        world.mark(Mark::Leap);
+        let until = world.now + Duration::from_secs(40);
+        for way in BOTH {
+            world.links[link].pipe(way).stalled_until = Some(until);
+        }
+    }
+}
+
+fn slow_dial(world: &mut World) {
+    let slow = Duration::from_secs(world.seed.pick(&[1, 9, 15]));
+    let who = world.seed.pick(&SIDECARS);
+    if let Some(dial) = world.sidecars[who as usize].dialing.last_mut() {
+        dial.at = world.now + slow;
+    }
 }
 
 fn cut(world: &mut World, of_callers: bool) {

@@ -146,6 +146,7 @@ impl Script {
             ErrorCode::INTERNAL_ERROR,
             ErrorCode::REFUSED_STREAM,
             ErrorCode::ENHANCE_YOUR_CALM,
+            ErrorCode::NO_ERROR,
         ]);
         let reset_at = (taste.resets && seed.one_in(4)).then(|| (seed.below(length + 1), code));
         Self {

@@ -345,7 +345,9 @@ impl World {
             self.sidecars[who as usize].octets_out += out.len;
             self.obey(who);
         }
-        self.check(writer);
+        if moved {
+            self.check(writer);
+        }
         moved
     }
 
