@@ -90,6 +90,7 @@ fn carries_metadata(caller: Kind, callee: Kind) {
         let traces = values(at_app, "traceparent");
         assert_eq!(traces.len(), 1, "{traces:?}");
         assert!(traces[0].contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{traces:?}");
+        assert_eq!(values(at_app, "grpc-accept-encoding"), ["gzip"]);
         let agents = values(at_app, "user-agent");
         assert!(agents.len() == 1 && agents[0].starts_with("someone/1"), "{agents:?}");
     } else {
