@@ -298,6 +298,58 @@ fn a_thousand_streams_at_once() {
     });
 }
 
+/// A caller that opens calls only to reset them (CVE-2023-44487), and one that vanishes with all
+/// its calls open: the others on the same upstream connection are served all the time.
+#[test]
+fn resetting_callers_hurt_themselves_only() {
+    const RESETS: u64 = 20_000;
+    const VANISHING: usize = 100;
+    run(async {
+        let (app, port) = App::start(1);
+        let chain = Chain::start("resets", port);
+        let honest = chain.connect().await;
+        for tag in 0..100 {
+            unary(honest.clone(), tag).await;
+        }
+        let before = chain.rss_kib();
+        let attacker = chain.connect().await;
+        let attack = tokio::spawn(async move {
+            for opened in 0..RESETS {
+                let Ok((_response, mut out)) = open(&attacker, "Bidi").await else {
+                    return opened;
+                };
+                out.send_reset(h2::Reason::CANCEL);
+            }
+            RESETS
+        });
+        let mut served = 0;
+        while !attack.is_finished() || served < 500 {
+            unary(honest.clone(), served).await;
+            served += 1;
+        }
+        let opened = attack.await.expect("the attack ends");
+        for _ in 0..20 {
+            let caller = chain.connect().await;
+            let mut open_calls = Vec::new();
+            for _ in 0..VANISHING {
+                open_calls.push(open(&caller, "Bidi").await.expect("a stream"));
+            }
+            drop((caller, open_calls));
+            unary(honest.clone(), served).await;
+            served += 1;
+        }
+        for tag in 0..100 {
+            unary(honest.clone(), tag).await;
+        }
+        let after = chain.rss_kib();
+        for (side, rss) in after.iter().enumerate() {
+            let grown = rss.saturating_sub(before[side]);
+            assert!(grown < FLAT_KIB, "after {opened} resets: {before:?} {after:?} KiB");
+        }
+        drop(app);
+    });
+}
+
 /// 1 GiB towards an app that does not read: the sender is stopped by the windows, others are not,
 /// and nothing is lost once the app reads.
 #[test]
