@@ -344,7 +344,7 @@ impl Call {
             app.held -= octets;
             h2.release(app.stream, octets);
         }
-        if app.stage != AppStage::Open {
+        if app.stage != AppStage::Open || script.silent {
             return;
         }
         if let Some((at, code)) = script.reset_at

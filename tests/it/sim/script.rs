@@ -67,6 +67,8 @@ pub struct Script {
     pub status: u8,
     /// The app answers only when it has the whole request.
     pub waits: bool,
+    /// The app reads and never says anything: only the deadline ends it.
+    pub silent: bool,
     /// The app may end before the request does.
     pub early: bool,
     /// The caller cancels when it has sent and received so many octets.
@@ -168,6 +170,7 @@ impl Script {
             response_end,
             status,
             waits: seed.one_in(2),
+            silent: timeout.is_some() && seed.one_in(3),
             early: seed.one_in(6),
             cancel_at,
             reset_at,
@@ -192,6 +195,7 @@ impl Script {
             response_end: ResponseEnd::Trailers,
             status: 0,
             waits: false,
+            silent: false,
             early: false,
             cancel_at: None,
             reset_at: None,
