@@ -255,3 +255,66 @@ fn functions(code: &str) -> Vec<(String, usize)> {
     }
     found
 }
+
+fn text_of(path: &str) -> Option<String> {
+    fs::read_to_string(root().join(path)).ok()
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    let of_name = |c: char| c.is_alphanumeric() || c == '_';
+    text.split(|c| !of_name(c)).any(|found| found == word)
+}
+
+/// Where the test `path` of docs/parity.md may be: `it::calls::drains`, `config::port::name`.
+fn homes(path: &str) -> Vec<String> {
+    let modules: Vec<&str> = path.split("::").collect();
+    let Some((_, modules)) = modules.split_last() else { return Vec::new() };
+    let above = modules.strip_suffix(&["tests"]).unwrap_or(modules);
+    let (folder, modules, above) = match modules.split_first() {
+        Some((&"it", rest)) => ("tests/it", rest.join("/"), rest.join("/")),
+        Some((&"allocations", _)) => ("tests", modules.join("/"), above.join("/")),
+        Some(_) | None => ("src", modules.join("/"), above.join("/")),
+    };
+    let endings = [".rs", "/mod.rs", "/tests.rs"];
+    let homes = endings.iter().map(|ending| format!("{folder}/{modules}{ending}"));
+    homes.chain([format!("{folder}/{above}.rs")]).collect()
+}
+
+#[test]
+fn tests_that_parity_names_exist() {
+    let parity = text_of("docs/parity.md").expect("docs/parity.md");
+    let rows = parity.lines().filter(|line| line.starts_with('|'));
+    let quoted = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+    let names: BTreeSet<&str> = quoted.filter(|quote| quote.contains("::")).collect();
+    assert!(names.len() > 100, "parity.md names its tests as `room::file::test`");
+    let missing = names.into_iter().filter(|path| {
+        let test = path.rsplit("::").next().unwrap_or_default();
+        !homes(path).iter().filter_map(|home| text_of(home)).any(|text| has_word(&text, test))
+    });
+    fail_if_any(&missing.map(|path| format!("docs/parity.md: no test {path}")).collect());
+}
+
+#[test]
+fn every_dependency_has_its_decision() {
+    let mut decisions = String::new();
+    for entry in fs::read_dir(root().join("docs/adr")).expect("docs/adr") {
+        decisions += &fs::read_to_string(entry.expect("an entry").path()).expect("a page");
+    }
+    let manifest = text_of("Cargo.toml").expect("Cargo.toml");
+    let mut faults = BTreeSet::new();
+    let mut listed = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            listed = line.ends_with("dependencies]");
+        } else if let (true, Some((name, value))) = (listed, line.split_once(" = ")) {
+            let renamed =
+                value.split("package = \"").nth(1).and_then(|rest| rest.split('"').next());
+            let name = renamed.unwrap_or(name);
+            let letter = |c: char| c.is_alphanumeric() || "-_".contains(c);
+            if !decisions.split(|c| !letter(c)).any(|word| word == name) {
+                faults.insert(format!("Cargo.toml: no page of docs/adr names {name}"));
+            }
+        }
+    }
+    fail_if_any(&faults);
+}
