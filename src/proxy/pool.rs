@@ -40,6 +40,8 @@ struct Pool {
     conns: Vec<ConnKey>,
     dialing: Option<ConnKey>,
     parked: VecDeque<CallKey>,
+    /// `pump` is at work: what it ends must not begin another one inside.
+    pumping: bool,
     endpoints: Option<Arc<[Endpoint]>>,
     /// The endpoints were resolved for those who wait now.
     fresh: bool,
@@ -58,6 +60,7 @@ impl Pool {
             conns: Vec::new(),
             dialing: None,
             parked: VecDeque::new(),
+            pumping: false,
             endpoints: None,
             fresh: false,
             asked: false,
@@ -173,8 +176,21 @@ impl Proxy {
         }
     }
 
-    /// Gives streams to those who wait; dials when that is not enough.
+    /// Gives streams to those who wait; dials when that is not enough. A call that fails on the
+    /// way (its deadline is over) comes back here by `free`: with thousands of them waiting, that
+    /// must not nest.
     pub(super) fn pump(&mut self, key: PoolKey, now: Instant) {
+        let Some(pool) = self.pools.pools.get_mut(key) else { return };
+        if std::mem::replace(&mut pool.pumping, true) {
+            return;
+        }
+        self.open_parked(key, now);
+        if let Some(pool) = self.pools.pools.get_mut(key) {
+            pool.pumping = false;
+        }
+    }
+
+    fn open_parked(&mut self, key: PoolKey, now: Instant) {
         loop {
             let Some(pool) = self.pools.pools.get_mut(key) else { return };
             let Some(call) = pool.parked.front().copied() else { return };

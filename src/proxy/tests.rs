@@ -115,7 +115,7 @@ impl Bench {
         match output {
             Output::Dirty(conn) => {
                 let mut out = Transmit::new();
-                while self.proxy.transmit(conn, &mut out, 1 << 16) {}
+                while self.proxy.transmit(conn, &mut out, usize::MAX) {}
                 let bytes: Vec<u8> = out.slices().flatten().copied().collect();
                 if let Some(end) = self.ends.get_mut(&conn) {
                     end.recv(bytes.into(), self.now);
@@ -458,4 +458,36 @@ fn a_slow_dial_leaves_time_for_the_preface() {
     bench.handle(Input::Dialed { conn });
     bench.wait(Duration::from_millis(1));
     assert!(bench.closed.is_empty() && bench.proxy.calls() == 1);
+}
+
+/// Thousands wait for a connection that comes when their deadlines are over: each is told, one
+/// after the other and not one inside the other (the stack has an end).
+#[test]
+fn a_crowd_that_waited_too_long_is_told() {
+    const CROWD: usize = 10_000;
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.run();
+    let mut fields = FieldSection::new();
+    for (name, value) in [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", "/a.B/C"),
+        ("content-type", "application/grpc"),
+        ("dapr-callee-app-id", "client"),
+        ("grpc-timeout", "1S"),
+    ] {
+        fields.push(name.as_bytes(), value.as_bytes());
+    }
+    let end = bench.ends.get_mut(&caller).unwrap();
+    for _ in 0..CROWD {
+        end.open(&fields, true, 0).unwrap();
+    }
+    bench.run();
+    assert_eq!(bench.proxy.calls(), CROWD);
+    bench.now += Duration::from_secs(2);
+    bench.dial_done();
+    assert_eq!(bench.proxy.calls(), 0);
+    let told = |seen: &&String| seen.contains("grpc-status=4");
+    assert_eq!(bench.seen[&caller].iter().filter(told).count(), CROWD);
 }
