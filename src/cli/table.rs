@@ -116,7 +116,7 @@ pub const FLAGS: &[Flag] = &[
     ignored("scheduler-host-address", Strings, "", "Not served: jobs and reminders"),
     ignored("scheduler-job-streams", Uint, "3", "Not served: jobs and reminders"),
     used("sentry-address", String, "", "Address of Sentry, the certificate authority"),
-    used("sentry-request-jwt-audiences", Strings, "", "Audiences of the token that Sentry makes"),
+    ignored("sentry-request-jwt-audiences", Strings, "", "Not served: JWTs of Sentry"),
     used("unix-domain-socket", String, "", "Folder for sockets in place of the APIs' ports"),
     used("version", Bool, "", "Print the version of Dapr that this follows, and end"),
     used("wait", Bool, "", "Wait for the sidecar on --dapr-http-port, and end"),

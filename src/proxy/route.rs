@@ -182,4 +182,34 @@ mod tests {
         assert_eq!((missing.code, wrong.code), (Code::Unauthenticated, Code::Unauthenticated));
         assert_ne!(missing.details, wrong.details);
     }
+
+    /// grpc-go's answer to what is not POST (`http2_server.go`).
+    #[test]
+    fn only_post_is_a_call() {
+        let config = config();
+        let get = RequestHead { method: b"GET", ..head(Some("server")) };
+        for listener in [Listener::Api, Listener::Internal] {
+            let failure = judge(&get, listener, &config).unwrap_err();
+            assert_eq!((failure.http_status, failure.code), (405, Code::Internal));
+            let text = "Received a HEADERS frame with :method \"GET\" which should be POST";
+            assert_eq!(failure.message, text);
+        }
+    }
+
+    /// Each on the port where daprd serves it; elsewhere such a method is anybody's.
+    #[test]
+    fn daprs_own_services_are_not_served_yet() {
+        let config = config();
+        let at = |path: &'static [u8], listener| {
+            judge(&RequestHead { path, ..head(None) }, listener, &config).unwrap_err().code
+        };
+        let invoke = b"/dapr.proto.runtime.v1.Dapr/InvokeService";
+        let local = b"/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
+        assert_eq!(at(invoke, Listener::Api), Code::Unimplemented);
+        assert_eq!(at(local, Listener::Internal), Code::Unimplemented);
+        assert_eq!(at(invoke, Listener::Internal), Code::Unknown);
+        let targeted = RequestHead { path: invoke, ..head(Some("server")) };
+        let there = Ok(Destination::Remote("server"));
+        assert_eq!(judge(&targeted, Listener::Api, &config), there);
+    }
 }
