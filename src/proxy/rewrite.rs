@@ -217,4 +217,34 @@ mod tests {
         let text = BASE64_NOPAD.encode(&raw);
         assert!(!is_void_trace_bin(text.as_bytes()), "{text}");
     }
+
+    /// Whatever the two ends agree on, known to us or not.
+    #[test]
+    fn compression_and_baggage_pass_both_hops() {
+        let config = config();
+        let target = Target::parse("server", &config.namespace).unwrap();
+        let kept = [
+            ("grpc-encoding", "zstd"),
+            ("grpc-accept-encoding", "zstd,gzip"),
+            ("baggage", "not = w3c = at all"),
+            ("grpc-previous-rpc-attempts", "1"),
+        ];
+        let mut fields = section(&kept);
+        strip_outbound(&mut fields, &config, &target, false);
+        strip_inbound(&mut fields, &config);
+        assert_eq!(text(&fields)[..kept.len()], pairs(&kept));
+    }
+
+    /// Without a token of its own the sidecar does not know that the field is one.
+    #[test]
+    fn only_the_token_that_is_required_is_dropped() {
+        let target = Target::parse("server", &config().namespace).unwrap();
+        for (required, left) in [(None, 1), (Some("s3cret".into()), 0)] {
+            let config = Config { api_token: required, ..config() };
+            let mut fields = section(&[("dapr-api-token", "s3cret")]);
+            strip_outbound(&mut fields, &config, &target, false);
+            let tokens = fields.iter().filter(|field| field.name == b"dapr-api-token").count();
+            assert_eq!(tokens, left);
+        }
+    }
 }
