@@ -40,6 +40,7 @@ mod window;
 
 use bytes::Bytes;
 use std::ops::Range;
+use std::time::Duration;
 
 pub use connection::Connection;
 pub use error::{ConnectionError, ErrorCode, StreamError};
@@ -90,6 +91,10 @@ pub struct Limits {
     pub held_bytes_max: u32,
     /// Control frames and field blocks waiting to be written, when the peer does not read.
     pub control_bytes_max: u32,
+    /// How long the acknowledgement of a PING may wait for a send that goes anyway; it goes by
+    /// itself after [`PING_ACK_PATIENCE`] times that. Zero: at once. Peers that probe the
+    /// bandwidth send a PING with every message, and each answer of its own is a send and a wake.
+    pub ping_ack_delay: Duration,
     /// Streams that the peer may reset in a burst / per second (rapid reset).
     pub resets_burst: u32,
     pub resets_per_second: u32,
@@ -97,6 +102,9 @@ pub struct Limits {
     pub control_burst: u32,
     pub control_per_second: u32,
 }
+
+/// See [`Limits::ping_ack_delay`].
+pub const PING_ACK_PATIENCE: u32 = 3;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -113,6 +121,7 @@ impl Default for Limits {
             continuations_max: 8,
             held_bytes_max: 16 << 20,
             control_bytes_max: 1 << 20,
+            ping_ack_delay: Duration::ZERO,
             resets_burst: 1000,
             resets_per_second: 33,
             control_burst: 1000,

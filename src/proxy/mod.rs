@@ -50,7 +50,7 @@ use pool::Pools;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use timers::Timers;
 
 new_key_type! {
@@ -88,6 +88,9 @@ enum Reminder {
     Conn(ConnKey),
     DrainMax,
 }
+
+/// Acknowledgements of PINGs ride on what is sent anyway (docs/adr/0003).
+const PING_ACK_DELAY: Duration = Duration::from_millis(10);
 
 /// Calls of one worker; more are refused.
 const CALLS_MAX: usize = 256 << 10;
@@ -207,12 +210,12 @@ impl Proxy {
     fn receive(&mut self, key: ConnKey, bytes: Bytes, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.heard = now;
-        if peer.pinged.take().is_some() {
-            // Anything heard proves life; the PING's own answer may come later.
+        // Anything heard proves life; the PING's own answer may come later.
+        let proved = peer.pinged.take().is_some();
+        peer.h2.recv(bytes, now);
+        let due = peer.h2.poll_timeout();
+        if proved || due.is_some_and(|at| peer.reminder.is_none_or(|known| at < known)) {
             self.remind_peer(key);
-        }
-        if let Some(peer) = self.peers.get_mut(key) {
-            peer.h2.recv(bytes, now);
         }
         self.drain_events(key, now);
     }
@@ -315,7 +318,11 @@ impl Proxy {
 
 /// What we let peers do, from the flags.
 fn limits(config: &Config) -> Limits {
-    Limits { header_list_size: config.header_list_size, ..Limits::default() }
+    Limits {
+        header_list_size: config.header_list_size,
+        ping_ack_delay: PING_ACK_DELAY,
+        ..Limits::default()
+    }
 }
 
 /// A call's stream on one of its two connections.

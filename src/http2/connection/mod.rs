@@ -28,7 +28,7 @@ use super::outbox::Outbox;
 use super::settings::{self, INITIAL_WINDOW_DEFAULT, PeerSettings};
 use super::table::{Slot, Table};
 use super::window::{ConnectionWindow, SendWindow};
-use super::{Event, Limits, Role, StreamId, Tag};
+use super::{Event, Limits, PING_ACK_PATIENCE, Role, StreamId, Tag};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -122,6 +122,8 @@ pub struct Connection {
     outbox: Outbox,
     /// DATA waits because the connection's window is closed; it was compacted.
     stalled: bool,
+    /// A PING that was heard and not answered yet, and when.
+    held_ping: Option<([u8; 8], Instant)>,
     budgets: Budgets,
     events: VecDeque<Event>,
     spares: Vec<FieldSection>,
@@ -164,6 +166,7 @@ impl Connection {
             stream_window: limits.stream_window.max(INITIAL_WINDOW_DEFAULT),
             outbox,
             stalled: false,
+            held_ping: None,
             budgets: Budgets::new(&limits, now),
             events: VecDeque::new(),
             spares: Vec::new(),
@@ -229,11 +232,27 @@ impl Connection {
 
     /// When to call `handle_timeout`.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.deadline
+        let ack = self.held_ping.map(|(_, since)| since + self.ping_ack_max());
+        [self.deadline, ack].into_iter().flatten().min()
+    }
+
+    fn ping_ack_max(&self) -> Duration {
+        self.limits.ping_ack_delay * PING_ACK_PATIENCE
+    }
+
+    /// Answers the held PING if it has waited for `delay`.
+    fn answer_ping(&mut self, delay: Duration) {
+        if let Some((payload, since)) = self.held_ping
+            && self.now >= since + delay
+        {
+            self.held_ping = None;
+            frame::write_ping(self.outbox.control(), payload, true);
+        }
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        self.answer_ping(self.ping_ack_max());
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             let reason = match self.settling {
                 Settling::Fresh => "no SETTINGS in time",

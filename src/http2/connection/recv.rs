@@ -13,6 +13,7 @@ use crate::http2::frame::{self, FrameHeader, FrameType, flag};
 use crate::http2::settings::{INITIAL_WINDOW_DEFAULT, PeerSettings};
 use crate::http2::table::Slot;
 use crate::http2::{Event, Role, StreamId};
+use std::time::Duration;
 
 type Judged = Result<(), ConnectionError>;
 
@@ -194,7 +195,14 @@ impl Connection {
         self.budgets.control(self.now)?;
         match header.has(flag::ACK) {
             true => self.events.push_back(Event::Pong { payload }),
-            false => frame::write_ping(self.outbox.control(), payload, true),
+            // One at a time waits; a second one shows that the peer is in earnest.
+            false if self.held_ping.is_none() && !self.limits.ping_ack_delay.is_zero() => {
+                self.held_ping = Some((payload, self.now));
+            }
+            false => {
+                self.answer_ping(Duration::ZERO);
+                frame::write_ping(self.outbox.control(), payload, true);
+            }
         }
         Ok(())
     }

@@ -201,6 +201,9 @@ impl Connection {
 
     /// Appends what may be written now, and stops near `octets_max`.
     pub fn poll_transmit(&mut self, out: &mut Transmit, octets_max: usize) {
+        if self.wants_transmit() {
+            self.answer_ping(self.limits.ping_ack_delay);
+        }
         if !self.outbox.flush_control(out, octets_max) {
             return;
         }

@@ -187,6 +187,34 @@ fn ping_and_pong() {
 }
 
 #[test]
+fn a_ping_may_wait_for_company_but_not_long() {
+    let delay = Duration::from_millis(10);
+    let limits = Limits { ping_ack_delay: delay, ..Limits::default() };
+    let mut bench = Bench::settled(Role::Client, limits);
+    let start = bench.now;
+    bench.give(&[frame(PING, 0, 0, b"01234567")]);
+    assert!(!bench.conn.wants_transmit(), "alone it is no reason to send");
+    assert_eq!(bench.conn.poll_timeout(), Some(start + 3 * delay));
+    // Too early to ride on the first send, in time for the second.
+    bench.conn.ping(*b"abcdefgh");
+    assert_eq!(bench.take(), [frame(PING, 0, 0, b"abcdefgh")]);
+    bench.conn.handle_timeout(start + delay);
+    assert!(!bench.conn.wants_transmit());
+    bench.conn.ping(*b"abcdefgh");
+    let both = [frame(PING, 0, 0, b"abcdefgh"), frame(PING, ACK, 0, b"01234567")];
+    assert_eq!(bench.take(), both);
+    // Nothing else to send: it goes by itself.
+    bench.now = start + delay;
+    bench.give(&[frame(PING, 0, 0, b"76543210")]);
+    bench.conn.handle_timeout(start + 4 * delay);
+    assert_eq!(bench.take(), [frame(PING, ACK, 0, b"76543210")]);
+    // A second one while one waits: both at once, in order.
+    bench.give(&[frame(PING, 0, 0, b"aaaaaaaa"), frame(PING, 0, 0, b"bbbbbbbb")]);
+    let both = [frame(PING, ACK, 0, b"aaaaaaaa"), frame(PING, ACK, 0, b"bbbbbbbb")];
+    assert_eq!(bench.take(), both);
+}
+
+#[test]
 fn goaway_of_the_server() {
     let mut bench = Bench::server();
     bench.give(&[request(1, 0)]);
