@@ -10,6 +10,9 @@ use crate::identity::{AppId, Namespace, Target};
 use std::fmt;
 use std::time::Duration;
 
+/// Below this no gRPC call would fit: `--read-buffer-size 0` must not refuse everything.
+const HEADER_LIST_SIZE_MIN: u32 = 8 << 10;
+
 /// Octets of a field section that are taken at most, whatever the flags say.
 pub const HEADER_LIST_SIZE_MAX: u32 = 1 << 20;
 
@@ -462,7 +465,7 @@ fn whole(size: i64, default: i64) -> u64 {
 
 fn header_list_size(read_buffer: i64) -> u32 {
     let octets = whole(read_buffer, READ_BUFFER_DEFAULT).saturating_mul(1 << 10);
-    u32::try_from(octets).unwrap_or(u32::MAX).min(HEADER_LIST_SIZE_MAX)
+    u32::try_from(octets).unwrap_or(u32::MAX).clamp(HEADER_LIST_SIZE_MIN, HEADER_LIST_SIZE_MAX)
 }
 
 fn ip(text: &str) -> Option<std::net::IpAddr> {

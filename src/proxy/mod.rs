@@ -318,10 +318,15 @@ impl Proxy {
 
 /// What we let peers do, from the flags.
 fn limits(config: &Config) -> Limits {
+    let defaults = Limits::default();
     Limits {
         header_list_size: config.header_list_size,
+        // A section within the limit must fit in full frames, with a quarter to spare.
+        continuations_max: defaults
+            .continuations_max
+            .max(config.header_list_size / defaults.max_frame_size * 5 / 4),
         ping_ack_delay: PING_ACK_DELAY,
-        ..Limits::default()
+        ..defaults
     }
 }
 

@@ -491,3 +491,10 @@ fn a_crowd_that_waited_too_long_is_told() {
     let told = |seen: &&String| seen.contains("grpc-status=4");
     assert_eq!(bench.seen[&caller].iter().filter(told).count(), CROWD);
 }
+
+#[test]
+fn a_field_section_within_the_limit_fits_in_its_frames() {
+    let limits = limits(&Config { header_list_size: 1 << 20, ..config() });
+    assert!(limits.continuations_max * limits.max_frame_size > limits.header_list_size);
+    assert_eq!(super::limits(&config()).continuations_max, 8);
+}

@@ -126,6 +126,7 @@ fn sizes() {
     let headers = |change: fn(&mut Flags)| settings(change).unwrap().config.header_list_size;
     assert_eq!(headers(|_| ()), HEADER_LIST_SIZE_MAX);
     assert_eq!(headers(|f| f.read_buffer_size = Some("16".into())), 16 << 10);
+    assert_eq!(headers(|f| f.read_buffer_size = Some("0".into())), HEADER_LIST_SIZE_MIN);
 }
 
 #[test]
