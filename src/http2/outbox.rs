@@ -86,6 +86,8 @@ pub struct Outbox {
     first: u32,
     last: u32,
     sent: VecDeque<Sent>,
+    /// DATA octets in all queues.
+    queued: usize,
 }
 
 impl Outbox {
@@ -98,12 +100,18 @@ impl Outbox {
             first: NONE,
             last: NONE,
             sent: VecDeque::new(),
+            queued: 0,
         }
     }
 
     /// Where control frames and field blocks are written.
     pub fn control(&mut self) -> &mut Vec<u8> {
         &mut self.control
+    }
+
+    /// DATA octets of all streams that wait.
+    pub fn queued(&self) -> usize {
+        self.queued
     }
 
     pub fn control_len(&self) -> usize {
@@ -135,6 +143,7 @@ impl Outbox {
         debug_assert!(!data.is_empty());
         let gather = data.len() < COMPACT_BELOW && (waits || queue.pieces >= PIECES_BY_REFERENCE);
         queue.octets += data.len();
+        self.queued += data.len();
         if !gather {
             return self.append(queue, Piece::Shared(data));
         }
@@ -201,6 +210,7 @@ impl Outbox {
             },
         };
         queue.octets -= taken.len();
+        self.queued -= taken.len();
         taken
     }
 
@@ -233,6 +243,7 @@ impl Outbox {
         while queue.head != NONE {
             self.detach(queue);
         }
+        self.queued -= queue.octets;
         queue.octets = 0;
         debug_assert_eq!(queue.pieces, 0);
     }
@@ -241,11 +252,13 @@ impl Outbox {
     /// stream keeps alive is bounded by its window and not by the read buffers it lies in.
     pub fn compact(&mut self, queue: &mut Queue) {
         let mut old = std::mem::take(queue);
+        self.queued -= old.octets;
         for _ in 0..old.pieces {
             match self.detach(&mut old) {
                 Piece::Shared(bytes) => self.push(queue, bytes, true),
                 Piece::Gathered(gathered) => {
                     queue.octets += gathered.len();
+                    self.queued += gathered.len();
                     self.append(queue, Piece::Gathered(gathered));
                 }
                 Piece::Vacant => {}
@@ -331,6 +344,7 @@ impl Outbox {
     /// Forgets all DATA, with the streams it belonged to; control octets stay.
     pub fn drop_data(&mut self) {
         self.nodes = Vec::new();
+        self.queued = 0;
         self.vacant = NONE;
         self.first = NONE;
         self.last = NONE;
@@ -360,6 +374,8 @@ impl Outbox {
         }
         let sendable = table.slots().filter(|slot| table.stream(*slot).is_sendable()).count();
         assert_eq!(linked, sendable);
+        let queued: usize = table.slots().map(|slot| table.stream(slot).queue.octets).sum();
+        assert_eq!(queued, self.queued);
         for slot in table.slots() {
             let stream = table.stream(slot);
             assert_eq!(stream.link.is_some(), stream.is_sendable());

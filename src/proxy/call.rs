@@ -24,6 +24,10 @@ use bytes::Bytes;
 use slotmap::Key;
 use std::time::{Duration, Instant};
 
+/// Octets of responses that wait for a caller before its connection gets no new calls: whole
+/// responses have left their upstream, whose windows no longer bound them.
+const UNREAD_MAX: usize = 32 << 20;
+
 /// The upstream leg.
 #[derive(Clone, Copy, Debug)]
 pub enum Up {
@@ -101,7 +105,8 @@ impl Proxy {
     ) {
         let Some(peer) = self.peers.get(conn) else { return };
         let Side::Downstream { listener, .. } = peer.side else { return };
-        let plan = match self.plan(&mut fields, listener, now) {
+        let unread = peer.h2.queued_in_all();
+        let plan = match self.plan(&mut fields, listener, unread, now) {
             Ok(plan) => plan,
             Err(failure) => {
                 self.tally_rejected(&fields, listener, &failure);
@@ -140,8 +145,14 @@ impl Proxy {
         &mut self,
         fields: &mut FieldSection,
         listener: Listener,
+        unread: usize,
         now: Instant,
     ) -> Result<Plan, Failure> {
+        if unread > UNREAD_MAX {
+            let message = "ringside: too many responses on this connection are not read yet; \
+                           read them, then call again";
+            return Err(Failure::new(Code::ResourceExhausted, message));
+        }
         if self.calls.len() >= CALLS_MAX {
             self.cells.limit_hit("calls");
             let message = "ringside: too many calls in flight in this worker; try again";

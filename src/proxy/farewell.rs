@@ -265,7 +265,7 @@ impl Proxy {
     }
 
     /// The peer does not answer: what waits for it is told, the socket is closed.
-    fn give_up(&mut self, key: ConnKey, reason: &'static str, now: Instant) {
+    pub(super) fn give_up(&mut self, key: ConnKey, reason: &'static str, now: Instant) {
         self.end_calls(key, CloseReason::Error(reason), now);
         self.remove(key, now);
     }

@@ -213,11 +213,13 @@ impl Proxy {
         // Anything heard proves life; the PING's own answer may come later.
         let proved = peer.pinged.take().is_some();
         peer.h2.recv(bytes, now);
+        self.drain_events(key, now);
+        // Only now: frames are judged as their events are taken.
+        let Some(peer) = self.peers.get(key) else { return };
         let due = peer.h2.poll_timeout();
         if proved || due.is_some_and(|at| peer.reminder.is_none_or(|known| at < known)) {
             self.remind_peer(key);
         }
-        self.drain_events(key, now);
     }
 
     fn drain_events(&mut self, key: ConnKey, now: Instant) {

@@ -12,6 +12,10 @@ use crate::http2::{ErrorCode, FieldSection, StreamError, StreamId};
 use bytes::Bytes;
 use std::time::Instant;
 
+/// Octets of unread responses at which a caller's connection is ended: calls in flight when it
+/// stopped reading may each bring a window's worth.
+const UNREAD_END: usize = 512 << 20;
+
 impl Proxy {
     /// DATA from either side.
     pub(super) fn relay_data(
@@ -72,6 +76,9 @@ impl Proxy {
         call.response_ended |= end_stream;
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_data(stream, data, false);
+            if peer.h2.queued_in_all() > UNREAD_END {
+                return self.give_up(conn, "responses are not read", now);
+            }
         }
         if end_stream {
             let message = "server closed the stream without sending trailers";

@@ -43,6 +43,7 @@ struct Bench {
     resolves: Vec<Target>,
     closed: Vec<ConnId>,
     drained: bool,
+    pongs: usize,
 }
 
 const APP: &str = "127.0.0.1:50051";
@@ -71,6 +72,7 @@ impl Bench {
             resolves: Vec::new(),
             closed: Vec::new(),
             drained: false,
+            pongs: 0,
         }
     }
 
@@ -175,7 +177,8 @@ impl Bench {
                     seen.push(format!("{} BROKEN {}", stream.0, error.reason));
                 }
                 Event::Refused { stream, .. } => seen.push(format!("{} REFUSED", stream.0)),
-                Event::Pong { .. } | Event::Settings => {}
+                Event::Pong { .. } => self.pongs += 1,
+                Event::Settings => {}
                 Event::Failed(error) => seen.push(format!("FAILED {}", error.reason)),
             }
         }
@@ -497,4 +500,18 @@ fn a_field_section_within_the_limit_fits_in_its_frames() {
     let limits = limits(&Config { header_list_size: 1 << 20, ..config() });
     assert!(limits.continuations_max * limits.max_frame_size > limits.header_list_size);
     assert_eq!(super::limits(&config()).continuations_max, 8);
+}
+
+#[test]
+fn a_ping_is_answered_without_company() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.run();
+    bench.ends.get_mut(&caller).unwrap().ping(*b"question");
+    bench.run();
+    assert_eq!(bench.pongs, 0, "it waits for company");
+    let due = bench.proxy.poll_timeout().expect("a reminder");
+    assert_eq!(due, bench.now + 3 * PING_ACK_DELAY);
+    bench.wait(3 * PING_ACK_DELAY);
+    assert_eq!(bench.pongs, 1);
 }

@@ -194,6 +194,11 @@ impl Connection {
         }
     }
 
+    /// DATA octets of all streams that wait to be sent.
+    pub fn queued_in_all(&self) -> usize {
+        self.outbox.queued()
+    }
+
     pub fn wants_transmit(&self) -> bool {
         let data = self.outbox.has_ready() && self.send_window.available() > 0;
         self.outbox.control_len() > 0 || data
