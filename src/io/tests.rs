@@ -184,13 +184,13 @@ fn tls_arrives_in_order_through_a_full_socket() {
 }
 
 /// Sentry's shape: a root without a common name, an Ed25519 leaf without a subject.
-struct Authority {
+pub(super) struct Authority {
     root: rustls_pki_types::CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -199,7 +199,7 @@ impl Authority {
         Self { root, issuer: Issuer::new(params, key) }
     }
 
-    fn identity(&self, app_id: &str) -> Arc<Identity> {
+    pub(super) fn identity(&self, app_id: &str) -> Arc<Identity> {
         let id = format!("spiffe://public/ns/default/{app_id}");
         let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
         let mut params = CertificateParams::default();
@@ -218,7 +218,7 @@ impl Authority {
     }
 }
 
-fn target(app_id: &str) -> Target {
+pub(super) fn target(app_id: &str) -> Target {
     Target { app_id: AppId::new(app_id).unwrap(), namespace: Namespace::new("default") }
 }
 

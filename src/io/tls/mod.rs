@@ -228,3 +228,6 @@ async fn send_all(socket: &Socket, session: &mut Session) -> io::Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
