@@ -32,6 +32,7 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
 use watch::{Progress, Watched};
 
 /// Open connections on one port.
@@ -71,12 +72,16 @@ struct Port {
     surface: Surface,
     state: Rc<State>,
     connections: Cell<usize>,
+    /// Told of each connection that ends.
+    ended: Notify,
     budget: Budget,
 }
 
-/// Serves until [`State::close_http`]; must run inside a tokio `LocalSet`.
+/// Serves until [`State::close_http`], and then what is in flight. Must run inside a tokio
+/// `LocalSet`.
 pub async fn serve(listener: HttpListener, surface: Surface, state: Rc<State>) -> io::Result<()> {
-    let port = Rc::new(Port { surface, state, connections: Cell::new(0), budget: Budget::new() });
+    let (connections, ended, budget) = (Cell::new(0), Notify::new(), Budget::new());
+    let port = Rc::new(Port { surface, state, connections, ended, budget });
     let mut closed = pin!(port.state.http_closed());
     match listener {
         HttpListener::Tcp(listener) => {
@@ -85,7 +90,7 @@ pub async fn serve(listener: HttpListener, surface: Surface, state: Rc<State>) -
             loop {
                 tokio::select! {
                     biased;
-                    () = &mut closed => return Ok(()),
+                    () = &mut closed => break,
                     accepted = listener.accept() => take(&port, accepted).await,
                 }
             }
@@ -96,12 +101,17 @@ pub async fn serve(listener: HttpListener, surface: Surface, state: Rc<State>) -
             loop {
                 tokio::select! {
                     biased;
-                    () = &mut closed => return Ok(()),
+                    () = &mut closed => break,
                     accepted = listener.accept() => take(&port, accepted).await,
                 }
             }
         }
     }
+    // One waiter, and a permit that is kept: no end is missed.
+    while port.connections.get() > 0 {
+        port.ended.notified().await;
+    }
+    Ok(())
 }
 
 async fn take<T, A>(port: &Rc<Port>, accepted: io::Result<(T, A)>)
@@ -139,6 +149,7 @@ impl Open {
 impl Drop for Open {
     fn drop(&mut self) {
         self.0.connections.set(self.0.connections.get().saturating_sub(1));
+        self.0.ended.notify_one();
         let open = &self.0.state.counters.http_connections;
         open.set(open.get().saturating_sub(1));
     }

@@ -24,7 +24,8 @@ fn pipe(state: &Rc<State>, octets: usize) -> DuplexStream {
 fn pipe_to(state: &Rc<State>, surface: Surface, octets: usize) -> DuplexStream {
     let (ours, theirs) = duplex(octets);
     let (state, connections) = (Rc::clone(state), Cell::new(0));
-    let port = Rc::new(Port { surface, state, connections, budget: Budget::new() });
+    let (ended, budget) = (Notify::new(), Budget::new());
+    let port = Rc::new(Port { surface, state, connections, ended, budget });
     tokio::task::spawn_local(async move { connection(theirs, &port).await });
     ours
 }
