@@ -32,7 +32,7 @@ impl Pair {
         let ours = caller == Kind::Ringside && callee == Kind::Ringside;
         let callee = Sidecar::start(&world, callee, "server", served);
         let caller = Sidecar::start(&world, caller, "client", options);
-        Self { world, app, caller, callee: callee, ours }
+        Self { world, app, caller, callee, ours }
     }
 
     fn call(&self) -> Call {
@@ -96,6 +96,34 @@ fn carries_metadata(caller: Kind, callee: Kind) {
     } else {
         assert!(values(at_app, "traceparent").contains(&TRACEPARENT));
     }
+}
+
+/// Whatever the sidecars between say of their own, the app sees one context or none.
+fn leaves_one_trace_context(caller: Kind, callee: Kind) {
+    // Version 0; field 0: a trace id, field 1: a span id, field 2: flags.
+    const TRACE_BIN: &str = "AABL+S81d7NNpqPOkp0ODkc2AQDwZ6oLqQK3AgE";
+    let mut pair = Pair::start("trace", caller, callee);
+    let count = |seen: &Seen, name: &str| values(&seen.metadata, name).len();
+    let (outcome, seen, _) = pair.run(pair.call(), "without");
+    assert_eq!(outcome.status(), ("OK", ""));
+    let none = (count(&seen, "traceparent"), count(&seen, "grpc-trace-bin"));
+    assert_eq!(none, (0, 0), "{:?}", seen.metadata);
+
+    let text = || pair.call().metadata("traceparent", TRACEPARENT);
+    let (text, both) = (text(), text().metadata("grpc-trace-bin", TRACE_BIN));
+    for (name, call) in [("text", text), ("both", both)] {
+        let (outcome, seen, _) = pair.run(call, name);
+        assert_eq!(outcome.status(), ("OK", ""), "{name}");
+        let traces = values(&seen.metadata, "traceparent");
+        assert_eq!(traces.len(), 1, "{name}: {traces:?}");
+        assert!(traces[0].contains("4bf92f3577b34da6a3ce929d0e0e4736"), "{name}: {traces:?}");
+        assert!(count(&seen, "grpc-trace-bin") <= 1, "{name}: {:?}", seen.metadata);
+    }
+    let binary = pair.call().metadata("grpc-trace-bin", TRACE_BIN);
+    let (outcome, seen, _) = pair.run(binary, "binary");
+    assert_eq!(outcome.status(), ("OK", ""));
+    assert_eq!(count(&seen, "grpc-trace-bin"), 1, "{:?}", seen.metadata);
+    assert!(count(&seen, "traceparent") <= 1, "{:?}", seen.metadata);
 }
 
 fn carries_status(caller: Kind, callee: Kind) {
@@ -333,12 +361,13 @@ mixes! {
         limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
     daprd_to_ringside: Daprd to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
-        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
+        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
+        leaves_one_trace_context;
     ringside_to_daprd: Ringside to Daprd,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
         limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
     ringside_to_ringside: Ringside to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
         limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
-        sends_headers_early;
+        sends_headers_early leaves_one_trace_context;
 }

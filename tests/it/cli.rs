@@ -9,6 +9,7 @@ use crate::peer::{Kind, Sidecar, World, ringside};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::fs;
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 
@@ -49,6 +50,7 @@ fn never_fails_open() {
         ("accessControl: {policies: [{appId: b}]}", "spec.accessControl.policies"),
         ("api: {allowed: [{name: invoke}]}", "spec.api.allowed"),
         ("api: {denied: [{name: shutdown}]}", "spec.api.denied"),
+        ("httpPipeline: {handlers: [{name: a, type: b}]}", "spec.httpPipeline.handlers"),
     ]
     .into_iter()
     .enumerate()
@@ -63,6 +65,70 @@ fn never_fails_open() {
         assert!(log.contains(file) && log.contains(field), "{log}");
         assert!(!log.contains("server listening"), "{log}");
     }
+}
+
+/// The operator's Configurations may restrict; we cannot read them.
+#[test]
+fn kubernetes_is_refused() {
+    let world = World::new("cli-kubernetes");
+    let mut sidecar = start(&world.folder("a"), "a", &["--mode", "kubernetes"]);
+    assert_eq!(sidecar.wait_for_end().code(), Some(1), "{}", sidecar.tail());
+    let log = sidecar.log();
+    let text = "Fatal error from runtime: mode kubernetes is not supported by this version";
+    assert!(log.contains(text) && !log.contains("server listening"), "{log}");
+}
+
+/// As in a container whose seccomp profile has no io_uring.
+#[test]
+fn epoll_serves_where_io_uring_is_denied() {
+    let mut world = World::new("cli-denied");
+    world.reserve(&["server"]);
+    let app = App::greeter(&world);
+    let options = |driver| Options {
+        app_port: Some(app.port),
+        args: vec!["--ringside-io", driver],
+        denied: Some("io_uring_setup"),
+        await_api: driver == "auto",
+        ..Options::default()
+    };
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "server", options("auto"));
+    let said = greet(&world, &sidecar.address(), "server");
+    assert!(said.contains("Greeting: Hello"), "{said}\n{}", sidecar.process.tail());
+    let log = sidecar.process.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("io_uring")).collect();
+    let text = "epoll, as io_uring is not to be had: Operation not permitted";
+    assert!(told.len() == 1 && told[0].contains(text), "{told:?}");
+    assert!(told[0].contains("level=info"), "{told:?}");
+    assert_eq!(sidecar.process.terminate().code(), Some(0));
+
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "server", options("uring"));
+    assert_eq!(sidecar.process.wait_for_end().code(), Some(1), "{}", sidecar.process.tail());
+    let log = sidecar.process.log();
+    let last = log.trim_end().lines().last().unwrap_or_default();
+    assert!(last.contains("level=fatal"), "{log}");
+    for text in ["cannot set up io_uring: Operation not permitted", "seccomp", "use epoll"] {
+        assert!(last.contains(text), "{log}");
+    }
+}
+
+/// Calls may take their time; what closes after them has the grace period.
+#[test]
+fn an_exceeded_grace_period_exits_1() {
+    let world = World::new("cli-grace");
+    let http = claim().to_string();
+    let args = ["--dapr-http-port", &http, "--dapr-graceful-shutdown-seconds", "1"];
+    let mut sidecar = start(&world.folder("a"), "a", &args);
+    sidecar.wait_for_line("dapr initialized. Status: Running");
+    let port: u16 = http.parse().expect("a port");
+    let mut slow = TcpStream::connect(("127.0.0.1", port)).expect("the HTTP port accepts");
+    let head = "PUT /v1.0/metadata/k HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nhalf";
+    slow.write_all(head.as_bytes()).expect("half of a request");
+    // Who is answered comes after the half request.
+    assert_eq!(http_status(port, "/v1.0/healthz"), Some(204));
+    assert_eq!(sidecar.terminate().code(), Some(1), "{}", sidecar.tail());
+    let log = sidecar.log();
+    let last = log.trim_end().lines().last().unwrap_or_default();
+    assert!(last.contains("Graceful shutdown timeout exceeded, forcing shutdown"), "{log}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use crate::peer::netns::run_id;
 use crate::peer::ports::claim;
-use crate::peer::probe::{Call, ProbeApp, outcome};
+use crate::peer::probe::{Call, ProbeApp, mint, outcome};
 use crate::peer::process::{Process, command, until};
 use crate::peer::sidecar::{Options, http_get, http_request, http_status};
 use crate::peer::{Kind, Sentry, Sidecar, World};
@@ -200,6 +200,40 @@ fn listens_on_a_unix_socket(kind: Kind) {
     std::fs::remove_dir_all(&folder).expect("the sockets' folder goes");
 }
 
+fn grpcs<'a>(port: u16, await_app: bool) -> Options<'a> {
+    let args = vec!["--app-protocol", "grpcs"];
+    Options { app_port: Some(port), args, await_app, ..Options::default() }
+}
+
+/// An app that speaks TLS, with a certificate that nobody knows.
+fn serves_a_tls_app(kind: Kind) {
+    let mut world = world("grpcs", kind);
+    world.reserve(&["server"]);
+    let svid = mint(&world, &world.folder("issuer"), "spiffe://public/ns/default/app", &[]);
+    let mut app = ProbeApp::start_at(&world, "tls-app", claim(), Some(&svid));
+    let sidecar = Sidecar::start(&world, kind, "server", grpcs(app.port, true));
+    let call = Call::to(&sidecar.address()).app("server");
+    let call = call.args(&["-messages", "3", "-size", "70000"]).run(&world, "tls");
+    assert_eq!((call.status(), call.messages, call.mismatch), (("OK", ""), 3, false));
+    assert_eq!(app.ends(1)[0].bytes, 210_000);
+}
+
+/// The app does not speak TLS after all.
+fn a_plaintext_app_is_no_grpcs_app(kind: Kind) {
+    let mut world = world("no-grpcs", kind);
+    world.reserve(&["server"]);
+    let app = ProbeApp::start(&world);
+    let sidecar = Sidecar::start(&world, kind, "server", grpcs(app.port, false));
+    let call = Call::to(&sidecar.address()).app("server").args(&["-deadline", "20s"]);
+    let got = call.run(&world, "no-tls");
+    let text = "transport: authentication handshake failed: tls: first record does not look like \
+                a TLS handshake";
+    assert_eq!(got.code, "Unavailable", "{}", got.message);
+    assert!(got.message.contains(text), "{}", got.message);
+    assert!(got.elapsed_ms < 10_000, "{}", got.elapsed_ms);
+    assert!(app.seen().is_empty());
+}
+
 macro_rules! kinds {
     ($($module:ident: $kind:ident, $($test:ident)*;)*) => {$(
         mod $module {
@@ -216,7 +250,9 @@ macro_rules! kinds {
 
 kinds! {
     daprd: Daprd, refuses_bad_flags names_itself waits_for_the_app waits_for_sentry
-        serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket;
+        serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket
+        serves_a_tls_app a_plaintext_app_is_no_grpcs_app;
     ringside: Ringside, refuses_bad_flags names_itself waits_for_the_app waits_for_sentry
-        serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket;
+        serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket
+        serves_a_tls_app a_plaintext_app_is_no_grpcs_app;
 }

@@ -104,6 +104,8 @@ pub struct Options<'a> {
     pub env: Vec<(&'a str, &'a str)>,
     /// Further lines of the Configuration's spec.
     pub spec: &'a str,
+    /// A system call that the kernel refuses to it.
+    pub denied: Option<&'a str>,
     /// Wait for healthz 204, which needs the app to listen; without, for the API port only.
     pub await_app: bool,
     /// Wait at all; without, the API may not be on its port.
@@ -118,6 +120,7 @@ impl Default for Options<'_> {
             args: Vec::new(),
             env: Vec::new(),
             spec: "",
+            denied: None,
             await_app: true,
             await_api: true,
         }
@@ -145,7 +148,14 @@ impl Sidecar {
     pub fn start(world: &World, kind: Kind, app_id: &str, options: Options<'_>) -> Self {
         let folder = world.folder(&format!("{app_id}-{}", kind.name()));
         let ports = world.ports(app_id);
-        let mut sidecar = command(kind.program());
+        let mut sidecar = match options.denied {
+            None => command(kind.program()),
+            Some(call) => {
+                let mut without = command(program("probe"));
+                without.args(["without", call, "--"]).arg(kind.program());
+                without
+            }
+        };
         sidecar.args(["--app-id", app_id]).args(driver(kind));
         for (flag, port) in [
             ("--dapr-grpc-port", ports.grpc),

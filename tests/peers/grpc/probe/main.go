@@ -5,6 +5,8 @@
 //	probe call  a caller: prints what comes back
 //	probe wire  an app on bare HTTP/2 frames: prints the exact fields in their order
 //	probe mint  writes an X.509 SVID of any id and lifetime, signed by a given issuer
+//	probe without io_uring_setup -- PROGRAM ARG...
+//	            runs a program to which the kernel refuses that system call
 package main
 
 import (
@@ -20,7 +22,7 @@ import (
 
 func main() {
 	if len(os.Args) < 2 {
-		fail("usage: probe app|call|wire|mint [flags]")
+		fail("usage: probe app|call|wire|mint|without [flags]")
 	}
 	args := os.Args[2:]
 	switch os.Args[1] {
@@ -32,6 +34,8 @@ func main() {
 		runWire(args)
 	case "mint":
 		runMint(args)
+	case "without":
+		runWithout(args)
 	default:
 		fail("probe has no subcommand " + os.Args[1])
 	}
