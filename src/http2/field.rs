@@ -217,7 +217,7 @@ impl FieldSection {
     }
 
     /// Octets of memory kept for reuse.
-    pub(super) fn kept(&self) -> usize {
+    pub fn kept(&self) -> usize {
         self.arena.capacity() + self.entries.capacity() * size_of::<Entry>()
     }
 

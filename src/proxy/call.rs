@@ -71,7 +71,9 @@ pub struct Call {
     pub up: Up,
     pool: PoolKey,
     /// The request's fields, until the upstream stream opens.
-    fields: Option<FieldSection>,
+    pub(super) fields: Option<FieldSection>,
+    /// What `fields` took out of `PARKED_OCTETS_MAX`.
+    pub(super) parked_octets: usize,
     /// Request DATA that came while parked; bounded by the stream's window.
     pub(super) pending: Vec<Bytes>,
     pub(super) request_ended: bool,
@@ -121,6 +123,7 @@ impl Proxy {
             up: Up::Parked,
             pool: plan.pool,
             fields: Some(fields),
+            parked_octets: 0,
             pending: Vec::new(),
             request_ended: end_stream,
             response_ended: false,
@@ -234,6 +237,7 @@ impl Proxy {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let Side::Upstream { authority, .. } = &peer.side else { return };
         let Some(mut fields) = call.fields.take() else { return };
+        self.parked_octets -= std::mem::take(&mut call.parked_octets);
         let remaining = call.deadline.map(|at| at.saturating_duration_since(now));
         if remaining.is_some_and(|left| left.is_zero()) {
             self.fail(key, &Failure::deadline(), now);
@@ -307,6 +311,7 @@ impl Proxy {
 
     fn free(&mut self, key: CallKey, status: u8, now: Instant) {
         let Some(call) = self.calls.remove(key) else { return };
+        self.parked_octets -= call.parked_octets;
         self.leave(call.down.conn, call.down.slot, now);
         if let Up::Open { conn, stream, slot } = call.up {
             self.leave(conn, slot, now);

@@ -51,6 +51,11 @@ impl Proxy {
     fn end_calls(&mut self, key: ConnKey, reason: CloseReason, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.closing = true;
+        // Each call that ends asks whether its connection is done: not one inside the other, or
+        // thousands of calls would overflow the stack.
+        if std::mem::replace(&mut peer.ending, true) {
+            return;
+        }
         let upstream = match peer.side {
             Side::Downstream { .. } => None,
             Side::Upstream { pool, .. } => Some(pool),
@@ -71,6 +76,9 @@ impl Proxy {
                 None => self.cancel(call, now),
             }
         }
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.ending = false;
+        }
     }
 
     fn remove(&mut self, key: ConnKey, now: Instant) {
@@ -83,7 +91,7 @@ impl Proxy {
     /// Closes a connection that has nothing left to do.
     pub(super) fn close_if_done(&mut self, key: ConnKey) {
         let Some(peer) = self.peers.get(key) else { return };
-        if peer.dirty || peer.h2.wants_transmit() {
+        if peer.ending || peer.dirty || peer.h2.wants_transmit() {
             return;
         }
         let quiet = peer.calls.is_empty() && peer.h2.streams() == 0;

@@ -103,6 +103,8 @@ pub struct Proxy {
     calls: SlotMap<CallKey, Call>,
     pools: Pools,
     outputs: VecDeque<Output>,
+    /// Taken by the heads of parked calls.
+    parked_octets: usize,
     timers: Timers<Reminder>,
     cells: Cells,
     draining: bool,
@@ -117,6 +119,7 @@ impl Proxy {
             calls: SlotMap::with_key(),
             pools: Pools::new(),
             outputs: VecDeque::new(),
+            parked_octets: 0,
             timers: Timers::new(),
             cells: Cells::default(),
             draining: false,
@@ -310,6 +313,8 @@ impl Proxy {
                 assert_eq!(self.peers[conn].calls[slot], key);
             }
         }
+        let parked: usize = self.calls.values().map(|call| call.parked_octets).sum();
+        assert_eq!(parked, self.parked_octets);
         for peer in self.peers.values() {
             peer.h2.check_invariants();
             assert!(peer.calls.iter().all(|key| self.calls.contains_key(*key)));

@@ -85,6 +85,8 @@ pub struct Peer {
     pub dirty: bool,
     /// Close as soon as nothing is left to transmit.
     pub closing: bool,
+    /// Its calls are being ended, by somebody who will see to the rest.
+    pub ending: bool,
     pub farewell: Farewell,
     /// When bytes came in last.
     pub heard: Instant,
@@ -105,6 +107,7 @@ impl Peer {
             calls: Vec::new(),
             dirty: false,
             closing: false,
+            ending: false,
             farewell: Farewell::None,
             heard: now,
             pinged: None,

@@ -5,7 +5,8 @@
 //! 3. The key is the target with its namespace: a connection made for one namespace never serves
 //!    another (daprd's pool is keyed by address and does; docs/parity.md).
 //! 4. A pool without connections and without waiting calls is dropped when its target fails to
-//!    resolve, so that made-up app IDs leave nothing behind.
+//!    resolve, so that made-up app IDs leave nothing behind; when there are too many, all such
+//!    pools are.
 
 use super::contract::{CloseReason, Output, Security};
 use super::failure::Failure;
@@ -13,8 +14,7 @@ use super::peer::{Peer, Side, Stage};
 use super::{CallKey, ConnKey, PoolKey, Proxy, head, limits};
 use crate::config::AppProtocol;
 use crate::grpc::Code;
-use crate::http2::Connection;
-use crate::http2::Role;
+use crate::http2::{Connection, FieldSection, Role};
 use crate::identity::{Namespace, Target};
 use crate::resolve::{Endpoint, Resolution};
 use slotmap::SlotMap;
@@ -26,6 +26,9 @@ use std::time::Instant;
 const CONNECTIONS_MAX: usize = 64;
 /// Calls that wait for one target.
 const PARKED_MAX: usize = 64 << 10;
+/// What the heads of all that wait in a worker may take: a head that takes some octets on the wire
+/// may take a thousand times as many when decoded.
+pub(super) const PARKED_OCTETS_MAX: usize = 64 << 20;
 /// Targets of one worker.
 const POOLS_MAX: usize = 4096;
 /// Spellings of targets that are remembered.
@@ -104,9 +107,9 @@ impl Pools {
             return Ok(*pool);
         }
         let target = Target::parse(text, own).map_err(|error| Failure::target(&error))?;
-        let pool = match self.by_target.get(&target) {
-            Some(pool) => *pool,
-            None if self.pools.len() >= POOLS_MAX => {
+        let pool = match self.by_target.get(&target).copied() {
+            Some(pool) => pool,
+            None if !self.has_room() => {
                 let message = "ringside: calls to too many different app ids; try again later";
                 return Err(Failure::new(Code::ResourceExhausted, message));
             }
@@ -125,6 +128,21 @@ impl Pools {
 
     pub fn has_parked(&self, pool: PoolKey) -> bool {
         self.pools.get(pool).is_some_and(|pool| !pool.parked.is_empty())
+    }
+
+    /// Room for one target more; those that nobody uses make way.
+    fn has_room(&mut self) -> bool {
+        let before = self.pools.len();
+        if before < POOLS_MAX {
+            return true;
+        }
+        let Self { pools, app, by_target, by_spelling } = self;
+        pools.retain(|key, pool| key == *app || pool.asked || !pool.is_idle());
+        if pools.len() < before {
+            by_target.retain(|_, key| pools.contains_key(*key));
+            by_spelling.retain(|_, key| pools.contains_key(*key));
+        }
+        pools.len() < POOLS_MAX
     }
 
     /// Invariant 4.
@@ -156,12 +174,16 @@ impl Proxy {
 
     pub(super) fn park(&mut self, pool: PoolKey, call: CallKey, now: Instant) {
         let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
-        if waiting.parked.len() >= PARKED_MAX {
+        let Some(parked) = self.calls.get_mut(call) else { return };
+        let octets = parked.fields.as_ref().map_or(0, FieldSection::kept);
+        if waiting.parked.len() >= PARKED_MAX || self.parked_octets + octets > PARKED_OCTETS_MAX {
             self.cells.limit_hit("parked");
             let message = "ringside: too many calls wait for this app; try again later";
             self.fail(call, &Failure::new(Code::ResourceExhausted, message), now);
             return;
         }
+        parked.parked_octets = octets;
+        self.parked_octets += octets;
         waiting.parked.push_back(call);
         self.pump(pool, now);
     }

@@ -220,6 +220,28 @@ impl Bench {
         stream
     }
 
+    /// Many calls, told to the proxy at once; the fields come after those of `call`.
+    fn calls(&mut self, conn: ConnId, more: &[(&str, &str)], count: usize) {
+        let mut fields = FieldSection::new();
+        let fixed = [(":method", "POST"), (":scheme", "http"), (":path", "/a.B/C")];
+        let grpc = [("content-type", "application/grpc"), ("dapr-callee-app-id", "client")];
+        for (name, value) in fixed.iter().chain(&grpc).chain(more) {
+            fields.push(name.as_bytes(), value.as_bytes());
+        }
+        for _ in 0..count {
+            let end = self.ends.get_mut(&conn).unwrap();
+            if end.can_open() == 0 {
+                self.run();
+            }
+            self.ends.get_mut(&conn).unwrap().open(&fields, false, 0).unwrap();
+        }
+        self.run();
+    }
+
+    fn count(&self, conn: ConnId, text: &str) -> usize {
+        self.seen.get(&conn).map_or(0, |seen| seen.iter().filter(|s| s.contains(text)).count())
+    }
+
     fn answer(&mut self, conn: ConnId, stream: u32, body: &[u8]) {
         let end = self.ends.get_mut(&conn).unwrap();
         let mut fields = FieldSection::new();
@@ -514,4 +536,49 @@ fn a_ping_is_answered_without_company() {
     assert_eq!(due, bench.now + 3 * PING_ACK_DELAY);
     bench.wait(3 * PING_ACK_DELAY);
     assert_eq!(bench.pongs, 1);
+}
+
+/// More calls than a stack has room for, if one ended inside the other.
+const MANY: usize = 3000;
+
+#[test]
+fn calls_of_an_app_that_dies_while_resets_wait_end_one_by_one() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.calls(caller, &[], MANY);
+    let app = bench.dial_done();
+    assert_eq!(bench.count(app, "HEADERS"), MANY);
+    for index in 0..100 {
+        let end = bench.ends.get_mut(&caller).unwrap();
+        end.send_reset(StreamId(1 + 2 * index), crate::http2::ErrorCode::CANCEL);
+    }
+    bench.run();
+    assert!(bench.count(app, "RESET") < 100, "resets are paced");
+    bench.handle(Input::Closed { conn: app, reason: CloseReason::Eof });
+    assert_eq!(bench.count(caller, "grpc-status=14"), MANY - 100);
+    assert_eq!((bench.proxy.calls(), bench.closed.as_slice()), (0, &[app][..]));
+}
+
+#[test]
+fn targets_that_nobody_uses_make_way() {
+    let mut pools = Pools::new();
+    let own = Namespace::new("default");
+    for index in 0..10_000 {
+        assert!(pools.remote(&format!("server.made-up-{index}"), &own).is_ok());
+    }
+    pools.check_invariants();
+}
+
+#[test]
+fn heads_of_those_who_wait_take_bounded_memory() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    let value = "v".repeat(60 << 10);
+    let fit = pool::PARKED_OCTETS_MAX / value.len();
+    bench.calls(caller, &[("large", &value)], fit + 20);
+    let refused = bench.count(caller, "grpc-status=8");
+    assert!(refused >= 20 && bench.proxy.calls() > fit / 3, "{refused} refused");
+    let (conn, ..) = bench.dialed[0];
+    bench.handle(Input::DialFailed { conn, error: "nobody there".to_owned() });
+    assert_eq!((bench.proxy.calls(), bench.proxy.parked_octets), (0, 0));
 }
