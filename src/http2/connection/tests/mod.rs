@@ -326,3 +326,9 @@ impl Seed {
         from[self.below(from.len() as u64) as usize]
     }
 }
+
+/// Seeds of a sweep: `RINGSIDE_ENGINE_SEEDS` for a long one, else what a test run can afford.
+fn sweep_seeds(default: u64) -> u64 {
+    let given = std::env::var("RINGSIDE_ENGINE_SEEDS").ok();
+    given.and_then(|text| text.parse().ok()).unwrap_or(default)
+}

@@ -375,11 +375,5 @@ fn sweep(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn seeded_runs() {
-    sweep(0..40);
-}
-
-#[test]
-#[ignore = "minutes: for a nightly sweep"]
-fn many_seeded_runs() {
-    sweep(1000..6000);
+    sweep(0..sweep_seeds(40));
 }
