@@ -134,6 +134,11 @@ impl Outbox {
         if done {
             self.control.clear();
             self.control_start = 0;
+        } else if self.control_start >= self.control.len() / 2 {
+            // COPY: what is left to the front, or a peer that always leaves some unread would let
+            // this grow for ever; each octet once on average.
+            self.control.drain(..self.control_start);
+            self.control_start = 0;
         }
         done
     }
@@ -523,6 +528,23 @@ mod tests {
         assert!(outbox.flush_control(&mut out, 100));
         assert_eq!(octets(&out), b"0123456789abc");
         assert_eq!(out.segments.len(), 1);
+    }
+
+    /// A peer that reads steadily and never all of it.
+    #[test]
+    fn control_that_is_never_empty_does_not_grow() {
+        let mut outbox = Outbox::new();
+        let mut written = Vec::new();
+        for round in 0..=255 {
+            outbox.control().extend_from_slice(&[round; 100]);
+            let mut out = Transmit::new();
+            let done = outbox.flush_control(&mut out, if round == 0 { 50 } else { 100 });
+            assert!(!done && outbox.control_len() == 50);
+            written.extend(octets(&out));
+        }
+        assert!(outbox.control.capacity() <= 400, "{}", outbox.control.capacity());
+        let expected: Vec<u8> = (0..=255).flat_map(|round| [round; 100]).collect();
+        assert_eq!(written, expected[..written.len()]);
     }
 
     #[test]

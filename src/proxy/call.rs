@@ -46,6 +46,8 @@ pub enum Up {
 #[derive(Clone, Debug)]
 pub(super) enum ContentType {
     Grpc,
+    /// What every sidecar sends.
+    Proto,
     Other(Box<[u8]>),
 }
 
@@ -53,6 +55,7 @@ impl ContentType {
     fn new(value: Option<&[u8]>) -> Self {
         match value {
             None | Some(b"application/grpc") => Self::Grpc,
+            Some(rewrite::CONTENT_TYPE) => Self::Proto,
             Some(other) => Self::Other(other.into()),
         }
     }
@@ -60,6 +63,7 @@ impl ContentType {
     pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Grpc => failure::GRPC,
+            Self::Proto => rewrite::CONTENT_TYPE,
             Self::Other(value) => value,
         }
     }
@@ -329,8 +333,10 @@ impl Proxy {
         }
         let latency = now.saturating_duration_since(call.begun);
         call.tally.ended(&mut self.cells, status, latency);
-        if self.pools.has_parked(call.pool) {
-            self.pump(call.pool, now);
+        match call.up {
+            // It held no place that another could take.
+            Up::Parked => self.pools.one_died(call.pool),
+            Up::Open { .. } | Up::Gone => self.pump(call.pool, now),
         }
         self.check_drained(now);
     }

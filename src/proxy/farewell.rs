@@ -8,7 +8,7 @@
 
 use super::contract::{CloseReason, Level, Listener, Output};
 use super::failure::Failure;
-use super::peer::{DRAIN_NOTICE, PREFACE_TIMEOUT};
+use super::peer::{DRAIN_NOTICE, LAST_WORDS, PREFACE_TIMEOUT};
 use super::peer::{
     Farewell, IDLE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PING_DRAIN, PING_KEEPALIVE,
     Peer, Side, Stage,
@@ -42,7 +42,7 @@ impl Proxy {
         let who = who.as_deref().unwrap_or("unix socket");
         let ConnectionError { code, reason } = error;
         let message = format!("Closed the connection with {who}: {} ({reason})", code.name());
-        self.log(level, scope, message);
+        self.log(level, scope, message, now);
         self.end_calls(key, CloseReason::Error(error.reason), now);
         self.touch(key);
         self.close_if_done(key);
@@ -94,13 +94,15 @@ impl Proxy {
         if peer.ending || peer.dirty || peer.h2.wants_transmit() {
             return;
         }
-        let quiet = peer.calls.is_empty() && peer.h2.streams() == 0;
         let retired = match peer.side {
             Side::Upstream { stage, .. } => {
                 stage == Stage::Retired || (stage == Stage::Ready && peer.h2.is_retired())
             }
-            Side::Downstream { .. } => peer.farewell == Farewell::Final,
+            Side::Downstream { .. } => {
+                matches!(peer.farewell, Farewell::Final | Farewell::Overdue { .. })
+            }
         };
+        let quiet = peer.calls.is_empty() && peer.h2.streams() == 0;
         if peer.closing || (retired && quiet) {
             let heard = peer.heard;
             self.forget_upstream(key);
@@ -181,8 +183,13 @@ impl Proxy {
         }
         let keys: Vec<ConnKey> = self.peers.keys().collect();
         for key in keys {
-            if matches!(self.peers[key].side, Side::Downstream { .. }) {
+            let Some(peer) = self.peers.get(key) else { continue };
+            if matches!(peer.side, Side::Downstream { .. }) {
                 self.say_final(key);
+                if let Some(peer) = self.peers.get_mut(key) {
+                    peer.farewell = Farewell::Overdue { since: now };
+                }
+                self.remind_peer(key);
             }
         }
         self.check_drained(now);
@@ -258,6 +265,11 @@ impl Proxy {
         {
             return self.say_final(key);
         }
+        if let Farewell::Overdue { since } = peer.farewell
+            && now >= since + LAST_WORDS
+        {
+            return self.give_up(key, "the time for the drain is over", now);
+        }
         match peer.pinged {
             Some(since) if now >= since + KEEPALIVE_TIMEOUT => {
                 self.give_up(key, "keepalive ping failed to receive ACK within timeout", now);
@@ -287,7 +299,7 @@ impl Proxy {
         match peer.side {
             Side::Downstream { .. } => self.say_farewell(key, now),
             // daprd keeps one connection to its app warm.
-            Side::Upstream { pool, .. } if pool == app => {
+            Side::Upstream { pool, .. } if pool == app && self.pools.is_first(app, key) => {
                 if let Some(peer) = self.peers.get_mut(key) {
                     peer.idle_since = now;
                 }

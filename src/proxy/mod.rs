@@ -94,6 +94,11 @@ const PING_ACK_DELAY: Duration = Duration::from_millis(10);
 
 /// Calls of one worker; more are refused.
 const CALLS_MAX: usize = 256 << 10;
+/// Lines for the log in a second; more are not written.
+const LOG_LINES_MAX: u32 = 20;
+/// Fields of one request or response.
+const FIELDS_MAX: u32 = 1024;
+const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// See the file's text.
 #[derive(Debug)]
@@ -109,10 +114,13 @@ pub struct Proxy {
     cells: Cells,
     draining: bool,
     drained: bool,
+    /// Since when `log_lines` are counted.
+    log_since: Instant,
+    log_lines: u32,
 }
 
 impl Proxy {
-    pub fn new(snapshot: Arc<Snapshot>, _now: Instant) -> Self {
+    pub fn new(snapshot: Arc<Snapshot>, now: Instant) -> Self {
         Self {
             snapshot,
             peers: SlotMap::with_key(),
@@ -124,6 +132,8 @@ impl Proxy {
             cells: Cells::default(),
             draining: false,
             drained: false,
+            log_since: now,
+            log_lines: 0,
         }
     }
 
@@ -237,7 +247,9 @@ impl Proxy {
         match event {
             Event::Headers { stream, tag, kind, fields, end_stream } => match kind {
                 SectionKind::Request => self.begin_call(key, stream, fields, end_stream, now),
-                SectionKind::Response => self.relay_head(call_of(tag), fields, end_stream, now),
+                SectionKind::Response => {
+                    self.relay_head(key, call_of(tag), fields, end_stream, now);
+                }
                 SectionKind::Trailers => self.relay_trailers(key, call_of(tag), fields, now),
                 SectionKind::Informational => self.recycle(key, fields),
             },
@@ -300,7 +312,15 @@ impl Proxy {
         });
     }
 
-    fn log(&mut self, level: Level, scope: &'static str, message: String) {
+    fn log(&mut self, level: Level, scope: &'static str, message: String, now: Instant) {
+        if now.saturating_duration_since(self.log_since) >= LOG_PERIOD {
+            self.log_since = now;
+            self.log_lines = 0;
+        }
+        self.log_lines += 1;
+        if self.log_lines > LOG_LINES_MAX {
+            return self.cells.limit_hit("log_lines");
+        }
         self.outputs.push_back(Output::Log(LogLine { level, scope, message }));
     }
 
@@ -332,6 +352,8 @@ fn limits(config: &Config) -> Limits {
         continuations_max: defaults
             .continuations_max
             .max(config.header_list_size / defaults.max_frame_size * 5 / 4),
+        // Neither daprd nor grpc-go counts fields; the list's size bounds what they cost.
+        fields_max: FIELDS_MAX,
         ping_ack_delay: PING_ACK_DELAY,
         ..defaults
     }

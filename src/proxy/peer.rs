@@ -21,6 +21,8 @@ pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Between the first and the final GOAWAY, when the peer does not answer our PING.
 pub const DRAIN_NOTICE: Duration = Duration::from_secs(1);
+/// What is queued when a drain's time is over gets this long to be read.
+pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Between an upstream's dial and its SETTINGS.
 pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -74,6 +76,10 @@ pub enum Farewell {
     },
     /// GOAWAY(last stream) is out: closes when the last stream is done.
     Final,
+    /// The same, but the time for a drain was over then: soon closes in any case.
+    Overdue {
+        since: Instant,
+    },
 }
 
 #[derive(Debug)]
@@ -180,6 +186,7 @@ impl Peer {
         let idle = self.may_idle().then(|| self.idle_since + IDLE_TIMEOUT);
         let drain = match self.farewell {
             Farewell::Noticed { since } => Some(since + DRAIN_NOTICE),
+            Farewell::Overdue { since } => Some(since + LAST_WORDS),
             Farewell::None | Farewell::Final => None,
         };
         let greeting = match self.side {

@@ -33,6 +33,8 @@ pub(super) const PARKED_OCTETS_MAX: usize = 64 << 20;
 const POOLS_MAX: usize = 4096;
 /// Spellings of targets that are remembered.
 const SPELLINGS_MAX: usize = 8192;
+/// Longer ones are parsed each time.
+const SPELLING_OCTETS_MAX: usize = 256;
 /// Endpoints tried before those who wait are told.
 const DIALS_PER_ROUND: usize = 3;
 
@@ -45,6 +47,8 @@ struct Pool {
     parked: VecDeque<CallKey>,
     /// `pump` is at work: what it ends must not begin another one inside.
     pumping: bool,
+    /// How many in `parked` have ended meanwhile; about, and never for long more than half.
+    dead: usize,
     endpoints: Option<Arc<[Endpoint]>>,
     /// The endpoints were resolved for those who wait now.
     fresh: bool,
@@ -64,6 +68,7 @@ impl Pool {
             dialing: None,
             parked: VecDeque::new(),
             pumping: false,
+            dead: 0,
             endpoints: None,
             fresh: false,
             asked: false,
@@ -122,8 +127,22 @@ impl Pools {
         if self.by_spelling.len() >= SPELLINGS_MAX {
             self.by_spelling.clear();
         }
-        self.by_spelling.insert(text.into(), pool);
+        if text.len() <= SPELLING_OCTETS_MAX {
+            self.by_spelling.insert(text.into(), pool);
+        }
         Ok(pool)
+    }
+
+    /// A call that waits in this pool has ended.
+    pub fn one_died(&mut self, pool: PoolKey) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.dead += 1;
+        }
+    }
+
+    /// The connection that calls are given to first.
+    pub fn is_first(&self, pool: PoolKey, conn: ConnKey) -> bool {
+        self.pools.get(pool).is_some_and(|pool| pool.conns.first() == Some(&conn))
     }
 
     pub fn has_parked(&self, pool: PoolKey) -> bool {
@@ -174,16 +193,24 @@ impl Proxy {
 
     pub(super) fn park(&mut self, pool: PoolKey, call: CallKey, now: Instant) {
         let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
-        let Some(parked) = self.calls.get_mut(call) else { return };
+        let Some(parked) = self.calls.get(call) else { return };
         let octets = parked.fields.as_ref().map_or(0, FieldSection::kept);
-        if waiting.parked.len() >= PARKED_MAX || self.parked_octets + octets > PARKED_OCTETS_MAX {
+        if waiting.dead > waiting.parked.len() / 2 {
+            let calls = &self.calls;
+            waiting.parked.retain(|key| calls.contains_key(*key));
+            waiting.dead = 0;
+        }
+        let alive = waiting.parked.len() - waiting.dead;
+        if alive >= PARKED_MAX || self.parked_octets + octets > PARKED_OCTETS_MAX {
             self.cells.limit_hit("parked");
             let message = "ringside: too many calls wait for this app; try again later";
             self.fail(call, &Failure::new(Code::ResourceExhausted, message), now);
             return;
         }
-        parked.parked_octets = octets;
-        self.parked_octets += octets;
+        if let Some(parked) = self.calls.get_mut(call) {
+            parked.parked_octets = octets;
+            self.parked_octets += octets;
+        }
         waiting.parked.push_back(call);
         self.pump(pool, now);
     }
@@ -218,6 +245,7 @@ impl Proxy {
             let Some(call) = pool.parked.front().copied() else { return };
             if !self.calls.contains_key(call) {
                 pool.parked.pop_front();
+                pool.dead = pool.dead.saturating_sub(1);
                 continue;
             }
             let Some(conn) = self.pick(key) else { break };
@@ -366,6 +394,9 @@ impl Proxy {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         for call in std::mem::take(&mut pool.parked) {
             self.fail(call, failure, now);
+        }
+        if let Some(pool) = self.pools.pools.get_mut(key) {
+            pool.dead = 0;
         }
     }
 

@@ -61,7 +61,12 @@ impl Proxy {
                 }
                 self.touch(conn);
             }
-            Up::Gone => {}
+            Up::Gone => {
+                let Leg { conn, stream, .. } = call.down;
+                if let Some(peer) = self.peers.get_mut(conn) {
+                    peer.h2.release(stream, data.len() as u32);
+                }
+            }
         }
     }
 
@@ -90,12 +95,13 @@ impl Proxy {
     /// The final response head; with `end_stream` it is all there is ("Trailers-Only").
     pub(super) fn relay_head(
         &mut self,
+        from: ConnKey,
         key: CallKey,
         mut fields: FieldSection,
         end_stream: bool,
         now: Instant,
     ) {
-        let Some(call) = self.calls.get_mut(key) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
         let head = head::read_response(&fields);
         let ours = head.status == b"200" && head.content_type.is_some_and(is_grpc);
         call.response_ended |= end_stream;
@@ -109,6 +115,9 @@ impl Proxy {
         rewrite::response(&mut fields, call.content_type.bytes());
         if !ours {
             fields.replace(b":status", b"200");
+        }
+        if end_stream && told.is_none() {
+            add_status(&mut fields);
         }
         call.head_sent = true;
         let Leg { conn, stream, .. } = call.down;
@@ -125,7 +134,7 @@ impl Proxy {
         &mut self,
         from: ConnKey,
         key: CallKey,
-        fields: FieldSection,
+        mut fields: FieldSection,
         now: Instant,
     ) {
         let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
@@ -137,9 +146,16 @@ impl Proxy {
         }
         call.response_ended = true;
         let told = head::read_response(&fields).grpc_status.map(status::parse_code);
+        if told.is_none() {
+            add_status(&mut fields);
+        }
         let Leg { conn, stream, .. } = call.down;
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, true);
+            // A call takes one section from the caller's connection and two from the callee's,
+            // and leaves them the other way round: this one goes home.
+            let spare = peer.h2.spare();
+            self.recycle(from, spare);
         }
         self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
         self.touch(conn);
@@ -194,6 +210,11 @@ impl Proxy {
         let message = "the callee is going away and did not process this call; it is safe to retry";
         self.fail(key, &Failure::unavailable(message), now);
     }
+}
+
+/// What grpc-go makes of an end without a status.
+fn add_status(fields: &mut FieldSection) {
+    fields.push(b"grpc-status", Code::Unknown.text().as_bytes());
 }
 
 /// Responses under `--max-body-size 0` get grpc-go's default (spec 03 §3.7).

@@ -13,7 +13,7 @@ use data_encoding::BASE64_NOPAD;
 use std::time::Duration;
 
 /// What daprd's codec name makes of every content type on its way to a callee.
-const CONTENT_TYPE: &[u8] = b"application/grpc+proto";
+pub const CONTENT_TYPE: &[u8] = b"application/grpc+proto";
 
 /// Hop 1: from our app to another sidecar.
 pub fn strip_outbound(fields: &mut FieldSection, config: &Config, target: &Target, forced: bool) {

@@ -9,6 +9,8 @@ use crate::snapshot::Epoch;
 use std::collections::HashMap;
 use std::time::Duration;
 
+mod endings;
+
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
 pub(super) fn config() -> Config {
     Config {
@@ -44,6 +46,10 @@ struct Bench {
     closed: Vec<ConnId>,
     drained: bool,
     pongs: usize,
+    /// The ends give no window back.
+    stalled: bool,
+    /// Lines for the log.
+    lines: usize,
 }
 
 const APP: &str = "127.0.0.1:50051";
@@ -73,6 +79,8 @@ impl Bench {
             closed: Vec::new(),
             drained: false,
             pongs: 0,
+            stalled: false,
+            lines: 0,
         }
     }
 
@@ -130,7 +138,8 @@ impl Bench {
             Output::Resolve(target) => self.resolves.push(target),
             Output::Close(conn) => self.closed.push(conn),
             Output::Drained => self.drained = true,
-            Output::Log(_) | Output::Control(_) => {}
+            Output::Log(_) => self.lines += 1,
+            Output::Control(_) => {}
         }
     }
 
@@ -163,7 +172,9 @@ impl Bench {
                     seen.push(format!("{} HEADERS {}{end}", stream.0, text.join(" ")));
                 }
                 Event::Data { stream, data, end_stream, .. } => {
-                    end.release(stream, data.len() as u32);
+                    if !self.stalled {
+                        end.release(stream, data.len() as u32);
+                    }
                     let end = if end_stream { " END" } else { "" };
                     seen.push(format!("{} DATA {}{end}", stream.0, data.len()));
                 }
@@ -197,6 +208,17 @@ impl Bench {
     }
 
     fn call(&mut self, conn: ConnId, more: &[(&str, &str)], body: Option<&[u8]>) -> StreamId {
+        let stream = self.call_quietly(conn, more);
+        if let Some(body) = body {
+            let end = self.ends.get_mut(&conn).unwrap();
+            end.send_data(stream, Bytes::copy_from_slice(body), true);
+        }
+        self.run();
+        stream
+    }
+
+    /// A head, without looking what comes of it.
+    fn call_quietly(&mut self, conn: ConnId, more: &[(&str, &str)]) -> StreamId {
         let mut fields = FieldSection::new();
         for (name, value) in [
             (":method", "POST"),
@@ -212,12 +234,7 @@ impl Bench {
             fields.push(name.as_bytes(), value.as_bytes());
         }
         let end = self.ends.get_mut(&conn).unwrap();
-        let stream = end.open(&fields, false, 0).unwrap();
-        if let Some(body) = body {
-            end.send_data(stream, Bytes::copy_from_slice(body), true);
-        }
-        self.run();
-        stream
+        end.open(&fields, false, 0).unwrap()
     }
 
     /// Many calls, told to the proxy at once; the fields come after those of `call`.

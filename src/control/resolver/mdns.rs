@@ -155,6 +155,11 @@ impl Mdns {
         }
         if self.lookups.contains_key(&app_id) {
             self.use_app(&app_id, &target, now);
+            let waits = self.apps.get(&app_id).is_some_and(|app| app.targets.contains(&target));
+            if !waits {
+                // Beyond TARGETS_MAX nobody would ever tell it.
+                (self.publish)(Resolution::not_found(target));
+            }
             return;
         }
         let possible = mdns::question(&app_id).is_some();

@@ -271,7 +271,7 @@ impl Connection {
     /// Takes a field section back. Sections wander with what is relayed, so the owner may give
     /// one connection what it got from another.
     pub fn recycle(&mut self, mut fields: FieldSection) {
-        if self.spares.len() < SPARES_MAX && fields.kept() <= SPARE_OCTETS_MAX {
+        if self.spares.len() < SPARES_MAX && (1..=SPARE_OCTETS_MAX).contains(&fields.kept()) {
             fields.clear();
             self.spares.push(fields);
         }

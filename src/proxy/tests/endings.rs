@@ -1,0 +1,110 @@
+//! How calls and connections end when much ends at once, or not as it should.
+
+use super::*;
+
+const TO_APP: [(&str, &str); 1] = [("dapr-callee-app-id", "client")];
+
+/// The limit is one of calls that wait, not of calls that ever waited.
+#[test]
+fn those_who_gave_up_leave_their_place() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.run();
+    for _ in 0..14 {
+        for _ in 0..5_000 {
+            bench.call_quietly(caller, &[TO_APP[0], ("grpc-timeout", "1m")]);
+        }
+        bench.run();
+        assert_eq!(bench.proxy.calls(), 5_000);
+        bench.wait(Duration::from_millis(1));
+    }
+    bench.call_quietly(caller, &TO_APP);
+    bench.run();
+    assert_eq!(bench.proxy.calls(), 1, "{}", bench.last(caller));
+}
+
+/// A caller always gets a status, also from a callee that forgets to give one.
+#[test]
+fn an_end_without_a_status_is_unknown() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &TO_APP, Some(MESSAGE));
+    let app = bench.dial_done();
+    let section = |fields: &[(&str, &str)]| {
+        let mut section = FieldSection::new();
+        fields.iter().for_each(|(name, value)| section.push(name.as_bytes(), value.as_bytes()));
+        section
+    };
+    let head = [(":status", "200"), ("content-type", "application/grpc")];
+    bench.ends.get_mut(&app).unwrap().send_headers(StreamId(1), section(&head), true);
+    bench.run();
+    assert!(bench.last(caller).ends_with("grpc-status=2 END"), "{}", bench.last(caller));
+    bench.call(caller, &TO_APP, Some(MESSAGE));
+    let end = bench.ends.get_mut(&app).unwrap();
+    end.send_headers(StreamId(3), section(&head), false);
+    end.send_headers(StreamId(3), section(&[("x", "1")]), true);
+    bench.run();
+    assert!(bench.last(caller).ends_with("x=1 grpc-status=2 END"), "{}", bench.last(caller));
+    assert_eq!(bench.proxy.calls(), 0);
+}
+
+/// A reader that stalls holds a drain for ever, as daprd's, but not beyond its limit.
+#[test]
+fn a_drain_with_a_limit_waits_for_nobody() {
+    let max = Duration::from_secs(5);
+    let mut bench = Bench::new(Config { drain_max: Some(max), ..config() });
+    let caller = bench.accept(Listener::Internal);
+    let limits = Limits { stream_window: 1, ..Limits::default() };
+    let h2 = Connection::new(Role::Client, limits, head::classify, bench.now);
+    bench.ends.insert(caller, h2);
+    bench.stalled = true;
+    bench.run();
+    bench.call(caller, &TO_APP, Some(MESSAGE));
+    let app = bench.dial_done();
+    let end = bench.ends.get_mut(&app).unwrap();
+    let mut fields = FieldSection::new();
+    fields.push(b":status", b"200");
+    fields.push(b"content-type", b"application/grpc");
+    end.send_headers(StreamId(1), fields, false);
+    end.send_data(StreamId(1), Bytes::from_static(MESSAGE), false);
+    bench.run();
+    bench.handle(Input::Drain);
+    bench.wait(Duration::from_secs(2));
+    assert!(!bench.drained);
+    bench.wait(max);
+    assert!(!bench.drained, "it may still read");
+    bench.wait(peer::LAST_WORDS);
+    assert!(bench.drained);
+}
+
+#[test]
+fn one_idle_connection_to_the_app_is_enough() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &TO_APP, Some(MESSAGE));
+    let one = Limits { max_concurrent_streams: Some(1), ..Limits::default() };
+    let first = bench.dial_done_with(one.clone());
+    bench.call(caller, &TO_APP, Some(MESSAGE));
+    let second = bench.dial_done_with(one);
+    bench.answer(first, 1, MESSAGE);
+    bench.answer(second, 1, MESSAGE);
+    bench.wait(peer::IDLE_TIMEOUT);
+    assert!(bench.closed.contains(&second) && !bench.closed.contains(&first));
+}
+
+#[test]
+fn garbage_does_not_flood_the_log() {
+    let mut bench = Bench::new(config());
+    for _ in 0..100 {
+        let conn = bench
+            .proxy
+            .accept(Arrival { listener: Listener::Api, peer: None, spiffe_id: None }, bench.now);
+        bench
+            .handle(Input::Received { conn, bytes: Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n") });
+    }
+    assert_eq!(bench.lines, LOG_LINES_MAX as usize);
+    bench.now += LOG_PERIOD;
+    let conn = bench.accept(Listener::Api);
+    bench.handle(Input::Received { conn, bytes: Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n") });
+    assert_eq!(bench.lines, LOG_LINES_MAX as usize + 1);
+}
