@@ -20,6 +20,7 @@ mod contract;
 mod failure;
 mod farewell;
 mod head;
+mod lookup;
 mod peer;
 mod pool;
 mod relay;
@@ -86,6 +87,7 @@ fn call_of(tag: Tag) -> CallKey {
 enum Reminder {
     Call(CallKey),
     Conn(ConnKey),
+    Lookup(PoolKey),
     DrainMax,
 }
 
@@ -297,6 +299,7 @@ impl Proxy {
             match reminder {
                 Reminder::Call(key) => self.deadline_reached(key, now),
                 Reminder::Conn(key) => self.look_after(key, now),
+                Reminder::Lookup(key) => self.lookup_overdue(key, now),
                 Reminder::DrainMax => self.end_drain(now),
             }
         }
@@ -304,10 +307,11 @@ impl Proxy {
 
     fn remind_call(&mut self, key: CallKey, at: Instant) {
         self.timers.remind(at, Reminder::Call(key));
-        let (calls, peers) = (&self.calls, &self.peers);
+        let (calls, peers, pools) = (&self.calls, &self.peers, &self.pools);
         self.timers.sweep(calls.len() + peers.len(), |what| match what {
             Reminder::Call(key) => calls.contains_key(key),
             Reminder::Conn(key) => peers.contains_key(key),
+            Reminder::Lookup(key) => pools.pools.contains_key(key),
             Reminder::DrainMax => true,
         });
     }

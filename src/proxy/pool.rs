@@ -16,7 +16,7 @@ use crate::config::AppProtocol;
 use crate::grpc::Code;
 use crate::http2::{Connection, FieldSection, Role};
 use crate::identity::{Namespace, Target};
-use crate::resolve::{Endpoint, Resolution};
+use crate::resolve::Endpoint;
 use slotmap::SlotMap;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -39,9 +39,9 @@ const SPELLING_OCTETS_MAX: usize = 256;
 const DIALS_PER_ROUND: usize = 3;
 
 #[derive(Debug)]
-struct Pool {
+pub(super) struct Pool {
     /// `None`: our own app.
-    target: Option<Target>,
+    pub(super) target: Option<Target>,
     conns: Vec<ConnKey>,
     dialing: Option<ConnKey>,
     parked: VecDeque<CallKey>,
@@ -49,15 +49,15 @@ struct Pool {
     pumping: bool,
     /// How many in `parked` have ended meanwhile; about, and never for long more than half.
     dead: usize,
-    endpoints: Option<Arc<[Endpoint]>>,
+    pub(super) endpoints: Option<Arc<[Endpoint]>>,
     /// The endpoints were resolved for those who wait now.
-    fresh: bool,
+    pub(super) fresh: bool,
     /// An `Output::Resolve` is out.
-    asked: bool,
+    pub(super) asked: Option<Instant>,
     /// Which endpoint the next dial takes.
     next: usize,
     /// Dials that failed in this round.
-    failed: usize,
+    pub(super) failed: usize,
 }
 
 impl Pool {
@@ -71,7 +71,7 @@ impl Pool {
             dead: 0,
             endpoints: None,
             fresh: false,
-            asked: false,
+            asked: None,
             next: 0,
             failed: 0,
         }
@@ -84,9 +84,9 @@ impl Pool {
 
 #[derive(Debug)]
 pub struct Pools {
-    pools: SlotMap<PoolKey, Pool>,
+    pub(super) pools: SlotMap<PoolKey, Pool>,
     app: PoolKey,
-    by_target: HashMap<Target, PoolKey>,
+    pub(super) by_target: HashMap<Target, PoolKey>,
     /// The text in `dapr-app-id` as callers spell it, so that a call costs no parsing.
     by_spelling: HashMap<Box<str>, PoolKey>,
 }
@@ -156,7 +156,7 @@ impl Pools {
             return true;
         }
         let Self { pools, app, by_target, by_spelling } = self;
-        pools.retain(|key, pool| key == *app || pool.asked || !pool.is_idle());
+        pools.retain(|key, pool| key == *app || pool.asked.is_some() || !pool.is_idle());
         if pools.len() < before {
             by_target.retain(|_, key| pools.contains_key(*key));
             by_spelling.retain(|_, key| pools.contains_key(*key));
@@ -165,8 +165,8 @@ impl Pools {
     }
 
     /// Invariant 4.
-    fn drop_if_idle(&mut self, key: PoolKey) {
-        let idle = self.pools.get(key).is_some_and(|pool| pool.is_idle() && !pool.asked);
+    pub(super) fn drop_if_idle(&mut self, key: PoolKey) {
+        let idle = self.pools.get(key).is_some_and(|pool| pool.is_idle() && pool.asked.is_none());
         if key == self.app || !idle {
             return;
         }
@@ -261,7 +261,7 @@ impl Proxy {
     fn dial(&mut self, key: PoolKey, now: Instant) {
         let app_endpoint = self.snapshot.app_endpoint;
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        if pool.dialing.is_some() || pool.asked || pool.conns.len() >= CONNECTIONS_MAX {
+        if pool.dialing.is_some() || pool.asked.is_some() || pool.conns.len() >= CONNECTIONS_MAX {
             return;
         }
         let endpoint = match (&pool.target, &pool.endpoints) {
@@ -269,14 +269,11 @@ impl Proxy {
                 Some(endpoint) => endpoint,
                 None => return self.fail_parked(key, &no_app(&self.snapshot.config), now),
             },
-            (Some(target), None) => {
-                pool.asked = true;
-                self.outputs.push_back(Output::Resolve(target.clone()));
-                return;
-            }
+            (Some(_), None) => return self.ask(key, now),
             (Some(_), Some(endpoints)) => match endpoints.get(pool.next % endpoints.len().max(1)) {
                 Some(endpoint) => *endpoint,
-                None => return self.forget_endpoints(key),
+                // `resolved` lets no empty list in.
+                None => return,
             },
         };
         let target = pool.target.clone();
@@ -313,12 +310,6 @@ impl Proxy {
                 Security::Unverified { host: app.host.clone() }
             }
             (Some(_) | None, Some(_) | None) => Security::Plaintext,
-        }
-    }
-
-    fn forget_endpoints(&mut self, key: PoolKey) {
-        if let Some(pool) = self.pools.pools.get_mut(key) {
-            pool.endpoints = None;
         }
     }
 
@@ -390,7 +381,7 @@ impl Proxy {
         self.pools.drop_if_idle(key);
     }
 
-    fn fail_parked(&mut self, key: PoolKey, failure: &Failure, now: Instant) {
+    pub(super) fn fail_parked(&mut self, key: PoolKey, failure: &Failure, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         for call in std::mem::take(&mut pool.parked) {
             self.fail(call, failure, now);
@@ -400,30 +391,8 @@ impl Proxy {
         }
     }
 
-    pub(super) fn resolved(&mut self, resolution: Resolution, now: Instant) {
-        let Some(key) = self.pools.by_target.get(&resolution.target).copied() else { return };
-        let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        let asked = std::mem::take(&mut pool.asked);
-        match resolution.result {
-            Ok(endpoints) => {
-                pool.fresh = asked;
-                pool.failed = 0;
-                pool.endpoints = Some(endpoints.clone());
-                self.retire_missing(key, &endpoints, now);
-                self.pump(key, now);
-            }
-            // A refresh that fails changes nothing: the last known endpoints stay.
-            Err(_) if !asked => {}
-            Err(text) => {
-                let failure = Failure::new(Code::Unknown, text.to_string());
-                self.fail_parked(key, &failure, now);
-                self.pools.drop_if_idle(key);
-            }
-        }
-    }
-
     /// Connections to endpoints that are gone finish their calls and take no more.
-    fn retire_missing(&mut self, key: PoolKey, endpoints: &[Endpoint], now: Instant) {
+    pub(super) fn retire_missing(&mut self, key: PoolKey, endpoints: &[Endpoint], now: Instant) {
         let conns = self.pools.pools.get(key).map(|pool| pool.conns.clone()).unwrap_or_default();
         for conn in conns {
             let Some(peer) = self.peers.get_mut(conn) else { continue };

@@ -599,3 +599,19 @@ fn heads_of_those_who_wait_take_bounded_memory() {
     bench.handle(Input::DialFailed { conn, error: "nobody there".to_owned() });
     assert_eq!((bench.proxy.calls(), bench.proxy.parked_octets), (0, 0));
 }
+
+#[test]
+fn a_lookup_that_is_never_answered_ends() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "lost")], Some(MESSAGE));
+    assert_eq!(bench.resolves.len(), 1);
+    bench.wait(lookup::LOOKUP_TIMEOUT);
+    let last = bench.last(caller);
+    assert!(last.contains("timeout waiting for address for app id lost"), "{last}");
+    bench.call(caller, &[("dapr-app-id", "lost")], Some(MESSAGE));
+    let target = bench.resolves[1].clone();
+    bench.handle(Input::Resolved(Resolution { target, result: Ok([].into()) }));
+    let last = bench.last(caller);
+    assert!(last.contains("resolver returned empty address for app id default/lost"), "{last}");
+}
