@@ -615,3 +615,80 @@ fn a_lookup_that_is_never_answered_ends() {
     let last = bench.last(caller);
     assert!(last.contains("resolver returned empty address for app id default/lost"), "{last}");
 }
+
+#[test]
+fn calls_that_wait_share_one_lookup_and_one_dial() {
+    const CALLS: usize = 50;
+    let mut bench = Bench::new(config());
+    let callers = [bench.accept(Listener::Api), bench.accept(Listener::Api)];
+    for n in 0..CALLS {
+        bench.call(callers[n % 2], &[("dapr-app-id", "server")], Some(MESSAGE));
+    }
+    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 0));
+    bench.resolve();
+    bench.call(callers[0], &[("dapr-app-id", "server")], Some(MESSAGE));
+    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 1));
+    let callee = bench.dial_done();
+    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 1));
+    let opened = bench.seen[&callee].iter().filter(|seen| seen.contains("HEADERS")).count();
+    assert_eq!(opened, CALLS + 1);
+    for n in 0..=CALLS {
+        bench.answer(callee, u32::try_from(2 * n + 1).unwrap(), MESSAGE);
+    }
+    let done =
+        |conn| bench.seen[conn].iter().filter(|seen| seen.ends_with("grpc-status=0 END")).count();
+    assert_eq!(callers.iter().map(done).sum::<usize>(), CALLS + 1);
+}
+
+const LEFT_OUT: &str = "grpc-status=14 grpc-message=the callee is going away and did not process \
+                        this call; it is safe to retry END";
+
+/// RFC 9113 §6.8: the callee says goodbye while a second call is on its way to it.
+#[test]
+fn a_call_that_a_goaway_left_out_may_be_retried() {
+    let to_app = [("dapr-callee-app-id", "client")];
+    let mut bench = Bench::new(config());
+    let callers = [bench.accept(Listener::Internal), bench.accept(Listener::Internal)];
+    bench.call(callers[0], &to_app, Some(MESSAGE));
+    let app = bench.dial_done();
+    let mut goodbye = Transmit::new();
+    // It reads no more, as if both were on the wire at the same time.
+    let mut end = bench.ends.remove(&app).unwrap();
+    end.goaway(crate::http2::ErrorCode::NO_ERROR, "");
+    end.poll_transmit(&mut goodbye, 1 << 16);
+    bench.call(callers[1], &to_app, Some(MESSAGE));
+    assert_eq!((bench.proxy.calls(), bench.dialed.len()), (2, 1), "both are with the callee");
+    let bytes: Vec<u8> = goodbye.slices().flatten().copied().collect();
+    bench.handle(Input::Received { conn: app, bytes: bytes.into() });
+    assert!(bench.last(callers[1]).ends_with(LEFT_OUT), "{}", bench.last(callers[1]));
+    bench.ends.insert(app, end);
+    // The first call is not concerned, and the next one finds another connection.
+    bench.answer(app, 1, MESSAGE);
+    assert!(bench.last(callers[0]).ends_with("grpc-status=0 END"), "{:?}", bench.seen);
+    bench.call(callers[1], &to_app, Some(MESSAGE));
+    let second = bench.dial_done();
+    bench.answer(second, 1, MESSAGE);
+    assert_ne!(app, second);
+    assert!(bench.last(callers[1]).ends_with("grpc-status=0 END"), "{:?}", bench.seen);
+}
+
+/// RFC 9113 §8.7.
+#[test]
+fn a_refused_call_may_be_retried() {
+    let to_app = [("dapr-callee-app-id", "client")];
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &to_app, Some(MESSAGE));
+    let app = bench.dial_done();
+    let end = bench.ends.get_mut(&app).unwrap();
+    end.send_reset(StreamId(1), crate::http2::ErrorCode::REFUSED_STREAM);
+    bench.run();
+    let text = "grpc-status=14 grpc-message=stream terminated by RST_STREAM with error code: \
+                REFUSED_STREAM END";
+    assert!(bench.last(caller).ends_with(text), "{}", bench.last(caller));
+    // The connection serves on.
+    bench.call(caller, &to_app, Some(MESSAGE));
+    bench.answer(app, 3, MESSAGE);
+    assert!(bench.last(caller).ends_with("grpc-status=0 END"), "{:?}", bench.seen);
+    assert_eq!(bench.dialed.len(), 1);
+}

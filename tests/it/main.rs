@@ -19,6 +19,7 @@ mod greeter;
 mod h2_differential;
 mod h2spec;
 mod h2spec_forward;
+mod heads;
 mod impostor;
 mod interop;
 mod lifecycle;

@@ -1,11 +1,12 @@
 //! Identities that are renewed while calls are in flight.
 
+use crate::peer::process::PATIENCE;
 use crate::peer::{Kind, Sentry, Sidecar, World};
-use crate::sentry::run;
+use crate::sentry::{run, run_within};
 use ringside::demo::caller::Caller;
 use ringside::demo::greeter::Greeter;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Certificates last so long, so a connection older than this has seen its own expire.
 const LIFETIME_S: u32 = 4;
@@ -15,12 +16,16 @@ fn renewals(sidecar: &Sidecar) -> usize {
     sidecar.process.log().matches("Successfully renewed workload identity").count()
 }
 
+/// The spec of a Sentry whose certificates are over soon.
+fn short_lived() -> String {
+    let times = format!("workloadCertTTL: {LIFETIME_S}s, allowedClockSkew: 0s");
+    format!("mtls: {{enabled: true, {times}}}")
+}
+
 fn a_stream_outlives_its_certificates(client: Kind, server: Kind) {
     let name = format!("rotation-{}-{}", client.name(), server.name());
     let mut world = World::new(&name);
-    let times = format!("workloadCertTTL: {LIFETIME_S}s, allowedClockSkew: 0s");
-    let spec = format!("mtls: {{enabled: true, {times}}}");
-    world.sentry = Some(Sentry::start_with(&world.folder("sentry"), &spec));
+    world.sentry = Some(Sentry::start_with(&world.folder("sentry"), &short_lived()));
     world.reserve(&["client", "server", "latecomer"]);
     run(async {
         let (app, serving) = Arc::new(Greeter::default()).bind().await.unwrap();
@@ -64,4 +69,59 @@ fn from_ringside_to_daprd() {
 #[test]
 fn from_daprd_to_ringside() {
     a_stream_outlives_its_certificates(Kind::Daprd, Kind::Ringside);
+}
+
+/// Sentry dies and comes back: calls go on meanwhile, beyond the certificates' end, and renewals
+/// go on afterwards. Both kinds wait for Sentry to be reachable; only ringside says so.
+fn calls_outlive_sentry(client: Kind, server: Kind) {
+    let name = format!("outage-{}-{}", client.name(), server.name());
+    let mut world = World::new(&name);
+    let folder = world.folder("sentry");
+    world.sentry = Some(Sentry::start_with(&folder, &short_lived()));
+    world.reserve(&["client", "server", "latecomer"]);
+    run_within(3 * PATIENCE, async {
+        let (app, serving) = Arc::new(Greeter::default()).bind().await.unwrap();
+        let story = async {
+            let callee = Sidecar::callee(&world, server, "server", app.port());
+            let caller = Sidecar::caller(&world, client, "client");
+            let address = caller.address().parse().unwrap();
+            let client_side = Caller::connect(address, Some("server")).await.unwrap();
+            let (mut stream, _) = client_side.converse("0").await.unwrap();
+            let port = world.sentry.take().expect("a Sentry").port;
+            let lost = Instant::now();
+            let told = |sidecar: &Sidecar| sidecar.process.log().contains("Waiting for Sentry at ");
+            let over = Duration::from_secs(u64::from(LIFETIME_S) + 1);
+            while lost.elapsed() < over
+                || (client == Kind::Ringside && !told(&caller))
+                || (server == Kind::Ringside && !told(&callee))
+            {
+                assert_eq!(stream.say("there").await.as_deref(), Ok("Hello there"));
+                assert_eq!(client_side.unary("there").await.as_deref(), Ok("Hello there"));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let before = (renewals(&callee), renewals(&caller));
+            world.sentry = Some(Sentry::start_at(&folder, &short_lived(), port));
+            while renewals(&callee) == before.0 || renewals(&caller) == before.1 {
+                assert_eq!(stream.say("still").await.as_deref(), Ok("Hello still"));
+                assert_eq!(client_side.unary("still").await.as_deref(), Ok("Hello still"));
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            let latecomer = Sidecar::caller(&world, client, "latecomer");
+            let address = latecomer.address().parse().unwrap();
+            let late_side = Caller::connect(address, Some("server")).await.unwrap();
+            assert_eq!(late_side.unary("late").await.as_deref(), Ok("Hello late"));
+            stream.end().await.unwrap();
+        };
+        tokio::select! { () = story => {}, () = serving => panic!("the app ended") }
+    });
+}
+
+#[test]
+fn ringsides_outlive_sentry() {
+    calls_outlive_sentry(Kind::Ringside, Kind::Ringside);
+}
+
+#[test]
+fn ringside_and_daprd_outlive_sentry() {
+    calls_outlive_sentry(Kind::Ringside, Kind::Daprd);
 }

@@ -31,8 +31,12 @@ pub fn options(address: String, anchors: &str, id: &str) -> SentryOptions {
 
 /// Runs to the end, or fails when patience does.
 pub fn run<T>(future: impl Future<Output = T>) -> T {
+    run_within(PATIENCE, future)
+}
+
+pub fn run_within<T>(patience: Duration, future: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async { tokio::time::timeout(PATIENCE, future).await.expect("in time") })
+    runtime.block_on(async { tokio::time::timeout(patience, future).await.expect("in time") })
 }
 
 fn of(sentry: &Sentry, id: &str) -> SentryOptions {
