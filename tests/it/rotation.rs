@@ -1,19 +1,29 @@
 //! Identities that are renewed while calls are in flight.
 
-use crate::peer::process::PATIENCE;
+use crate::peer::app::{App, greet};
+use crate::peer::process::{PATIENCE, Process};
+use crate::peer::sidecar::Options;
 use crate::peer::{Kind, Sentry, Sidecar, World};
 use crate::sentry::{run, run_within};
+use ringside::control::rpc::Status;
+use ringside::demo::authority::{Authority, Terms};
 use ringside::demo::caller::Caller;
 use ringside::demo::greeter::Greeter;
+use ringside::demo::serve::{Call, Service, serve};
+use ringside::grpc::Code;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Certificates last so long, so a connection older than this has seen its own expire.
 const LIFETIME_S: u32 = 4;
 const RENEWALS: usize = 3;
 
+const RENEWED: &str = "Successfully renewed workload identity";
+
 fn renewals(sidecar: &Sidecar) -> usize {
-    sidecar.process.log().matches("Successfully renewed workload identity").count()
+    sidecar.process.log().matches(RENEWED).count()
 }
 
 /// The spec of a Sentry whose certificates are over soon.
@@ -124,4 +134,77 @@ fn ringsides_outlive_sentry() {
 #[test]
 fn ringside_and_daprd_outlive_sentry() {
     calls_outlive_sentry(Kind::Ringside, Kind::Daprd);
+}
+
+/// A Sentry that is reachable and refuses while it is told to.
+struct Moody {
+    authority: Arc<Authority>,
+    refuses: AtomicBool,
+}
+
+impl Service for Moody {
+    async fn call(self: Arc<Self>, call: Call) {
+        if self.refuses.load(Ordering::Relaxed) {
+            return call.writer.end(Err(Status::new(Code::Internal, "not today")));
+        }
+        Arc::clone(&self.authority).call(call).await;
+    }
+}
+
+impl Moody {
+    /// Serves on a thread of its own for as long as the test runs.
+    fn start(self: &Arc<Self>) -> SocketAddr {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let (address, service) = (listener.local_addr().unwrap(), Arc::clone(self));
+        let id = "spiffe://localhost/ns/default/dapr-sentry";
+        let own = self.authority.identity(id, &Terms::lasting(4 * PATIENCE)).unwrap();
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                serve(listener, Some(Authority::acceptor(&own).unwrap()), service).await;
+            });
+        });
+        address
+    }
+}
+
+/// A renewal that Sentry refuses is told in daprd's words and tried again 10 seconds later; calls
+/// go on meanwhile.
+#[test]
+fn a_refused_renewal_is_tried_again() {
+    let mut world = World::new("refused-renewal");
+    world.reserve(&["server", "client"]);
+    // Backdated, so due in the middle of what is left.
+    let lifetime = Duration::from_secs(2 * u64::from(LIFETIME_S));
+    let authority = Arc::new(Authority::new("localhost", "default", lifetime).unwrap());
+    let moody = Arc::new(Moody { authority, refuses: AtomicBool::new(false) });
+    let (sentry, anchors) = (moody.start().to_string(), moody.authority.anchors_pem());
+    let app = App::greeter(&world);
+    let options = Options {
+        args: vec!["--enable-mtls", "--sentry-address", &sentry],
+        env: vec![("DAPR_TRUST_ANCHORS", &anchors), ("NAMESPACE", "default")],
+        ..Options::default()
+    };
+    let served = Options { app_port: Some(app.port), ..options.clone() };
+    let _callee = Sidecar::start(&world, Kind::Ringside, "server", served);
+    let mut caller = Sidecar::start(&world, Kind::Ringside, "client", options);
+    let address = caller.address();
+    let call = || {
+        let said = greet(&world, &address, "server");
+        assert!(said.contains("Greeting: Hello"), "{said}");
+    };
+    call();
+    moody.refuses.store(true, Ordering::Relaxed);
+    let text = "Error renewing identity, trying again in 10 seconds: error from sentry \
+                SignCertificate: rpc error: code = Internal desc = not today";
+    caller.process.wait_for_line(text);
+    let told = |process: &Process| process.log().matches(RENEWED).count();
+    let before = told(&caller.process);
+    moody.refuses.store(false, Ordering::Relaxed);
+    caller.process.wait("a renewal", |process| {
+        call();
+        (told(process) > before).then_some(())
+    });
 }
