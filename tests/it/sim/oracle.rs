@@ -109,7 +109,9 @@ fn allowed(world: &World, call: &Call, outcome: &Outcome) -> Result<(), String> 
                 || (is(Code::Internal) && script.response_end == ResponseEnd::None)
                 || (is(Code::Unknown) && script.whom == Whom::Unknown && text("nobody"))
                 || (is(Code::Unknown) && script.whom == Whom::Malformed && text("invalid app id"))
-                || (is(Code::Unknown) && marked(&[Mark::ResolveFailed]) && text("find service"));
+                || (is(Code::Unknown) && marked(&[Mark::ResolveFailed]) && text("find service"))
+                // Past the time that a lookup has, at one go.
+                || (is(Code::Unknown) && marked(&[Mark::Leap]) && text("timeout waiting for"));
             verdict(fine, "a sidecar failed it without need")
         }
     }
