@@ -74,6 +74,16 @@ pub enum CloseReason {
     Error(&'static str),
 }
 
+impl CloseReason {
+    /// As Go names what ended a read.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Eof => "EOF",
+            Self::Error(text) => text,
+        }
+    }
+}
+
 /// What `io` must do.
 #[derive(Debug)]
 pub enum Output {

@@ -63,12 +63,8 @@ impl Proxy {
         if let Some(pool) = upstream {
             self.upstream_gone(pool, key, reason, now);
         }
-        let what = match reason {
-            CloseReason::Eof => "EOF",
-            CloseReason::Error(text) => text,
-        };
         // Bare: only what fails before a stream is open has "connection error" around it.
-        let message = format!("error reading from server: {what}");
+        let message = format!("error reading from server: {}", reason.text());
         let lost = Failure::unavailable(message);
         while let Some(call) = self.peers.get(key).and_then(|peer| peer.calls.last()).copied() {
             match upstream {
@@ -121,7 +117,7 @@ impl Proxy {
     pub(super) fn goaway_heard(&mut self, key: ConnKey, now: Instant) {
         let Some(peer) = self.peers.get(key) else { return };
         let Side::Upstream { pool, .. } = peer.side else { return };
-        self.retire_upstream(key, now);
+        self.retire_upstream(key);
         self.pump(pool, now);
     }
 
@@ -208,7 +204,7 @@ impl Proxy {
         let keys: Vec<ConnKey> = self.peers.keys().collect();
         for key in keys {
             let dialing = self.peers[key].is_dialing();
-            self.retire_upstream(key, now);
+            self.retire_upstream(key);
             if dialing {
                 self.remove(key, now);
             } else if let Some(peer) = self.peers.get_mut(key) {
@@ -309,7 +305,7 @@ impl Proxy {
                     peer.h2.goaway(ErrorCode::NO_ERROR, "");
                 }
                 self.touch(key);
-                self.retire_upstream(key, now);
+                self.retire_upstream(key);
             }
         }
     }

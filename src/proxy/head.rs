@@ -127,17 +127,7 @@ fn is_truthy(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http2::field::judge;
-
-    fn section(fields: &[(&str, &str)]) -> FieldSection {
-        let mut section = FieldSection::new();
-        for (name, value) in fields {
-            let (name, value) = (name.as_bytes(), value.as_bytes());
-            let (class, flags) = (classify(name), judge(name, value));
-            section.push_field(Field { name, value, class, flags, sensitive: false });
-        }
-        section
-    }
+    use crate::proxy::tests::section;
 
     #[test]
     fn first_value_counts() {

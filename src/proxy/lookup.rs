@@ -46,7 +46,7 @@ impl Proxy {
         pool.fresh = pool.asked.take().is_some();
         pool.failed = 0;
         pool.endpoints = Some(endpoints.clone());
-        self.retire_missing(key, &endpoints, now);
+        self.retire_missing(key, &endpoints);
         self.pump(key, now);
     }
 

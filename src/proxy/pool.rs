@@ -392,19 +392,19 @@ impl Proxy {
     }
 
     /// Connections to endpoints that are gone finish their calls and take no more.
-    pub(super) fn retire_missing(&mut self, key: PoolKey, endpoints: &[Endpoint], now: Instant) {
+    pub(super) fn retire_missing(&mut self, key: PoolKey, endpoints: &[Endpoint]) {
         let conns = self.pools.pools.get(key).map(|pool| pool.conns.clone()).unwrap_or_default();
         for conn in conns {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
             let Side::Upstream { endpoint, .. } = peer.side else { continue };
             if !endpoints.contains(&endpoint) {
-                self.retire_upstream(conn, now);
+                self.retire_upstream(conn);
             }
         }
     }
 
     /// Takes no more calls; closes when the last one is done.
-    pub(super) fn retire_upstream(&mut self, conn: ConnKey, _now: Instant) {
+    pub(super) fn retire_upstream(&mut self, conn: ConnKey) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let Side::Upstream { pool, stage, .. } = &mut peer.side else { return };
         let pool = *pool;
@@ -423,10 +423,7 @@ impl Proxy {
         reason: CloseReason,
         now: Instant,
     ) {
-        let what = match reason {
-            CloseReason::Eof => "EOF",
-            CloseReason::Error(text) => text,
-        };
+        let what = reason.text();
         let dialing = self.pools.pools.get(pool).is_some_and(|pool| pool.dialing == Some(conn));
         if dialing {
             let error =
@@ -441,7 +438,7 @@ impl Proxy {
     pub(super) fn app_endpoint_changed(&mut self, now: Instant) {
         let app = self.pools.app();
         if let Some(endpoint) = self.snapshot.app_endpoint {
-            self.retire_missing(app, &[endpoint], now);
+            self.retire_missing(app, &[endpoint]);
         }
         self.pump(app, now);
     }

@@ -169,14 +169,11 @@ impl Proxy {
         code: ErrorCode,
         now: Instant,
     ) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        if call.down.conn == from {
-            self.cancel(key, now);
-            return;
-        }
-        self.detach(from, key);
-        let message = format!("stream terminated by RST_STREAM with error code: {}", code.name());
-        self.fail(key, &Failure::new(Code::of_reset(code.0), message), now);
+        self.stream_lost(from, key, now, || {
+            let name = code.name();
+            let message = format!("stream terminated by RST_STREAM with error code: {name}");
+            Failure::new(Code::of_reset(code.0), message)
+        });
     }
 
     /// A peer broke a rule on one stream; the engine has reset it.
@@ -187,18 +184,29 @@ impl Proxy {
         error: StreamError,
         now: Instant,
     ) {
-        let Some(call) = self.calls.get_mut(key) else { return };
+        self.stream_lost(from, key, now, || {
+            let StreamError { code, reason } = error;
+            let name = code.name();
+            let message =
+                format!("ringside: the callee broke HTTP/2 on this stream ({name}): {reason}");
+            Failure::new(Code::Internal, message)
+        });
+    }
+
+    /// A stream is gone: the caller's takes its call with it, the callee's fails it.
+    fn stream_lost(
+        &mut self,
+        from: ConnKey,
+        key: CallKey,
+        now: Instant,
+        failure: impl FnOnce() -> Failure,
+    ) {
+        let Some(call) = self.calls.get(key) else { return };
         if call.down.conn == from {
-            self.cancel(key, now);
-            return;
+            return self.cancel(key, now);
         }
         self.detach(from, key);
-        let message = format!(
-            "ringside: the callee broke HTTP/2 on this stream ({}): {}",
-            error.code.name(),
-            error.reason
-        );
-        self.fail(key, &Failure::new(Code::Internal, message), now);
+        self.fail(key, &failure(), now);
     }
 
     /// The upstream went away before it looked at this stream.

@@ -119,19 +119,7 @@ fn is_void_trace_bin(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http2::field::judge;
-    use crate::proxy::head::classify;
-    use crate::proxy::tests::config;
-
-    fn section(fields: &[(&str, &str)]) -> FieldSection {
-        let mut section = FieldSection::new();
-        for (name, value) in fields {
-            let (name, value) = (name.as_bytes(), value.as_bytes());
-            let (class, flags) = (classify(name), judge(name, value));
-            section.push_field(Field { name, value, class, flags, sensitive: false });
-        }
-        section
-    }
+    use crate::proxy::tests::{config, section};
 
     fn text(section: &FieldSection) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::config::{App, AppProtocol, IoDriver};
-use crate::http2::FieldSection;
+use crate::http2::field::judge;
+use crate::http2::{Field, FieldSection};
 use crate::identity::{AppId, Namespace, Target};
 use crate::resolve::{Endpoint, Resolution};
 use crate::snapshot::Epoch;
@@ -32,6 +33,17 @@ pub(super) fn config() -> Config {
         io: IoDriver::Auto,
         workers: 1,
     }
+}
+
+/// As a decoder would have made it.
+pub(super) fn section(fields: &[(&str, &str)]) -> FieldSection {
+    let mut section = FieldSection::new();
+    for (name, value) in fields {
+        let (name, value) = (name.as_bytes(), value.as_bytes());
+        let (class, flags) = (head::classify(name), judge(name, value));
+        section.push_field(Field { name, value, class, flags, sensitive: false });
+    }
+    section
 }
 
 /// One proxy, the `client` sidecar, with hand-driven ends around it.

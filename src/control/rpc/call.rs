@@ -5,6 +5,7 @@
 use super::{Channel, MESSAGE_MAX};
 use crate::grpc::Code;
 use crate::grpc::status::parse_code;
+use crate::observe::names::STATUS_NAMES;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use http::{HeaderMap, Request, Response};
@@ -178,27 +179,7 @@ fn percent_decoded(value: &[u8]) -> String {
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Go's `codes.Code.String`.
-        const NAMES: [&str; 17] = [
-            "OK",
-            "Canceled",
-            "Unknown",
-            "InvalidArgument",
-            "DeadlineExceeded",
-            "NotFound",
-            "AlreadyExists",
-            "PermissionDenied",
-            "ResourceExhausted",
-            "FailedPrecondition",
-            "Aborted",
-            "OutOfRange",
-            "Unimplemented",
-            "Internal",
-            "Unavailable",
-            "DataLoss",
-            "Unauthenticated",
-        ];
-        match NAMES.get(usize::from(self.code)) {
+        match STATUS_NAMES.get(usize::from(self.code)) {
             Some(name) => write!(f, "rpc error: code = {name} desc = {}", self.message),
             None => write!(f, "rpc error: code = Code({}) desc = {}", self.code, self.message),
         }
