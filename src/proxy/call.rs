@@ -91,6 +91,12 @@ pub struct Call {
     pub(super) tally: Tally,
 }
 
+impl Call {
+    pub(super) fn is_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|at| at <= now)
+    }
+}
+
 /// What a request's head decided, with nothing borrowed.
 struct Plan {
     pool: PoolKey,
@@ -271,8 +277,7 @@ impl Proxy {
     }
 
     pub(super) fn deadline_reached(&mut self, key: CallKey, now: Instant) {
-        let due = self.calls.get(key).and_then(|call| call.deadline);
-        if due.is_some_and(|at| at <= now) {
+        if self.calls.get(key).is_some_and(|call| call.is_late(now)) {
             self.fail(key, &Failure::deadline(), now);
         }
     }

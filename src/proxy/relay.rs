@@ -169,7 +169,13 @@ impl Proxy {
         code: ErrorCode,
         now: Instant,
     ) {
+        // The callee keeps the deadline too, and may be the first to act on it (grpc-go's client
+        // reads a CANCEL past the deadline the same way).
+        let late = self.calls.get(key).is_some_and(|call| call.is_late(now));
         self.stream_lost(from, key, now, || {
+            if late && code == ErrorCode::CANCEL {
+                return Failure::deadline();
+            }
             let name = code.name();
             let message = format!("stream terminated by RST_STREAM with error code: {name}");
             Failure::new(Code::of_reset(code.0), message)

@@ -375,6 +375,23 @@ fn a_deadline_ends_a_call_on_both_legs() {
     assert_eq!(bench.last(app), "1 RESET CANCEL");
 }
 
+/// The app's side may reset at the deadline before our own timer has rung.
+#[test]
+fn a_cancel_past_the_deadline_is_the_deadline() {
+    for (passed, status) in [(10, "grpc-status=1 "), (50, "grpc-status=4 ")] {
+        let mut bench = Bench::new(config());
+        let caller = bench.accept(Listener::Internal);
+        bench.call(caller, &[("dapr-callee-app-id", "client"), ("grpc-timeout", "50m")], None);
+        let app = bench.dial_done();
+        bench.now += Duration::from_millis(passed);
+        let end = bench.ends.get_mut(&app).unwrap();
+        end.send_reset(StreamId(1), crate::http2::ErrorCode::CANCEL);
+        bench.run();
+        let seen = bench.seen[&caller].join("\n");
+        assert!(seen.contains(status), "{seen}");
+    }
+}
+
 #[test]
 fn a_callers_reset_reaches_the_app() {
     let mut bench = Bench::new(config());
