@@ -1,0 +1,17 @@
+//! Load for gRPC services, and the comparison of sidecars that it is for.
+//!
+//! ```text
+//! plan      what to send: kind of call, sizes, connections, schedule
+//! generate  sends it from one thread, on the `h2` crate       -> outcome
+//! outcome   counts, statuses and latencies of one run         -> report
+//! report    as text, as JSON, as ghz's JSON
+//! serve     the app under test
+//! relay     a byte relay: the floor of what a hop can cost
+//! account   what processes cost: scheduler's time, memory, switches
+//! topology  starts direct, relay, ringside, daprd, HAProxy, Envoy, nginx
+//! ratio     medians and spreads of per-round ratios
+//! compare   rounds of topologies in alternation, and their tables
+//! ```
+
+pub mod outcome;
+pub mod plan;
