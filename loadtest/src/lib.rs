@@ -11,7 +11,9 @@
 //! topology  starts direct, relay, ringside, daprd, HAProxy, Envoy, nginx
 //! ratio     medians and spreads of per-round ratios
 //! compare   rounds of topologies in alternation, and their tables
+//! cli       a table of subcommands
 //! ```
 
+pub mod cli;
 pub mod outcome;
 pub mod plan;

@@ -1,0 +1,65 @@
+//! The command line: a table of subcommands, and how they fail.
+//!
+//! 1. A subcommand is one file below `cli/` and one line of [`SUBCOMMANDS`].
+//! 2. Exit code 0: done as asked; 1: it failed, and stderr has one sentence that says why;
+//!    2: the arguments are none.
+//!
+//! Refuses to know what a subcommand does.
+
+use clap::{ArgMatches, Command};
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+/// What a subcommand answers; the text is a sentence for stderr.
+pub type Ended = Result<(), String>;
+
+struct Subcommand {
+    /// Its name, its help and its arguments.
+    grammar: fn() -> Command,
+    run: fn(&ArgMatches) -> Ended,
+}
+
+/// One line each.
+const SUBCOMMANDS: &[Subcommand] = &[];
+
+const USAGE: u8 = 2;
+
+/// `args` with the program's name first.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let matches = match grammar().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help goes to stdout, complaints to stderr; the reader of either may be gone.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let Some((name, matches)) = matches.subcommand() else { return ExitCode::from(USAGE) };
+    let found = SUBCOMMANDS.iter().find(|subcommand| (subcommand.grammar)().get_name() == name);
+    let Some(subcommand) = found else { return ExitCode::from(USAGE) };
+    match (subcommand.run)(matches) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(sentence) => {
+            eprintln!("loadtest {name}: {sentence}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn grammar() -> Command {
+    Command::new("loadtest")
+        .about("Load for gRPC services, and the comparison of sidecars")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(SUBCOMMANDS.iter().map(|subcommand| (subcommand.grammar)()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_grammar_is_sound() {
+        grammar().debug_assert();
+    }
+}
