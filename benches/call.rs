@@ -1,0 +1,295 @@
+//! What both proxies cost one relayed unary call, from bytes in to bytes out: heads judged, routed,
+//! rewritten and encoded again, DATA by reference, both hops, no sockets and no TLS.
+//!
+//! `cargo bench --bench call` prints nanoseconds per call, best and median of some rounds, for
+//! calls that come one by one and many at a time. Only the proxies' share is timed.
+
+#![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
+
+use bytes::Bytes;
+use ringside::config::{App, AppProtocol, Config, IoDriver};
+use ringside::http2::field::classify_none;
+use ringside::http2::{Connection, Event, FieldSection, Limits, Role, SectionKind};
+use ringside::identity::{AppId, Namespace};
+use ringside::proxy::{
+    Arrival, ConnId, Endpoint, Input, Listener, Output, Proxy, Resolution, Transmit,
+};
+use ringside::snapshot::{Epoch, Snapshot};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+const CALLS: usize = 20_000;
+const ROUNDS: usize = 11;
+/// What one read brings at most.
+const READ_OCTETS: usize = 64 << 10;
+
+const REQUEST: &[(&str, &str)] = &[
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", "/helloworld.Greeter/SayHello"),
+    (":authority", "127.0.0.1:50007"),
+    ("content-type", "application/grpc"),
+    ("user-agent", "grpc-go/1.70.0"),
+    ("te", "trailers"),
+    ("dapr-app-id", "server"),
+];
+
+fn section(fields: &[(&str, &str)]) -> FieldSection {
+    let mut section = FieldSection::new();
+    for (name, value) in fields {
+        section.push(name.as_bytes(), value.as_bytes());
+    }
+    section
+}
+
+fn endpoint(port: u16) -> Endpoint {
+    Endpoint(([127, 0, 0, 1], port).into())
+}
+
+fn sidecar(id: &str, now: Instant) -> Proxy {
+    let config = Config {
+        app_id: AppId::new(id).expect("an app ID"),
+        namespace: Namespace::new("default"),
+        app: Some(App { host: "127.0.0.1".into(), port: 5000, protocol: AppProtocol::Grpc }),
+        mtls: false,
+        api_token: None,
+        app_token: None,
+        max_body_size: 4 << 20,
+        header_list_size: 64 << 10,
+        tracing: true,
+        drain_max: None,
+        dapr_listen_addresses: Vec::new(),
+        grpc_port: 50001,
+        http_port: 3500,
+        internal_port: 50002,
+        forwards: Vec::new(),
+        io: IoDriver::Auto,
+        workers: 1,
+    };
+    let snapshot = Snapshot {
+        epoch: Epoch(1),
+        config: Arc::new(config),
+        identity: None,
+        app_endpoint: Some(endpoint(5000)),
+    };
+    Proxy::new(Arc::new(snapshot), now)
+}
+
+/// A sidecar with the one connection on either side of it.
+struct Hop {
+    proxy: Proxy,
+    down: ConnId,
+    up: Option<ConnId>,
+    down_dirty: bool,
+    up_dirty: bool,
+}
+
+impl Hop {
+    fn new(id: &str, listener: Listener, now: Instant) -> Self {
+        let mut proxy = sidecar(id, now);
+        let down = proxy.accept(Arrival { listener, peer: None, spiffe_id: None }, now);
+        let mut hop = Self { proxy, down, up: None, down_dirty: false, up_dirty: false };
+        hop.carry_out(now);
+        hop
+    }
+
+    fn carry_out(&mut self, now: Instant) {
+        while let Some(output) = self.proxy.poll_output() {
+            match output {
+                Output::Dirty(conn) if conn == self.down => self.down_dirty = true,
+                Output::Dirty(_) => self.up_dirty = true,
+                Output::Dial { conn, .. } => {
+                    assert!(self.up.replace(conn).is_none(), "one upstream is enough");
+                    self.proxy.handle(Input::Dialed { conn }, now);
+                }
+                Output::Resolve(target) => {
+                    let result = Ok(vec![endpoint(7000)].into());
+                    self.proxy.handle(Input::Resolved(Resolution { target, result }), now);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    fn receive(&mut self, conn: ConnId, bytes: Bytes, now: Instant) {
+        self.proxy.handle(Input::Received { conn, bytes }, now);
+        self.carry_out(now);
+    }
+
+    fn transmit(&mut self, conn: ConnId, out: &mut Transmit) {
+        while self.proxy.transmit(conn, out, READ_OCTETS) {}
+    }
+}
+
+/// Caller, two sidecars, app.
+struct Chain {
+    caller: Connection,
+    hops: [Hop; 2],
+    app: Connection,
+    out: Transmit,
+    spent: Duration,
+    answered: usize,
+}
+
+impl Chain {
+    fn new() -> Self {
+        let now = Instant::now();
+        let limits = Limits { connection_window: 64 << 20, ..Limits::default() };
+        let end = |role| Connection::new(role, limits.clone(), classify_none, now);
+        let mut chain = Self {
+            caller: end(Role::Client),
+            hops: [
+                Hop::new("client", Listener::Api, now),
+                Hop::new("server", Listener::Internal, now),
+            ],
+            app: end(Role::Server),
+            out: Transmit::new(),
+            spent: Duration::ZERO,
+            answered: 0,
+        };
+        let fields = section(REQUEST);
+        for _ in 0..3 {
+            chain.calls(1, &fields, &Bytes::new());
+        }
+        chain
+    }
+
+    fn calls(&mut self, calls: usize, fields: &FieldSection, body: &Bytes) {
+        for _ in 0..calls {
+            let stream = self.caller.open(fields, false, 0).expect("a stream");
+            self.caller.send_data(stream, body.clone(), true);
+        }
+        let goal = self.answered + calls;
+        for _ in 0..100 {
+            self.turn(body);
+            if self.answered >= goal {
+                return;
+            }
+        }
+        panic!("calls are not answered");
+    }
+
+    /// Bytes go once around.
+    fn turn(&mut self, body: &Bytes) {
+        let mut out = std::mem::take(&mut self.out);
+        let begin = Instant::now();
+        let mut foreign = Duration::ZERO;
+        // Both ways through both sidecars; what is not theirs is taken off the clock.
+        let mut bytes = off(&mut foreign, || {
+            self.caller.poll_transmit(&mut out, usize::MAX);
+            gather(&mut out)
+        });
+        for hop in &mut self.hops {
+            pass(hop, hop.down, bytes, begin);
+            if let (true, Some(up)) = (std::mem::take(&mut hop.up_dirty), hop.up) {
+                hop.transmit(up, &mut out);
+            }
+            hop.carry_out(begin);
+            bytes = off(&mut foreign, || gather(&mut out));
+        }
+        let mut bytes = off(&mut foreign, || {
+            serve(&mut self.app, bytes, body);
+            // Before anybody has connected there is nobody to greet.
+            if self.hops[1].up.is_some() {
+                self.app.poll_transmit(&mut out, usize::MAX);
+            }
+            gather(&mut out)
+        });
+        for hop in self.hops.iter_mut().rev() {
+            if let Some(up) = hop.up {
+                pass(hop, up, bytes, begin);
+            }
+            if std::mem::take(&mut hop.down_dirty) {
+                hop.transmit(hop.down, &mut out);
+            }
+            hop.carry_out(begin);
+            bytes = off(&mut foreign, || gather(&mut out));
+        }
+        self.spent += begin.elapsed() - foreign;
+        self.take_answers(bytes);
+        self.out = out;
+    }
+
+    fn take_answers(&mut self, bytes: Bytes) {
+        self.caller.recv(bytes, Instant::now());
+        while let Some(event) = self.caller.poll_event() {
+            match event {
+                Event::Headers { fields, end_stream, .. } => {
+                    self.answered += usize::from(end_stream);
+                    self.caller.recycle(fields);
+                }
+                Event::Data { stream, data, .. } => self.caller.release(stream, data.len() as u32),
+                Event::Settings => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+fn pass(hop: &mut Hop, conn: ConnId, bytes: Bytes, now: Instant) {
+    let mut bytes = bytes;
+    while !bytes.is_empty() {
+        let piece = bytes.split_to(bytes.len().min(READ_OCTETS));
+        hop.receive(conn, piece, now);
+    }
+}
+
+fn off<T>(foreign: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let begin = Instant::now();
+    let done = work();
+    *foreign += begin.elapsed();
+    done
+}
+
+/// Into one buffer, as a write and a read would bring it.
+fn gather(out: &mut Transmit) -> Bytes {
+    let mut octets = Vec::with_capacity(out.len);
+    out.slices().for_each(|slice| octets.extend_from_slice(slice));
+    out.clear();
+    octets.into()
+}
+
+fn serve(app: &mut Connection, bytes: Bytes, body: &Bytes) {
+    app.recv(bytes, Instant::now());
+    while let Some(event) = app.poll_event() {
+        match event {
+            Event::Headers { stream, kind: SectionKind::Request, fields, .. } => {
+                app.recycle(fields);
+                let mut head = app.spare();
+                head.push(b":status", b"200");
+                head.push(b"content-type", b"application/grpc");
+                app.send_headers(stream, head, false);
+            }
+            Event::Data { stream, data, end_stream, .. } => {
+                app.release(stream, data.len() as u32);
+                if end_stream {
+                    app.send_data(stream, body.clone(), false);
+                    let mut trailers = app.spare();
+                    trailers.push(b"grpc-status", b"0");
+                    trailers.push(b"grpc-message", b"");
+                    app.send_headers(stream, trailers, true);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn main() {
+    let body = Bytes::from([&[0, 0, 0, 0, 95][..], &[7; 95]].concat());
+    let fields = section(REQUEST);
+    for batch in [1, 10, 100] {
+        let mut rounds = Vec::new();
+        let mut chain = Chain::new();
+        for _ in 0..ROUNDS {
+            chain.spent = Duration::ZERO;
+            for _ in 0..CALLS / batch {
+                chain.calls(batch, &fields, &body);
+            }
+            rounds.push(chain.spent.as_nanos() as usize / CALLS);
+        }
+        rounds.sort_unstable();
+        let (best, median) = (rounds[0], rounds[ROUNDS / 2]);
+        println!("{batch:>4} calls at a time: {median} ns per call, both hops (best {best})");
+    }
+}
