@@ -6,6 +6,8 @@
 //!
 //! Refuses to know what a subcommand does.
 
+mod relay;
+
 use clap::{ArgMatches, Command};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -20,7 +22,7 @@ struct Subcommand {
 }
 
 /// One line each.
-const SUBCOMMANDS: &[Subcommand] = &[];
+const SUBCOMMANDS: &[Subcommand] = &[Subcommand { grammar: relay::grammar, run: relay::run }];
 
 const USAGE: u8 = 2;
 

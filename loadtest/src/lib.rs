@@ -14,6 +14,10 @@
 //! cli       a table of subcommands
 //! ```
 
+pub mod account;
 pub mod cli;
 pub mod outcome;
 pub mod plan;
+pub mod ratio;
+pub mod relay;
+pub mod topology;

@@ -1,0 +1,221 @@
+//! Pairs of ringsides and of daprds: alike in every flag that both know.
+//!
+//! Identities come from one authority (a real Sentry unless another is given), names from a static
+//! table on both sides, which is the cheapest resolver of each. Tracing is sampled at zero by the
+//! Configuration, metrics are on, log level warn, API logging off (as by default).
+
+use super::process::Process;
+use super::programs::Program;
+use super::{Hop, Ingredients, Kind, PATIENCE, Ready, Running, StartError, ports};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+/// The outbound hop's own id; nobody calls it.
+const CALLER: &str = "loadtest-caller";
+const NAMESPACE: &str = "default";
+
+/// Who signs identities, and what makes sidecars believe it.
+#[derive(Debug)]
+pub struct Authority {
+    /// `host:port`, the host as its certificate has it.
+    pub address: String,
+    /// PEM, for `DAPR_TRUST_ANCHORS`.
+    pub anchors: String,
+    /// A Sentry of our own ends with this.
+    process: Option<Process>,
+}
+
+impl Authority {
+    /// One that runs already.
+    pub fn running(address: &str, anchors: &str) -> Self {
+        Self { address: address.to_owned(), anchors: anchors.to_owned(), process: None }
+    }
+
+    /// A standalone Sentry with a new root.
+    pub(super) fn sentry(ingredients: &Ingredients) -> Result<Self, StartError> {
+        let mut command = ingredients.programs.command(Program::Sentry)?;
+        let folder = ingredients.folder("sentry")?;
+        let config = folder.join("config.yaml");
+        write(&config, &configuration("mtls: {enabled: true}"))?;
+        let credentials = folder.join("credentials");
+        fs::create_dir_all(&credentials).map_err(|e| StartError::file(&credentials, &e))?;
+        let (at, health, metrics) = (ports::claim()?, ports::claim()?, ports::claim()?);
+        command.args(["--mode", "standalone", "--trust-domain", "localhost"]);
+        command.args(["--listen-address", "127.0.0.1", "--log-level", "warn"]);
+        command.arg("--config").arg(&config).arg("--issuer-credentials").arg(&credentials);
+        command.args(["--port", &at.port().to_string()]);
+        command.args(["--healthz-port", &health.port().to_string()]);
+        command.args(["--metrics-port", &metrics.port().to_string()]);
+        command.env("NAMESPACE", NAMESPACE);
+        let mut process = Process::spawn(&folder, "sentry", command)?;
+        process.await_port(at, PATIENCE)?;
+        let anchors = credentials.join("ca.crt");
+        let anchors = process.wait("trust anchors", PATIENCE, |_| {
+            fs::read_to_string(&anchors).ok().filter(|text| text.contains("END CERTIFICATE"))
+        })?;
+        let address = format!("localhost:{}", at.port());
+        Ok(Self { address, anchors, process: Some(process) })
+    }
+
+    /// The process number of a Sentry of our own.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+}
+
+/// Where one sidecar listens.
+#[derive(Clone, Copy, Debug)]
+struct Ports {
+    grpc: SocketAddr,
+    http: SocketAddr,
+    internal: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl Ports {
+    fn claim() -> Result<Self, StartError> {
+        Ok(Self {
+            grpc: ports::claim()?,
+            http: ports::claim()?,
+            internal: ports::claim()?,
+            metrics: ports::claim()?,
+        })
+    }
+}
+
+pub(super) fn ringside(
+    app: SocketAddr,
+    app_id: &str,
+    ingredients: &Ingredients,
+) -> Result<Running, StartError> {
+    pair(Kind::Ringside, app, app_id, ingredients)
+}
+
+pub(super) fn daprd(
+    app: SocketAddr,
+    app_id: &str,
+    ingredients: &Ingredients,
+) -> Result<Running, StartError> {
+    pair(Kind::Daprd, app, app_id, ingredients)
+}
+
+fn pair(
+    kind: Kind,
+    app: SocketAddr,
+    app_id: &str,
+    ingredients: &Ingredients,
+) -> Result<Running, StartError> {
+    let (callee, caller) = (Ports::claim()?, Ports::claim()?);
+    let inbound = sidecar(kind, app_id, Some(app), callee, callee.internal, ingredients)?;
+    let outbound =
+        sidecar(kind, &format!("{CALLER}-{app_id}"), None, caller, callee.internal, ingredients)?;
+    let hops = vec![
+        Hop { process: outbound, ready: Ready::Healthy(caller.http) },
+        Hop { process: inbound, ready: Ready::Healthy(callee.http) },
+    ];
+    let mut running = Running::new(kind, caller.grpc, hops);
+    running.metadata = vec![("dapr-app-id".to_owned(), app_id.as_bytes().to_vec())];
+    Ok(running)
+}
+
+/// `callee` is where the one app of the table is found: the caller's table must hold it, and the
+/// callee's is the same, so that both hops have the same features.
+fn sidecar(
+    kind: Kind,
+    own_id: &str,
+    app: Option<SocketAddr>,
+    at: Ports,
+    callee: SocketAddr,
+    ingredients: &Ingredients,
+) -> Result<Process, StartError> {
+    let program = if kind == Kind::Ringside { Program::Ringside } else { Program::Daprd };
+    let mut command = ingredients.programs.command(program)?;
+    let authority = ingredients.authority()?;
+    let folder = ingredients.folder(&format!("{}-{own_id}", kind.name()))?;
+    let resources = folder.join("resources");
+    fs::create_dir_all(&resources).map_err(|e| StartError::file(&resources, &e))?;
+    let callee_id = own_id.strip_prefix(CALLER).map_or(own_id, |rest| rest.trim_start_matches('-'));
+    let config = folder.join("config.yaml");
+    let spec = match kind {
+        Kind::Ringside => {
+            let table = folder.join("apps.yaml");
+            write(&table, &format!("{callee_id}: [\"{callee}\"]\n"))?;
+            spec_of_ringside(&table)
+        }
+        _ => spec_of_daprd(callee_id, callee),
+    };
+    write(&config, &configuration(&spec))?;
+    command.args(["--app-id", own_id, "--log-level", "warn", "--enable-mtls"]);
+    command.args(["--sentry-address", &authority.address]);
+    command.args(["--dapr-listen-addresses", "127.0.0.1"]);
+    command.args(["--dapr-internal-grpc-listen-address", "127.0.0.1"]);
+    command.args(["--metrics-listen-address", "127.0.0.1"]);
+    for (flag, port) in [
+        ("--dapr-grpc-port", at.grpc),
+        ("--dapr-http-port", at.http),
+        ("--dapr-internal-grpc-port", at.internal),
+        ("--metrics-port", at.metrics),
+    ] {
+        command.args([flag, &port.port().to_string()]);
+    }
+    if let Some(app) = app {
+        command.args(["--app-port", &app.port().to_string(), "--app-protocol", "grpc"]);
+        command.args(["--app-channel-address", &app.ip().to_string()]);
+    }
+    command.arg("--config").arg(&config).arg("--resources-path").arg(&resources);
+    if kind == Kind::Ringside {
+        command.args(&ingredients.ringside_args);
+    }
+    command.env("DAPR_HOST_IP", "127.0.0.1").env("NAMESPACE", NAMESPACE);
+    command.env("DAPR_TRUST_ANCHORS", &authority.anchors);
+    Process::spawn(&folder, kind.name(), command)
+}
+
+const TRACING: &str = "tracing: {samplingRate: \"0\"}\n";
+
+fn spec_of_ringside(table: &Path) -> String {
+    let table = table.display();
+    format!(
+        "{TRACING}nameResolution:\n  component: static\n  configuration: {{file: \"{table}\"}}\n"
+    )
+}
+
+fn spec_of_daprd(callee_id: &str, callee: SocketAddr) -> String {
+    format!(
+        "{TRACING}nameResolution:\n  component: table\n  configuration: \
+         {{hosts: {{\"{callee_id}\": \"{callee}\"}}}}\n"
+    )
+}
+
+fn configuration(spec: &str) -> String {
+    let mut yaml = String::from(
+        "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {name: loadtest}\nspec:\n",
+    );
+    for line in spec.lines() {
+        yaml.push_str("  ");
+        yaml.push_str(line);
+        yaml.push('\n');
+    }
+    yaml
+}
+
+fn write(path: &Path, text: &str) -> Result<(), StartError> {
+    fs::write(path, text).map_err(|e| StartError::file(path, &e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configurations_sample_nothing_and_name_the_callee() {
+        let callee = SocketAddr::from(([127, 0, 0, 1], 4));
+        let daprd = configuration(&spec_of_daprd("server", callee));
+        assert!(daprd.contains("\nspec:\n  tracing: {samplingRate: \"0\"}\n  nameResolution:\n"));
+        assert!(daprd.contains("    configuration: {hosts: {\"server\": \"127.0.0.1:4\"}}\n"));
+        let ringside = configuration(&spec_of_ringside(Path::new("/tmp/a.yaml")));
+        assert!(ringside.contains("  tracing: {samplingRate: \"0\"}\n"));
+        assert!(ringside.contains("    configuration: {file: \"/tmp/a.yaml\"}\n"));
+    }
+}

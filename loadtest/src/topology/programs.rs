@@ -1,0 +1,169 @@
+//! Which programs there are, where, in which version, and how to get those that are missing.
+
+use super::StartError;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Program {
+    Loadtest,
+    Ringside,
+    Daprd,
+    Sentry,
+    Haproxy,
+    Nginx,
+    Envoy,
+}
+
+pub const PROGRAMS: [Program; 7] = [
+    Program::Loadtest,
+    Program::Ringside,
+    Program::Daprd,
+    Program::Sentry,
+    Program::Haproxy,
+    Program::Nginx,
+    Program::Envoy,
+];
+
+impl Program {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Loadtest => "loadtest",
+            Self::Ringside => "ringside",
+            Self::Daprd => "daprd",
+            Self::Sentry => "sentry",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Envoy => "envoy",
+        }
+    }
+
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Loadtest => "cargo build --release -p loadtest makes it",
+            Self::Ringside => "cargo build --release makes it; --ringside says where it is",
+            Self::Daprd | Self::Sentry => "scripts/peers builds it (Go 1.26, about five minutes)",
+            Self::Haproxy | Self::Nginx | Self::Envoy => {
+                "scripts/peers --proxies fetches it beside the peers, or install it into PATH"
+            }
+        }
+    }
+
+    fn version_flag(self) -> &'static str {
+        match self {
+            Self::Loadtest | Self::Ringside | Self::Daprd | Self::Sentry | Self::Envoy => {
+                "--version"
+            }
+            Self::Haproxy | Self::Nginx => "-v",
+        }
+    }
+}
+
+/// Paths of programs; none is there by default.
+#[derive(Clone, Debug, Default)]
+pub struct Programs {
+    paths: BTreeMap<Program, PathBuf>,
+    /// Where foreign libraries lie that are not installed.
+    libraries: Option<PathBuf>,
+}
+
+impl Programs {
+    /// Looks beside this very program (loadtest, ringside), then in each of `folders` (what
+    /// `scripts/peers` prints, with and without `--proxies`), then in `PATH`.
+    pub fn find(folders: &[PathBuf]) -> Self {
+        let own = std::env::current_exe().ok();
+        let beside: Vec<PathBuf> = own
+            .iter()
+            .flat_map(|own| own.ancestors().skip(1).take(2))
+            .map(Path::to_owned)
+            .collect();
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let installed: Vec<PathBuf> = std::env::split_paths(&path).collect();
+        let sbin = ["/usr/local/sbin", "/usr/sbin"].map(PathBuf::from);
+        let mut programs = Self::default();
+        for program in PROGRAMS {
+            let near: &[PathBuf] = match program {
+                Program::Loadtest | Program::Ringside => &beside,
+                Program::Daprd
+                | Program::Sentry
+                | Program::Haproxy
+                | Program::Nginx
+                | Program::Envoy => &[],
+            };
+            let all = near.iter().chain(folders).chain(&installed).chain(&sbin);
+            let mut found = all.map(|folder| folder.join(program.name()));
+            if let Some(path) = found.find(|path| path.is_file()) {
+                programs.paths.insert(program, path);
+            }
+        }
+        programs.libraries = folders.iter().map(|folder| folder.join("lib")).find(|l| l.is_dir());
+        programs
+    }
+
+    pub fn set(&mut self, program: Program, path: &Path) {
+        // Children run in folders of their own.
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        self.paths.insert(program, path);
+    }
+
+    pub fn path(&self, program: Program) -> Result<&Path, StartError> {
+        self.paths.get(&program).map(PathBuf::as_path).ok_or_else(|| {
+            StartError::new(format!("{} is missing: {}", program.name(), program.remedy()))
+        })
+    }
+
+    /// A command that dies with this thread.
+    pub fn command(&self, program: Program) -> Result<Command, StartError> {
+        let path = self.path(program)?;
+        let mut command = super::process::command(path);
+        self.add_libraries(&mut command);
+        Ok(command)
+    }
+
+    /// Only what is not installed needs them, and the loader asks installed folders last.
+    fn add_libraries(&self, command: &mut Command) {
+        if let Some(libraries) = &self.libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+    }
+
+    /// The first line of what it says of its version.
+    pub fn version(&self, program: Program) -> Option<String> {
+        let mut command = Command::new(self.path(program).ok()?);
+        self.add_libraries(&mut command);
+        command.arg(program.version_flag()).stdin(Stdio::null());
+        let said = command.output().ok()?;
+        let text = [said.stdout, said.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+        // Envoy says its own path first, HAProxy ends with its address.
+        let line = line.rsplit("version: ").next()?.split(" - ").next()?;
+        Some(line.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_come_before_the_installed() {
+        let folder = std::env::temp_dir().join(format!("loadtest-programs-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("lib")).unwrap();
+        let haproxy = folder.join("haproxy");
+        std::fs::write(&haproxy, "").unwrap();
+        let programs = Programs::find(std::slice::from_ref(&folder));
+        assert_eq!(programs.path(Program::Haproxy).unwrap(), haproxy);
+        assert_eq!(programs.libraries, Some(folder.join("lib")));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn a_missing_program_has_a_remedy() {
+        for program in PROGRAMS {
+            let error = Programs::default().path(program).unwrap_err().to_string();
+            assert!(error.starts_with(program.name()), "{error}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! HAProxy, nginx and Envoy as two hops with the features of a sidecar pair.
+//!
+//! Between the hops: TLS 1.3, P-256, AES-128-GCM, both sides verified by name, HTTP/2. One thread
+//! or process each, no access log, metrics on. Windows and buffers are each program's defaults;
+//! only what would end long-lived connections or refuse 160 streams at once is raised.
+
+use super::certificates::{Certificates, INBOUND, OUTBOUND};
+use super::process::Process;
+use super::programs::Program;
+use super::{Hop, Ingredients, Kind, Ready, Running, StartError, ports};
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::process::Command;
+
+/// Which of the two hops a configuration is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// Plaintext in, TLS out.
+    Outbound,
+    /// TLS in, plaintext out.
+    Inbound,
+}
+
+/// Where a hop listens, what is next, and where its metrics are.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    at: SocketAddr,
+    to: SocketAddr,
+    metrics: SocketAddr,
+}
+
+type Writer = fn(Side, Place, &Certificates) -> String;
+type Starter = fn(&Path, &str, Command) -> Result<Process, StartError>;
+
+pub(super) fn haproxy(app: SocketAddr, ingredients: &Ingredients) -> Result<Running, StartError> {
+    pair(Kind::Haproxy, Program::Haproxy, app, ingredients, (haproxy_config, haproxy_process))
+}
+
+pub(super) fn nginx(app: SocketAddr, ingredients: &Ingredients) -> Result<Running, StartError> {
+    pair(Kind::Nginx, Program::Nginx, app, ingredients, (nginx_config, nginx_process))
+}
+
+pub(super) fn envoy(app: SocketAddr, ingredients: &Ingredients) -> Result<Running, StartError> {
+    pair(Kind::Envoy, Program::Envoy, app, ingredients, (envoy_config, envoy_process))
+}
+
+fn pair(
+    kind: Kind,
+    program: Program,
+    app: SocketAddr,
+    ingredients: &Ingredients,
+    (config, process): (Writer, Starter),
+) -> Result<Running, StartError> {
+    ingredients.programs.path(program)?;
+    let certificates = ingredients.certificates()?;
+    let hop = |side: Side, to: SocketAddr| {
+        let place = Place { at: ports::claim()?, to, metrics: ports::claim()? };
+        let command = ingredients.programs.command(program)?;
+        let name = format!("{}-{side:?}", kind.name()).to_lowercase();
+        let folder = ingredients.folder(&name)?;
+        let process = process(&folder, &config(side, place, certificates), command)?;
+        Ok((place.at, Hop { process, ready: Ready::Listens(place.at) }))
+    };
+    let (middle, inbound) = hop(Side::Inbound, app)?;
+    let (entry, outbound) = hop(Side::Outbound, middle)?;
+    Ok(Running::new(kind, entry, vec![outbound, inbound]))
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> Result<std::path::PathBuf, StartError> {
+    let path = folder.join(name);
+    fs::write(&path, text).map_err(|e| StartError::file(&path, &e))?;
+    Ok(path)
+}
+
+pub(super) fn haproxy_process(
+    folder: &Path,
+    config: &str,
+    mut command: Command,
+) -> Result<Process, StartError> {
+    // -db: one process in the foreground.
+    command.arg("-db").arg("-f").arg(write(folder, "haproxy.cfg", config)?);
+    Process::spawn(folder, "haproxy", command)
+}
+
+fn nginx_process(folder: &Path, config: &str, mut command: Command) -> Result<Process, StartError> {
+    let config = write(folder, "nginx.conf", config)?;
+    command.arg("-p").arg(folder).arg("-e").arg(folder.join("error.log")).arg("-c").arg(config);
+    Process::spawn(folder, "nginx", command)
+}
+
+fn envoy_process(folder: &Path, config: &str, mut command: Command) -> Result<Process, StartError> {
+    command.args(["--concurrency", "1", "--log-level", "warn", "--disable-hot-restart"]);
+    command.arg("-c").arg(write(folder, "envoy.yaml", config)?);
+    Process::spawn(folder, "envoy", command)
+}
+
+fn haproxy_config(side: Side, place: Place, certificates: &Certificates) -> String {
+    let Place { at, to, metrics } = place;
+    let authority = certificates.authority.display();
+    let tls = "ssl-min-ver TLSv1.3 ciphersuites TLS_AES_128_GCM_SHA256";
+    let (bind, server) = match side {
+        Side::Outbound => (
+            format!("{at} proto h2"),
+            format!(
+                "{to} ssl {tls} alpn h2 verify required ca-file {authority} crt {} \
+                 sni str({INBOUND}) verifyhost {INBOUND}",
+                certificates.outbound.both.display(),
+            ),
+        ),
+        Side::Inbound => (
+            format!(
+                "{at} ssl {tls} curves P-256 alpn h2 verify required ca-file {authority} crt {}",
+                certificates.inbound.both.display(),
+            ),
+            format!("{to} proto h2"),
+        ),
+    };
+    // The name in the caller's certificate is asked for as the others ask for it.
+    let verified = match side {
+        Side::Outbound => String::new(),
+        Side::Inbound => {
+            format!("  http-request deny unless {{ ssl_c_s_dn(cn) -m str {OUTBOUND} }}\n")
+        }
+    };
+    format!(
+        "global\n  nbthread 1\n  maxconn 20000\n  tune.h2.max-concurrent-streams 1000\n\
+         defaults\n  mode http\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n  \
+         http-reuse always\n\
+         frontend metrics\n  bind {metrics}\n  \
+         http-request use-service prometheus-exporter if {{ path /metrics }}\n\
+         frontend in\n  bind {bind}\n{verified}  default_backend out\n\
+         backend out\n  server next {server}\n"
+    )
+}
+
+/// `master_process off`: one process, so that its costs are one process's; less than users pay.
+fn nginx_config(side: Side, place: Place, certificates: &Certificates) -> String {
+    let Place { at, to, metrics } = place;
+    let authority = certificates.authority.display();
+    let ca_and_leaf = |prefix: &str, leaf: &super::certificates::Leaf| {
+        format!(
+            "    {prefix}ssl_protocols TLSv1.3;\n    \
+             {prefix}ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;\n    \
+             {prefix}ssl_conf_command Groups P-256;\n    \
+             {prefix}ssl_certificate {};\n    {prefix}ssl_certificate_key {};\n",
+            leaf.certificate.display(),
+            leaf.key.display(),
+        )
+    };
+    let (listen, tls, pass) = match side {
+        Side::Outbound => (
+            format!("{at} http2"),
+            ca_and_leaf("grpc_", &certificates.outbound)
+                + &format!(
+                    "    grpc_ssl_verify on;\n    grpc_ssl_trusted_certificate {authority};\n    \
+                     grpc_ssl_name {INBOUND};\n    grpc_ssl_server_name on;\n"
+                ),
+            "grpcs",
+        ),
+        Side::Inbound => (
+            format!("{at} ssl http2"),
+            ca_and_leaf("", &certificates.inbound)
+                + &format!(
+                    "    ssl_verify_client on;\n    ssl_client_certificate {authority};\n    \
+                     if ($ssl_client_s_dn !~ \"CN={OUTBOUND}\") {{ return 403; }}\n"
+                ),
+            "grpc",
+        ),
+    };
+    format!(
+        "daemon off;\nmaster_process off;\nworker_processes 1;\npid nginx.pid;\n\
+         error_log error.log warn;\nworker_rlimit_nofile 65536;\n\
+         events {{ worker_connections 20000; }}\n\
+         http {{\n  access_log off;\n  keepalive_requests 1000000000;\n  keepalive_timeout 1h;\n  \
+         http2_max_concurrent_streams 1000;\n  client_max_body_size 0;\n  \
+         client_body_temp_path body;\n  proxy_temp_path proxy;\n  fastcgi_temp_path fastcgi;\n  \
+         uwsgi_temp_path uwsgi;\n  scgi_temp_path scgi;\n  \
+         upstream next {{ server {to}; keepalive 1000; keepalive_requests 1000000000; \
+         keepalive_timeout 1h; }}\n  \
+         server {{ listen {metrics}; location = /metrics {{ stub_status; }} }}\n  \
+         server {{\n    listen {listen};\n{tls}    \
+         location / {{ grpc_pass {pass}://next; grpc_read_timeout 1h; grpc_send_timeout 1h; \
+         grpc_socket_keepalive on; }}\n  }}\n}}\n"
+    )
+}
+
+fn envoy_config(side: Side, place: Place, certificates: &Certificates) -> String {
+    let Place { at, to, metrics } = place;
+    let (leaf, peer) = match side {
+        Side::Outbound => (&certificates.outbound, INBOUND),
+        Side::Inbound => (&certificates.inbound, OUTBOUND),
+    };
+    let common = format!(
+        "{{alpn_protocols: [h2], \
+         tls_params: {{tls_minimum_protocol_version: TLSv1_3, \
+         tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [P-256]}}, \
+         tls_certificates: [{{certificate_chain: {{filename: \"{}\"}}, \
+         private_key: {{filename: \"{}\"}}}}], \
+         validation_context: {{trusted_ca: {{filename: \"{}\"}}, \
+         match_typed_subject_alt_names: [{{san_type: DNS, matcher: {{exact: {peer}}}}}]}}}}",
+        leaf.certificate.display(),
+        leaf.key.display(),
+        certificates.authority.display(),
+    );
+    let tls = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3";
+    let socket = |context: &str, more: &str| {
+        format!(
+            "{{name: tls, typed_config: {{\"@type\": {tls}.{context}, {more}, \
+             common_tls_context: {common}}}}}"
+        )
+    };
+    let (down, up) = match side {
+        Side::Outbound => (String::new(), socket("UpstreamTlsContext", &format!("sni: {INBOUND}"))),
+        Side::Inbound => {
+            (socket("DownstreamTlsContext", "require_client_certificate: true"), String::new())
+        }
+    };
+    let line = |indent: &str, socket: &str| {
+        if socket.is_empty() {
+            String::new()
+        } else {
+            format!("{indent}transport_socket: {socket}\n")
+        }
+    };
+    let (down, up) = (line("      ", &down), line("    ", &up));
+    let address = |at: SocketAddr| {
+        format!("{{socket_address: {{address: {}, port_value: {}}}}}", at.ip(), at.port())
+    };
+    let (at, to, admin) = (address(at), address(to), address(metrics));
+    ENVOY
+        .replace("@ADMIN", &admin)
+        .replace("@LISTEN", &at)
+        .replace("@NEXT", &to)
+        .replace("@DOWN_TLS\n", &down)
+        .replace("@UP_TLS\n", &up)
+}
+
+const ENVOY: &str = r#"admin: {address: @ADMIN}
+static_resources:
+  listeners:
+  - name: in
+    address: @LISTEN
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: in
+          codec_type: HTTP2
+          http2_protocol_options: {max_concurrent_streams: 1000}
+          stream_idle_timeout: 0s
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes: [{match: {prefix: "/"}, route: {cluster: next, timeout: 0s}}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config: {"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}
+@DOWN_TLS
+  clusters:
+  - name: next
+    type: STATIC
+    connect_timeout: 5s
+    circuit_breakers:
+      thresholds: [{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}]
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {max_concurrent_streams: 1000}}
+    load_assignment:
+      cluster_name: next
+      endpoints: [{lb_endpoints: [{endpoint: {address: @NEXT}}]}]
+@UP_TLS
+"#;
+
+#[cfg(test)]
+mod tests;
