@@ -7,6 +7,7 @@ use crate::observe::cells::Cells;
 use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
 use std::io::{self, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
@@ -20,6 +21,23 @@ pub enum ToWorker {
     Drain,
     /// Send back a copy of the cells.
     Scrape,
+    /// From the worker that accepts: a connection that is this worker's from now on.
+    Accepted(Accepted),
+}
+
+/// A fresh connection on its way to the worker that will serve it. Dropped, it is closed.
+#[derive(Debug)]
+pub struct Accepted {
+    pub stream: Stream,
+    /// Which of the listening sockets it came by: an index that all workers share.
+    pub listener: usize,
+    pub peer: Option<SocketAddr>,
+}
+
+#[derive(Debug)]
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
 }
 
 /// A worker tells control.

@@ -12,7 +12,7 @@ use crate::control::sentry::{self, SentryOptions, TokenSource};
 use crate::control::state::{self, State, StateOptions};
 use crate::control::{admin, app_channel, files};
 use crate::identity::{Identity, TrustAnchors};
-use crate::io::{ListenSocket, WorkerOptions};
+use crate::io::{ListenSocket, Loads, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
 use crate::proxy::Listener;
 use crate::snapshot::{Epoch, Snapshot};
@@ -67,7 +67,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     plan.settings.config.internal_port = port;
     let config = Arc::new(plan.settings.config.clone());
     let snapshot = first_snapshot(&config, identity.as_ref().map(|(_, first)| Arc::clone(first)));
-    let Mail { senders, scrapers, mailboxes } =
+    let Mail { senders, scrapers, inboxes } =
         mail(config.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
     let state = State::new(state_options(&plan, &config, resiliencies, scrapers));
@@ -85,7 +85,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let (control, mail) =
         mailbox(MAIL_MAX).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let (end, ended) = mpsc::channel(config.workers + 1);
-    start_workers(&plan, snapshot, mailboxes, calls, &control, &end)?;
+    start_workers(&plan, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
     let app_found = Rc::new(Cell::new(false));
     let sidecar = Sidecar {
@@ -123,16 +123,27 @@ fn first_snapshot(config: &Arc<Config>, identity: Option<Arc<Identity>>) -> Arc<
 struct Mail {
     senders: Vec<Sender<ToWorker>>,
     scrapers: Vec<Sender<ToWorker>>,
+    inboxes: Inboxes,
+}
+
+/// What the workers get of it.
+#[derive(Default)]
+struct Inboxes {
     mailboxes: Vec<Mailbox<ToWorker>>,
+    /// For the first worker, which accepts: how to reach every other one.
+    others: Vec<Option<Sender<ToWorker>>>,
 }
 
 fn mail(workers: usize) -> io::Result<Mail> {
-    let mut mail = Mail { senders: Vec::new(), scrapers: Vec::new(), mailboxes: Vec::new() };
-    for _ in 0..workers {
+    let (senders, scrapers, inboxes) = (Vec::new(), Vec::new(), Inboxes::default());
+    let mut mail = Mail { senders, scrapers, inboxes };
+    for worker in 0..workers {
         let (sender, mailbox) = mailbox(MAIL_MAX)?;
         mail.scrapers.push(sender.try_clone()?);
+        let other = if worker == 0 { None } else { Some(sender.try_clone()?) };
+        mail.inboxes.others.push(other);
         mail.senders.push(sender);
-        mail.mailboxes.push(mailbox);
+        mail.inboxes.mailboxes.push(mailbox);
     }
     Ok(mail)
 }
@@ -312,11 +323,11 @@ fn app_protocol(app: Option<&App>, given: &str) -> String {
     name.to_ascii_lowercase()
 }
 
-/// One thread each, with a descriptor of every listening socket.
+/// One thread each. The first one accepts, and hands on what another has less to do than it.
 fn start_workers(
     plan: &Plan,
     snapshot: Arc<Snapshot>,
-    mailboxes: Vec<Mailbox<ToWorker>>,
+    Inboxes { mailboxes, mut others }: Inboxes,
     calls: Vec<(ListenSocket, Listener)>,
     control: &Sender<ToControl>,
     end: &mpsc::Sender<String>,
@@ -326,13 +337,17 @@ fn start_workers(
         true => core_affinity::get_core_ids().unwrap_or_default(),
         false => Vec::new(),
     };
+    let loads = Loads::new(mailboxes.len());
+    let (mut sockets, listeners): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
     for (index, mailbox) in mailboxes.into_iter().enumerate() {
-        let shared: io::Result<Vec<_>> = calls.iter().map(share).collect();
         let options = WorkerOptions {
             index,
             driver: config.io,
             cpu: cpus.get(index % cpus.len().max(1)).map(|cpu| cpu.id),
-            listeners: shared.map_err(|error| format!("cannot share a listener: {error}"))?,
+            listeners: listeners.clone(),
+            sockets: std::mem::take(&mut sockets),
+            others: std::mem::take(&mut others),
+            loads: Arc::clone(&loads),
             snapshot: Arc::clone(&snapshot),
             mailbox,
             control: control.try_clone().map_err(|error| error.to_string())?,
@@ -344,14 +359,6 @@ fn start_workers(
             .map_err(|error| format!("cannot start a worker: {error}"))?;
     }
     Ok(())
-}
-
-fn share((socket, listener): &(ListenSocket, Listener)) -> io::Result<(ListenSocket, Listener)> {
-    let socket = match socket {
-        ListenSocket::Tcp(socket) => ListenSocket::Tcp(socket.try_clone()?),
-        ListenSocket::Unix(socket) => ListenSocket::Unix(socket.try_clone()?),
-    };
-    Ok((socket, *listener))
 }
 
 /// Tells when a worker's thread ends, a panic included.

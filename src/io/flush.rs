@@ -42,6 +42,7 @@ impl Worker {
             }
             core.spare = batch;
         }
+        self.load.tell_busy(self.now());
     }
 
     fn flush_one(self: &Rc<Self>, core: &mut Core, conn: &Rc<Conn>) {

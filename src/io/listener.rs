@@ -1,10 +1,13 @@
-//! Accepting downstream connections, over TCP and Unix sockets.
+//! Accepting downstream connections, over TCP and Unix sockets, for all workers; and serving
+//! those that are this worker's.
 //!
 //! 1. An accept loop survives every error: it logs (rate-limited), backs off, goes on.
-//! 2. A worker holds a bounded number of connections and of handshakes; beyond it new ones
-//!    wait in the kernel's backlog.
-//! 3. A handshake takes a bounded time; a peer that does not speak TLS sees an end, not a reset.
-//! 4. When the worker drains, its listeners are shut down, which ends their pending accept.
+//! 2. A worker holds a bounded number of connections and of handshakes; when all are full, new
+//!    connections wait in the kernel's backlog.
+//! 3. A handshake takes a bounded time, and place at the worker that serves the connection; a
+//!    peer that does not speak TLS sees an end, not a reset.
+//! 4. When the worker drains, its listeners are shut down, which ends their pending accept; a
+//!    connection that another worker sends it from then on is closed.
 //!
 //! Refuses to know what is served behind a listener.
 
@@ -12,11 +15,14 @@ use super::SCOPE;
 use super::buffer::ReadBuffer;
 use super::conn::{self, Conn};
 use super::dial::errno_text;
+use super::load::Number;
 use super::local::{Place, deadline};
+use super::placement::{Fresh, Needs, Offered};
 use super::sys::Socket;
 use super::tls::{self, Session};
 use super::worker::Worker;
 use crate::identity::{SpiffeId, svid};
+use crate::mailbox::Accepted;
 use crate::proxy::{Arrival, Listener};
 use bytes::BytesMut;
 use monoio::net::{TcpListener, UnixListener};
@@ -31,17 +37,16 @@ use std::time::Duration;
 /// Downstream and upstream connections of one worker, those that are closing too.
 pub(super) const CONNECTIONS_MAX: usize = 16 << 10;
 
-/// TLS handshakes with downstream peers at once, per worker.
-const HANDSHAKES_MAX: usize = 1024;
-
 /// daprd gives it grpc-go's `ConnectionTimeout`, two minutes.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// How often a full worker looks whether it may accept again.
+/// How often it is looked whether a worker has room again.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
+
+const FULL: &str = "every worker is full";
 
 /// A listening socket as the composition root bound it.
 #[derive(Debug)]
@@ -54,6 +59,9 @@ pub enum ListenSocket {
 pub(super) struct Acceptor {
     kind: Kind,
     listener: Listener,
+    /// Its index among the listeners, which all workers share.
+    index: usize,
+    needs: Needs,
     stop: Rc<OwnedFd>,
 }
 
@@ -63,7 +71,17 @@ enum Kind {
 }
 
 impl Acceptor {
-    pub(super) fn new(socket: ListenSocket, listener: Listener, epoll: bool) -> io::Result<Self> {
+    pub(super) fn new(
+        worker: &Worker,
+        socket: ListenSocket,
+        index: usize,
+        listener: Listener,
+    ) -> io::Result<Self> {
+        let epoll = worker.epoll;
+        let needs = match listener {
+            Listener::Internal if worker.wants_mtls() => Needs::Handshake,
+            Listener::Internal | Listener::Api | Listener::Forward(_) => Needs::Connection,
+        };
         let (kind, stop) = match socket {
             ListenSocket::Tcp(socket) => {
                 // The ring waits on a blocking socket, epoll wants the other kind.
@@ -77,7 +95,7 @@ impl Acceptor {
                 (Kind::Unix(UnixListener::from_std(socket)?), stop)
             }
         };
-        Ok(Self { kind, listener, stop: Rc::new(stop) })
+        Ok(Self { kind, listener, index, needs, stop: Rc::new(stop) })
     }
 
     /// Keep it; [`stop`] it when the worker drains.
@@ -85,17 +103,17 @@ impl Acceptor {
         Rc::clone(&self.stop)
     }
 
-    async fn accept(&self) -> io::Result<(Socket, Option<SocketAddr>)> {
+    async fn accept(&self) -> io::Result<(Fresh, Option<SocketAddr>)> {
         match &self.kind {
             Kind::Tcp(listener) => {
                 let (stream, peer) = listener.accept().await?;
                 // Without it a small answer waits for the peer's delayed acknowledgement.
                 stream.set_nodelay(true)?;
-                Ok((Socket::from(stream), Some(peer)))
+                Ok((Fresh::Tcp(stream), Some(peer)))
             }
             Kind::Unix(listener) => {
                 let (stream, _) = listener.accept().await?;
-                Ok((Socket::from(stream), None))
+                Ok((Fresh::Unix(stream), None))
             }
         }
     }
@@ -111,15 +129,15 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
     let mut complaint = Complaint::default();
     let mut backoff = BACKOFF_MIN;
     while !worker.is_draining() {
-        if !worker.may_accept(acceptor.listener) {
-            complaint.log(&worker, acceptor.listener, "the worker is full");
+        if !worker.placement.has_room(acceptor.needs, worker.now()) {
+            complaint.log(&worker, acceptor.listener, FULL);
             monoio::time::sleep(FULL_PAUSE).await;
             continue;
         }
         match acceptor.accept().await {
-            Ok((socket, peer)) => {
+            Ok((fresh, peer)) => {
                 backoff = BACKOFF_MIN;
-                place(&worker, socket, acceptor.listener, peer);
+                place(&worker, &acceptor, fresh, peer, &mut complaint).await;
             }
             Err(_) if worker.is_draining() => {}
             Err(error) if is_peers_fault(&error) => {}
@@ -136,10 +154,49 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
     }
 }
 
-/// Which worker serves a new connection. Today: the one that accepted it.
-fn place(worker: &Rc<Worker>, socket: Socket, listener: Listener, peer: Option<SocketAddr>) {
-    let place = Place::take(&worker.connections);
-    monoio::spawn(serve(Rc::clone(worker), Rc::new(socket), listener, peer, place));
+/// Finds the worker that serves a new connection; waits while nobody has room.
+async fn place(
+    worker: &Rc<Worker>,
+    acceptor: &Acceptor,
+    mut fresh: Fresh,
+    peer: Option<SocketAddr>,
+    complaint: &mut Complaint,
+) {
+    let Acceptor { needs, index, listener, .. } = *acceptor;
+    while !worker.is_draining() {
+        match worker.placement.offer(fresh, needs, index, peer, worker.now()) {
+            Offered::Ours(fresh) => return welcome(worker, fresh, listener, peer),
+            Offered::Sent => return,
+            Offered::Refused(back) => fresh = back,
+        }
+        complaint.log(worker, listener, FULL);
+        monoio::time::sleep(FULL_PAUSE).await;
+    }
+}
+
+/// A connection that another worker accepted for this one.
+pub(super) fn arrived(worker: &Rc<Worker>, accepted: Accepted) {
+    let Accepted { stream, listener, peer } = accepted;
+    if !worker.is_draining()
+        && let Some(listener) = worker.listeners.get(listener)
+    {
+        welcome(worker, Fresh::Free(stream), *listener, peer);
+    }
+    worker.load.has_arrived();
+}
+
+/// Begins to serve a connection on this worker, which it never leaves.
+fn welcome(worker: &Rc<Worker>, fresh: Fresh, listener: Listener, peer: Option<SocketAddr>) {
+    let place = Place::take(&worker.load, Number::Connections);
+    match fresh.adopt(worker.epoll) {
+        Ok(socket) => {
+            monoio::spawn(serve(Rc::clone(worker), Rc::new(socket), listener, peer, place));
+        }
+        Err(error) => {
+            let cause = errno_text(&error);
+            tracing::error!(scope = SCOPE, "cannot take over an accepted connection: {cause}");
+        }
+    }
 }
 
 /// The connection died in the backlog (accept(2)); there is nothing to back off from.
@@ -168,11 +225,11 @@ impl Complaint {
         let unsaid = std::mem::take(&mut self.unsaid);
         tracing::error!(
             scope = SCOPE,
-            "cannot accept connections on the {} port: {cause} ({} are open, at most {}; {unsaid} \
-             more failures since the last message); still trying: raise the limit of open files \
-             (ulimit -n)",
+            "cannot accept connections on the {} port: {cause} (this worker has {}, at most {}; \
+             {unsaid} more failures since the last message); still trying: raise the limit of \
+             open files (ulimit -n)",
             Name(listener),
-            worker.connections.get(),
+            worker.load.count(Number::Connections),
             worker.connections_max,
         );
     }
@@ -202,7 +259,7 @@ async fn serve(
     let mut plain = BytesMut::new();
     let mut secured = None;
     if listener == Listener::Internal && worker.wants_mtls() {
-        match welcome(&worker, &socket, &mut buffer, &mut plain).await {
+        match shake_hands(&worker, &socket, &mut buffer, &mut plain).await {
             Ok(session) => secured = Some(session),
             Err(cause) => {
                 let peer = peer.map_or_else(String::new, |peer| peer.to_string());
@@ -218,13 +275,13 @@ async fn serve(
 }
 
 /// The server's side of an mTLS handshake.
-async fn welcome(
+async fn shake_hands(
     worker: &Rc<Worker>,
     socket: &Socket,
     buffer: &mut ReadBuffer,
     plain: &mut BytesMut,
 ) -> Result<(Session, SpiffeId), String> {
-    let _place = Place::take(&worker.handshakes);
+    let _place = Place::take(&worker.load, Number::Handshakes);
     let contexts = worker.contexts();
     let mut session = match contexts.accept() {
         Some(Ok(session)) => session,
@@ -241,12 +298,4 @@ async fn welcome(
     let leaf = session.peer_certificates().first().ok_or("no certificate")?;
     let id = svid::peer_id(leaf).map_err(|error| error.to_string())?;
     Ok((session, id))
-}
-
-impl Worker {
-    /// Half-open handshakes on the internal port leave the app's own port alone.
-    fn may_accept(&self, listener: Listener) -> bool {
-        let shakes = listener == Listener::Internal && self.handshakes.get() >= HANDSHAKES_MAX;
-        !shakes && self.connections.get() < self.connections_max
-    }
 }

@@ -1,12 +1,14 @@
 //! What tasks of one worker wake each other with.
 //!
-//! 1. All of it stays on one thread; nothing is atomic.
+//! 1. All of it stays on one thread.
 //! 2. A [`deadline`] never drops the work: it makes the work end, and waits for it.
 
+use super::load::{Number, OwnLoad};
 use super::sys::{Shutdown, Socket};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
+use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -86,19 +88,22 @@ pub(super) async fn deadline<T>(
     .await
 }
 
-/// A place taken in a bounded count; given back on drop.
+/// A place taken in a bounded count of this worker's; given back on drop.
 #[derive(Debug)]
-pub(super) struct Place(std::rc::Rc<Cell<usize>>);
+pub(super) struct Place {
+    load: Rc<OwnLoad>,
+    number: Number,
+}
 
 impl Place {
-    pub(super) fn take(count: &std::rc::Rc<Cell<usize>>) -> Self {
-        count.set(count.get() + 1);
-        Self(std::rc::Rc::clone(count))
+    pub(super) fn take(load: &Rc<OwnLoad>, number: Number) -> Self {
+        load.rise(number);
+        Self { load: Rc::clone(load), number }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.load.fall(self.number);
     }
 }

@@ -1,6 +1,7 @@
 //! One of the two rooms that touch the world: a worker's sockets, TLS, timers and threads' ends.
 //!
-//! [`worker`] owns a `Proxy` and carries out what it asks; [`listener`] accepts, `dial` connects,
+//! [`worker`] owns a `Proxy` and carries out what it asks; [`listener`] accepts for all workers,
+//! `placement` chooses one by what each tells in `load`, `dial` connects,
 //! `conn` reads, `flush` writes once per dirty connection and turn, `tls` opens and seals records.
 //!
 //! 1. No pending read, accept or connect is ever dropped: bytes or descriptors would be lost. Who
@@ -16,14 +17,17 @@ mod dial;
 mod driver;
 mod flush;
 mod listener;
+mod load;
 mod local;
 mod output;
+mod placement;
 mod post;
 mod sys;
 mod tls;
 mod worker;
 
 pub use listener::ListenSocket;
+pub use load::Loads;
 pub use worker::{WorkerError, WorkerOptions, run};
 
 /// Dapr-style logger name of this room's own lines.

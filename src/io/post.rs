@@ -38,6 +38,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
                 ToWorker::Snapshot(snapshot) => worker.publish(snapshot),
                 ToWorker::Resolved(resolution) => worker.tell(Input::Resolved(resolution)),
                 ToWorker::Drain => worker.drain(),
+                ToWorker::Accepted(accepted) => listener::arrived(worker, accepted),
                 ToWorker::Scrape => {
                     let cells = Box::new(worker.core.borrow().proxy.cells());
                     worker.post(ToControl::Cells { worker: worker.index, cells });

@@ -1,5 +1,6 @@
-//! Sockets below what the runtime offers: gathered non-blocking sends beside a pending read, and
-//! the process's descriptor limit. The only file of the project that may hold `unsafe`.
+//! Sockets below what the runtime offers: gathered non-blocking sends beside a pending read, a
+//! fresh connection's way to another worker; the thread's clock and the process's limits. The
+//! only file of the project that may hold `unsafe`.
 //!
 //! 1. A [`Socket`]'s descriptor is open as long as the `Socket` lives.
 //! 2. Everything here stays on the thread that made it (`Rc`, so the compiler agrees).
@@ -14,8 +15,9 @@ use monoio::net::{TcpStream, UnixStream};
 use rustix::net::{SendAncillaryBuffer, SendFlags};
 use std::cell::UnsafeCell;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
 use std::rc::Rc;
+use std::time::Duration;
 
 pub(super) use rustix::net::Shutdown;
 
@@ -46,6 +48,20 @@ impl From<UnixStream> for Socket {
         let fd = stream.as_raw_fd();
         Self { stream: Stream::Unix(Rc::new(UnsafeCell::new(stream))), fd }
     }
+}
+
+/// Out of this thread's runtime, to be adopted by another's. The stream must be fresh: nothing of
+/// it pending, no second handle.
+pub(super) fn release_tcp(stream: TcpStream) -> std::net::TcpStream {
+    // SAFETY: the runtime gives up the descriptor, which it has just accepted, so that it is open
+    // and has no other owner.
+    unsafe { std::net::TcpStream::from_raw_fd(stream.into_raw_fd()) }
+}
+
+/// As [`release_tcp`].
+pub(super) fn release_unix(stream: UnixStream) -> std::os::unix::net::UnixStream {
+    // SAFETY: as above.
+    unsafe { std::os::unix::net::UnixStream::from_raw_fd(stream.into_raw_fd()) }
 }
 
 impl Socket {
@@ -112,6 +128,13 @@ impl Socket {
         // cannot outlive `self`.
         unsafe { BorrowedFd::borrow_raw(self.fd) }
     }
+}
+
+/// CPU time that this thread used so far.
+pub(super) fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or(0), nanos.unwrap_or(0))
 }
 
 /// Raises the soft limit of open descriptors to the hard one, as Go's runtime does for daprd;

@@ -4,6 +4,7 @@ use super::buffer::ReadBuffer;
 use super::conn::{self, Conn, Written};
 use super::dial::{self, Dialing};
 use super::driver::Driver;
+use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, deadline, yield_now};
 use super::sys::{Shutdown, Socket};
 use super::tls::{Contexts, HandshakeError, Session, handshake};
@@ -13,7 +14,6 @@ use crate::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors
 use crate::proxy::Security;
 use bytes::{Bytes, BytesMut};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
-use std::cell::Cell;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -54,8 +54,10 @@ fn tcp_pair(epoll: bool) -> (Socket, Socket) {
 }
 
 fn conn(socket: Socket, session: Option<Session>) -> Rc<Conn> {
-    let count = Rc::new(Cell::new(0));
-    Rc::new(Conn::new(Rc::new(socket), session, Place::take(&count)))
+    #[allow(clippy::disallowed_methods)]
+    let load = Rc::new(OwnLoad::new(Loads::new(1), 0, std::time::Instant::now()));
+    let place = Place::take(&load, Number::Connections);
+    Rc::new(Conn::new(Rc::new(socket), session, place))
 }
 
 /// Numbers without order (Marsaglia's xorshift), the same in each run.

@@ -12,7 +12,9 @@ use super::conn::{self, Conn};
 use super::dial::{self, Dialing};
 use super::driver::Driver;
 use super::listener::{self, Acceptor, CONNECTIONS_MAX, ListenSocket};
+use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, either};
+use super::placement::Placement;
 use super::tls::Contexts;
 use super::{SCOPE, flush, post, sys};
 use crate::config::IoDriver;
@@ -46,7 +48,14 @@ pub struct WorkerOptions {
     pub driver: IoDriver,
     /// The CPU to run on; `None`: wherever the kernel likes.
     pub cpu: Option<usize>,
-    pub listeners: Vec<(ListenSocket, Listener)>,
+    /// What the process listens for: each worker knows them all.
+    pub listeners: Vec<Listener>,
+    /// The listening sockets, in the same order, for the one worker that accepts; none for others.
+    pub sockets: Vec<ListenSocket>,
+    /// For the worker that accepts: every other one's mailbox, by index.
+    pub others: Vec<Option<Sender<ToWorker>>>,
+    /// One for all workers.
+    pub loads: Arc<Loads>,
     pub snapshot: Arc<Snapshot>,
     pub mailbox: Mailbox<ToWorker>,
     pub control: Sender<ToControl>,
@@ -84,6 +93,7 @@ pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     let descriptors = sys::raise_descriptor_limit();
     let mut driver = Driver::build(options.driver).map_err(WorkerError::Driver)?;
     let room = descriptors - DESCRIPTORS_KEPT.min(descriptors / 2);
+    let room = room / options.loads.workers().max(1) as u64;
     let connections_max = CONNECTIONS_MAX.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
     tracing::info!(
         scope = SCOPE,
@@ -95,23 +105,27 @@ pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
 }
 
 async fn work(
-    options: WorkerOptions,
+    mut options: WorkerOptions,
     epoll: bool,
     connections_max: usize,
 ) -> Result<(), WorkerError> {
-    let WorkerOptions { listeners, snapshot, mailbox, control, index, .. } = options;
-    let contexts = Contexts::new(snapshot.identity.as_ref())
-        .map_err(|error| WorkerError::Tls(error.to_string()))?;
-    let worker = Rc::new(Worker::new(index, epoll, connections_max, snapshot, contexts, control));
-    for (socket, listener) in listeners {
-        let acceptor = Acceptor::new(socket, listener, epoll).map_err(WorkerError::Listener)?;
+    let sockets = std::mem::take(&mut options.sockets);
+    let identity = options.snapshot.identity.as_ref();
+    let contexts = Contexts::new(identity).map_err(|error| WorkerError::Tls(error.to_string()))?;
+    let (worker, mailbox) = Worker::new(options, epoll, connections_max, contexts);
+    let worker = Rc::new(worker);
+    for (index, (socket, listener)) in sockets.into_iter().zip(&worker.listeners).enumerate() {
+        let acceptor = Acceptor::new(&worker, socket, index, *listener);
+        let acceptor = acceptor.map_err(WorkerError::Listener)?;
         worker.stoppers.borrow_mut().push(acceptor.stopper());
         monoio::spawn(listener::run(Rc::clone(&worker), acceptor));
     }
     monoio::spawn(flush::run(Rc::clone(&worker)));
     monoio::spawn(tick(Rc::clone(&worker)));
     worker.carry_out(&mut worker.core.borrow_mut());
-    post::serve(&worker, &mailbox).await.map_err(WorkerError::Mailbox)
+    let served = post::serve(&worker, &mailbox).await;
+    worker.placement.close();
+    served.map_err(WorkerError::Mailbox)
 }
 
 /// See the file's text.
@@ -126,8 +140,11 @@ pub(super) struct Worker {
     pub(super) dirty: Rc<Notify>,
     /// The proxy's next time moved forward.
     earlier: Notify,
-    pub(super) connections: Rc<Cell<usize>>,
-    pub(super) handshakes: Rc<Cell<usize>>,
+    /// What this worker tells the one that accepts.
+    pub(super) load: Rc<OwnLoad>,
+    pub(super) listeners: Vec<Listener>,
+    /// What the worker that accepts knows of all.
+    pub(super) placement: Placement,
     pub(super) draining: Cell<bool>,
     pub(super) mtls: Cell<bool>,
     pub(super) contexts: RefCell<Rc<Contexts>>,
@@ -203,40 +220,43 @@ impl Slot {
 
 impl Worker {
     fn new(
-        index: usize,
+        options: WorkerOptions,
         epoll: bool,
         connections_max: usize,
-        snapshot: Arc<Snapshot>,
         contexts: Contexts,
-        control: Sender<ToControl>,
-    ) -> Self {
+    ) -> (Self, Mailbox<ToWorker>) {
+        let WorkerOptions { index, listeners, others, loads, snapshot, mailbox, control, .. } =
+            options;
         let wake = Rc::new(Notify::default());
         let mtls = snapshot.config.mtls;
-        Self {
+        let core = Core {
+            proxy: Proxy::new(snapshot, now()),
+            slots: Vec::new(),
+            dirty: Vec::new(),
+            spare: Vec::new(),
+            transmit: Transmit::new(),
+            wake: Rc::clone(&wake),
+            armed: None,
+        };
+        let worker = Self {
             index,
             epoll,
             connections_max,
-            core: RefCell::new(Core {
-                proxy: Proxy::new(snapshot, now()),
-                slots: Vec::new(),
-                dirty: Vec::new(),
-                spare: Vec::new(),
-                transmit: Transmit::new(),
-                wake: Rc::clone(&wake),
-                armed: None,
-            }),
+            core: RefCell::new(core),
             plain: RefCell::default(),
             dirty: wake,
             earlier: Notify::default(),
-            connections: Rc::default(),
-            handshakes: Rc::default(),
+            load: Rc::new(OwnLoad::new(Arc::clone(&loads), index, now())),
+            listeners,
+            placement: Placement::new(loads, index, connections_max, others),
             draining: Cell::new(false),
             mtls: Cell::new(mtls),
             contexts: RefCell::new(Rc::new(contexts)),
             stoppers: RefCell::default(),
             control,
             unsent: RefCell::default(),
-        }
+        };
+        (worker, mailbox)
     }
 
     pub(super) fn now(&self) -> Instant {
@@ -319,6 +339,7 @@ impl Worker {
                 Output::Drained => self.post(ToControl::Drained { worker: self.index }),
             }
         }
+        self.load.tell_calls(core.proxy.calls());
         self.arm(core);
     }
 
@@ -365,7 +386,7 @@ async fn serve_dial(
     security: Security,
     dialing: Rc<Dialing>,
 ) {
-    let place = Place::take(&worker.connections);
+    let place = Place::take(&worker.load, Number::Connections);
     let contexts = worker.contexts();
     let outcome = dial::dial(endpoint.0, &security, &contexts, &dialing, worker.epoll).await;
     if dialing.is_cancelled() {

@@ -1,18 +1,21 @@
 //! Workers in this process: client, two sidecars' workers, app, over real sockets, with mTLS and
 //! without, on each driver. The test plays control: it resolves, publishes, drains.
 
+use crate::peer::workers;
 use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{Request, Response};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use ringside::config::{App, AppProtocol, Config, IoDriver};
 use ringside::identity::{AppId, Identity, Namespace, SpiffeId, TrustAnchors};
-use ringside::io::{ListenSocket, WorkerOptions};
+use ringside::io::{ListenSocket, Loads, WorkerOptions};
 use ringside::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
+use ringside::observe::cells::Gauge;
 use ringside::proxy::Listener;
 use ringside::resolve::{Endpoint, Resolution};
 use ringside::snapshot::{Epoch, Snapshot};
 use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -21,16 +24,24 @@ use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 const WAIT: Duration = Duration::from_secs(20);
-const DRIVERS: [IoDriver; 2] = [IoDriver::Auto, IoDriver::Epoll];
 
-/// One sidecar's worker, and what control would hold.
+/// `scripts/test` runs everything on each driver; otherwise both are tried here.
+fn drivers() -> Vec<IoDriver> {
+    match std::env::var("RINGSIDE_TEST_IO").as_deref() {
+        Ok("uring") => vec![IoDriver::Uring],
+        Ok("epoll") => vec![IoDriver::Epoll],
+        _ => vec![IoDriver::Auto, IoDriver::Epoll],
+    }
+}
+
+/// One sidecar's workers, and what control would hold.
 struct Sidecar {
     api: SocketAddr,
     internal: SocketAddr,
     unix: std::path::PathBuf,
-    to: Option<Sender<ToWorker>>,
+    to: Vec<Sender<ToWorker>>,
     from: Mailbox<ToControl>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
     snapshot: Snapshot,
 }
 
@@ -67,13 +78,22 @@ impl Sidecar {
         identity: Option<Arc<Identity>>,
         driver: IoDriver,
     ) -> Self {
+        Self::start_with(app_id, app, identity, driver, workers().unwrap_or(1))
+    }
+
+    fn start_with(
+        app_id: &str,
+        app: Option<SocketAddr>,
+        identity: Option<Arc<Identity>>,
+        driver: IoDriver,
+        workers: usize,
+    ) -> Self {
         let snapshot = Snapshot {
             epoch: Epoch(1),
             config: Arc::new(config(app_id, app, identity.is_some())),
             identity,
             app_endpoint: app.map(Endpoint),
         };
-        let (to, worker_mailbox) = mailbox(64).unwrap();
         let (control, from) = mailbox(64).unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (api, internal) = (bind(), bind());
@@ -85,35 +105,48 @@ impl Sidecar {
             api_address.port()
         ));
         let unix_listener = UnixListener::bind(&unix).unwrap();
-        let options = WorkerOptions {
-            index: 0,
-            driver,
-            cpu: None,
-            listeners: vec![
-                (ListenSocket::Tcp(api), Listener::Api),
-                (ListenSocket::Unix(unix_listener), Listener::Api),
-                (ListenSocket::Tcp(internal), Listener::Internal),
-            ],
-            snapshot: Arc::new(snapshot.clone()),
-            mailbox: worker_mailbox,
-            control,
+        let mut sockets = vec![
+            ListenSocket::Tcp(api),
+            ListenSocket::Unix(unix_listener),
+            ListenSocket::Tcp(internal),
+        ];
+        let mail: Vec<_> = (0..workers).map(|_| mailbox(64).unwrap()).collect();
+        let other = |(index, (to, _)): (usize, &(Sender<ToWorker>, Mailbox<ToWorker>))| {
+            (index > 0).then(|| to.try_clone().unwrap())
         };
-        let thread = std::thread::spawn(move || ringside::io::run(options).unwrap());
+        let mut others: Vec<_> = mail.iter().enumerate().map(other).collect();
+        let loads = Loads::new(workers);
+        let (mut to, mut threads) = (Vec::new(), Vec::new());
+        for (index, (sender, mailbox)) in mail.into_iter().enumerate() {
+            let options = WorkerOptions {
+                index,
+                driver,
+                cpu: None,
+                listeners: vec![Listener::Api, Listener::Api, Listener::Internal],
+                sockets: std::mem::take(&mut sockets),
+                others: std::mem::take(&mut others),
+                loads: Arc::clone(&loads),
+                snapshot: Arc::new(snapshot.clone()),
+                mailbox,
+                control: control.try_clone().unwrap(),
+            };
+            to.push(sender);
+            threads.push(std::thread::spawn(move || ringside::io::run(options).unwrap()));
+        }
         from.bell.set_nonblocking(false).unwrap();
         from.bell.set_read_timeout(Some(WAIT)).unwrap();
-        Self {
-            api: api_address,
-            internal: internal_address,
-            unix,
-            to: Some(to),
-            from,
-            thread: Some(thread),
-            snapshot,
-        }
+        Self { api: api_address, internal: internal_address, unix, to, from, threads, snapshot }
     }
 
-    fn tell(&self, message: ToWorker) {
-        self.to.as_ref().unwrap().send(message).unwrap();
+    fn workers(&self) -> usize {
+        self.to.len()
+    }
+
+    /// Every worker.
+    fn tell(&self, message: impl Fn() -> ToWorker) {
+        for to in &self.to {
+            to.send(message()).unwrap();
+        }
     }
 
     /// The worker's next message.
@@ -135,18 +168,22 @@ impl Sidecar {
             Ok(endpoints) => Ok(endpoints.iter().copied().map(Endpoint).collect()),
             Err(text) => Err(Arc::from(text)),
         };
-        self.tell(ToWorker::Resolved(Resolution { target, result }));
+        self.tell(|| {
+            ToWorker::Resolved(Resolution { target: target.clone(), result: result.clone() })
+        });
     }
 }
 
 impl Drop for Sidecar {
-    /// A worker ends with its mailbox.
+    /// Workers end with their mailboxes.
     fn drop(&mut self) {
-        self.to = None;
-        let ended = self.thread.take().unwrap().join();
+        self.to.clear();
         let _ = std::fs::remove_file(&self.unix);
-        if !std::thread::panicking() {
-            ended.unwrap();
+        for thread in self.threads.drain(..) {
+            let ended = thread.join();
+            if !std::thread::panicking() {
+                ended.unwrap();
+            }
         }
     }
 }
@@ -348,21 +385,21 @@ async fn blocking(sidecar: Sidecar, work: impl FnOnce(&Sidecar) + Send + 'static
 
 #[test]
 fn plaintext_calls_come_back_unchanged() {
-    for driver in DRIVERS {
+    for driver in drivers() {
         run(async move || echo_through_two_sidecars(false, driver).await);
     }
 }
 
 #[test]
 fn mtls_calls_come_back_unchanged() {
-    for driver in DRIVERS {
+    for driver in drivers() {
         run(async move || echo_through_two_sidecars(true, driver).await);
     }
 }
 
 #[test]
 fn a_unix_socket_is_an_api_port() {
-    for driver in DRIVERS {
+    for driver in drivers() {
         run(async move || {
             let app = echo_app().await;
             let sidecar = Sidecar::start("callee", Some(app), None, driver);
@@ -377,7 +414,7 @@ fn a_unix_socket_is_an_api_port() {
 
 #[test]
 fn failures_carry_daprs_texts() {
-    for driver in DRIVERS {
+    for driver in drivers() {
         run(async move || {
             let authority = Authority::new();
             let caller = Sidecar::start("caller", None, Some(authority.identity("caller")), driver);
@@ -409,7 +446,7 @@ fn failures_carry_daprs_texts() {
 
 #[test]
 fn drains_and_is_scraped() {
-    for driver in DRIVERS {
+    for driver in drivers() {
         run(async move || {
             let app = echo_app().await;
             let sidecar = Sidecar::start("callee", Some(app), None, driver);
@@ -417,18 +454,142 @@ fn drains_and_is_scraped() {
             let ended = call(client.clone(), "callee", message(5, 5)).await;
             assert_eq!(ended.status, "0");
             let sidecar = blocking(sidecar, |sidecar| {
-                sidecar.tell(ToWorker::Scrape);
-                assert!(matches!(sidecar.hear(), ToControl::Cells { worker: 0, .. }));
+                let every: BTreeSet<usize> = (0..sidecar.workers()).collect();
+                sidecar.tell(|| ToWorker::Scrape);
+                let answers = sidecar.workers();
+                let told = (0..answers).map(|_| match sidecar.hear() {
+                    ToControl::Cells { worker, .. } => worker,
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(told.collect::<BTreeSet<_>>(), every);
                 let mut next = sidecar.snapshot.clone();
                 next.epoch = Epoch(2);
-                sidecar.tell(ToWorker::Snapshot(Arc::new(next)));
-                sidecar.tell(ToWorker::Drain);
-                assert!(matches!(sidecar.hear(), ToControl::Drained { worker: 0 }));
+                sidecar.tell(|| ToWorker::Snapshot(Arc::new(next.clone())));
+                sidecar.tell(|| ToWorker::Drain);
+                let told = (0..answers).map(|_| match sidecar.hear() {
+                    ToControl::Drained { worker } => worker,
+                    other => panic!("{other:?}"),
+                });
+                assert_eq!(told.collect::<BTreeSet<_>>(), every);
             })
             .await;
             assert!(tokio::net::TcpStream::connect(sidecar.api).await.is_err());
             drop(client);
         });
+    }
+}
+
+/// Downstream connections of each worker.
+fn spread(sidecar: &Sidecar) -> Vec<i64> {
+    sidecar.tell(|| ToWorker::Scrape);
+    let mut spread = vec![0; sidecar.workers()];
+    for _ in 0..sidecar.workers() {
+        let ToControl::Cells { worker, cells } = sidecar.hear() else { panic!("no cells") };
+        spread[worker] = cells.gauge(Gauge::DownstreamConnections);
+    }
+    spread
+}
+
+/// Connections that do nothing yet, each of which has made a call.
+async fn visitors(address: SocketAddr, count: usize) -> Vec<SendRequest<Bytes>> {
+    let mut visitors = Vec::new();
+    for number in 0..count {
+        let visitor = tcp_client(address).await;
+        let ended = call(visitor.clone(), "callee", message(10, number)).await;
+        assert_eq!(ended.status, "0");
+        visitors.push(visitor);
+    }
+    visitors
+}
+
+#[test]
+fn connections_are_spread_over_workers() {
+    for driver in drivers() {
+        for workers in [2, 4] {
+            run(async move || {
+                let app = echo_app().await;
+                let sidecar = Sidecar::start_with("callee", Some(app), None, driver, workers);
+                let idle = visitors(sidecar.api, workers).await;
+                let each = vec![1; workers];
+                let sidecar = blocking(sidecar, move |at| assert_eq!(spread(at), each)).await;
+                let more = visitors(sidecar.api, workers).await;
+                let each = vec![2; workers];
+                let sidecar = blocking(sidecar, move |at| assert_eq!(spread(at), each)).await;
+                drop((sidecar, idle, more));
+            });
+        }
+    }
+}
+
+/// The worker that has one connection full of calls gets none of those that come later.
+#[test]
+fn a_busy_connection_keeps_others_away() {
+    for driver in drivers() {
+        run(async move || {
+            let app = echo_app().await;
+            let sidecar = Sidecar::start_with("callee", Some(app), None, driver, 2);
+            let busy = visitors(sidecar.api, 1).await.remove(0);
+            let mut open = Vec::new();
+            for _ in 0..50 {
+                open.push(begin_call(busy.clone()).await);
+            }
+            let idle = visitors(sidecar.api, 15).await;
+            let stays = |at: &Sidecar| assert_eq!(spread(at), [1, 15]);
+            let sidecar = blocking(sidecar, stays).await;
+            drop((sidecar, idle, open));
+        });
+    }
+}
+
+/// A call that has its response's head, and whose request does not end.
+async fn begin_call(
+    mut client: SendRequest<Bytes>,
+) -> (h2::SendStream<Bytes>, Response<h2::RecvStream>) {
+    std::future::poll_fn(|context| client.poll_ready(context)).await.unwrap();
+    let request = Request::post("http://sidecar/test.Echo/Echo")
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .header("dapr-app-id", "callee")
+        .body(())
+        .unwrap();
+    let (response, send) = client.send_request(request, false).unwrap();
+    (send, response.await.unwrap())
+}
+
+/// With every worker's connections, and one that is placed while they drain.
+#[test]
+fn all_workers_drain() {
+    for driver in drivers() {
+        run(async move || {
+            let app = echo_app().await;
+            let sidecar = Sidecar::start_with("callee", Some(app), None, driver, 4);
+            let guests = visitors(sidecar.api, 8).await;
+            let busy = begin_call(guests[3].clone()).await;
+            let sidecar = blocking(sidecar, |sidecar| {
+                // The first worker, which accepts, is told last.
+                let (first, others) = sidecar.to.split_first().unwrap();
+                others.iter().for_each(|to| to.send(ToWorker::Drain).unwrap());
+                let mut drained: Vec<_> = (0..2).map(|_| drained(sidecar)).collect();
+                let late = std::net::TcpStream::connect(sidecar.api).unwrap();
+                first.send(ToWorker::Drain).unwrap();
+                drained.push(self::drained(sidecar));
+                drained.sort_unstable();
+                assert_eq!(drained, [0, 1, 2], "the fourth has a call");
+                assert!(std::net::TcpStream::connect(sidecar.api).is_err());
+                drop(late);
+            })
+            .await;
+            drop(busy);
+            let sidecar = blocking(sidecar, |sidecar| assert_eq!(drained(sidecar), 3)).await;
+            drop((sidecar, guests));
+        });
+    }
+}
+
+fn drained(sidecar: &Sidecar) -> usize {
+    match sidecar.hear() {
+        ToControl::Drained { worker } => worker,
+        other => panic!("{other:?}"),
     }
 }
 
@@ -451,7 +612,7 @@ fn open_sockets(port: u16) -> usize {
 fn rude_peers_leave_nothing_behind() {
     use std::io::Write;
     const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
-    for driver in DRIVERS {
+    for driver in drivers() {
         run(async move || {
             let app = echo_app().await;
             let sidecar = Sidecar::start("callee", Some(app), None, driver);

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-pub use sidecar::{Kind, Sentry, Sidecar};
+pub use sidecar::{Kind, Sentry, Sidecar, workers};
 pub use world::World;
 
 /// The path of one of the programs that `scripts/peers` builds.

@@ -156,7 +156,7 @@ impl Sidecar {
                 without
             }
         };
-        sidecar.args(["--app-id", app_id]).args(driver(kind));
+        sidecar.args(["--app-id", app_id]).args(setting(kind));
         for (flag, port) in [
             ("--dapr-grpc-port", ports.grpc),
             ("--dapr-http-port", ports.http),
@@ -206,12 +206,20 @@ impl Sidecar {
     }
 }
 
-/// `scripts/test` runs everything on each driver.
-fn driver(kind: Kind) -> Vec<String> {
-    match (kind, std::env::var("RINGSIDE_TEST_IO")) {
-        (Kind::Ringside, Ok(driver)) => vec![format!("--ringside-io={driver}")],
-        _ => Vec::new(),
+/// `scripts/test` runs everything on each driver, with 1, 2 and 4 workers.
+fn setting(kind: Kind) -> Vec<String> {
+    if kind == Kind::Daprd {
+        return Vec::new();
     }
+    let driver = std::env::var("RINGSIDE_TEST_IO").ok().map(|io| format!("--ringside-io={io}"));
+    let workers = workers().map(|count| format!("--ringside-workers={count}"));
+    driver.into_iter().chain(workers).collect()
+}
+
+/// How many workers every sidecar has in this run of the tests; `None`: as many as by default.
+pub fn workers() -> Option<usize> {
+    let count = std::env::var("RINGSIDE_TEST_WORKERS").ok()?;
+    Some(count.parse().expect("RINGSIDE_TEST_WORKERS is a number"))
 }
 
 fn configuration(spec: &str) -> String {

@@ -1,0 +1,289 @@
+//! Which worker serves a new connection: the acceptor's side of it.
+//!
+//! 1. One worker of a process accepts, so who was sent what is known here without asking.
+//! 2. A worker gets no more connections, nor handshakes, than it may hold, counting those that
+//!    are on their way to it.
+//! 3. A connection that no worker takes stays with the acceptor: it is offered again or closed,
+//!    never forgotten.
+//!
+//! Refuses to know listeners and what is spoken on a connection.
+
+use super::load::{Load, Loads, by_load};
+use super::sys;
+use crate::mailbox::{Accepted, Sender, Stream, ToWorker};
+use monoio::net::{TcpStream, UnixStream};
+use std::cell::RefCell;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// TLS handshakes with downstream peers at once, per worker.
+const HANDSHAKES_MAX: u64 = 1024;
+
+pub(super) struct Placement {
+    loads: Arc<Loads>,
+    own: usize,
+    connections_max: u64,
+    /// By worker; none for our own, and none at all once the worker ends.
+    others: RefCell<Vec<Option<Sender<ToWorker>>>>,
+    /// Connections sent to each worker so far.
+    sent: RefCell<Vec<u64>>,
+}
+
+/// What a connection will ask of its worker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Needs {
+    Connection,
+    /// Half-open handshakes on the internal port leave the app's own port alone.
+    Handshake,
+}
+
+/// A connection that was just accepted.
+pub(super) enum Fresh {
+    /// In this worker's runtime.
+    Tcp(TcpStream),
+    Unix(UnixStream),
+    /// In nobody's.
+    Free(Stream),
+}
+
+impl Fresh {
+    fn release(self) -> Stream {
+        match self {
+            Self::Tcp(stream) => Stream::Tcp(sys::release_tcp(stream)),
+            Self::Unix(stream) => Stream::Unix(sys::release_unix(stream)),
+            Self::Free(stream) => stream,
+        }
+    }
+
+    /// Into this worker's runtime. The ring waits on a blocking socket, epoll wants the other kind.
+    pub(super) fn adopt(self, epoll: bool) -> io::Result<sys::Socket> {
+        match self {
+            Self::Tcp(stream) => Ok(stream.into()),
+            Self::Unix(stream) => Ok(stream.into()),
+            Self::Free(Stream::Tcp(stream)) => {
+                stream.set_nonblocking(epoll)?;
+                Ok(TcpStream::from_std(stream)?.into())
+            }
+            Self::Free(Stream::Unix(stream)) => {
+                stream.set_nonblocking(epoll)?;
+                Ok(UnixStream::from_std(stream)?.into())
+            }
+        }
+    }
+}
+
+/// What became of a connection that was offered.
+pub(super) enum Offered {
+    /// It is ours.
+    Ours(Fresh),
+    /// Another worker's.
+    Sent,
+    /// Nobody has room for it now.
+    Refused(Fresh),
+}
+
+impl Placement {
+    pub(super) fn new(
+        loads: Arc<Loads>,
+        own: usize,
+        connections_max: usize,
+        others: Vec<Option<Sender<ToWorker>>>,
+    ) -> Self {
+        let sent = RefCell::new(vec![0; loads.workers()]);
+        let connections_max = connections_max as u64;
+        Self { loads, own, connections_max, others: RefCell::new(others), sent }
+    }
+
+    /// Whether a connection of that kind could be placed now.
+    pub(super) fn has_room(&self, needs: Needs, now: Instant) -> bool {
+        let fits = |(worker, load): (usize, &Load)| self.fits(worker, load, needs);
+        self.loads_now(needs, now).iter().enumerate().any(fits)
+    }
+
+    /// To the worker with the least to do that has room.
+    pub(super) fn offer(
+        &self,
+        mut fresh: Fresh,
+        needs: Needs,
+        listener: usize,
+        peer: Option<std::net::SocketAddr>,
+        now: Instant,
+    ) -> Offered {
+        let loads = self.loads_now(needs, now);
+        for worker in by_load(&loads) {
+            if !loads.get(worker).is_some_and(|load| self.fits(worker, load, needs)) {
+                continue;
+            }
+            if worker == self.own {
+                return Offered::Ours(fresh);
+            }
+            match self.send(worker, Accepted { stream: fresh.release(), listener, peer }) {
+                Ok(()) => return Offered::Sent,
+                Err(accepted) => fresh = Fresh::Free(accepted.stream),
+            }
+        }
+        Offered::Refused(fresh)
+    }
+
+    /// The other workers' mailboxes end when nobody can write to them any more.
+    pub(super) fn close(&self) {
+        self.others.borrow_mut().clear();
+    }
+
+    fn send(&self, worker: usize, accepted: Accepted) -> Result<(), Accepted> {
+        let others = self.others.borrow();
+        let Some(Some(other)) = others.get(worker) else { return Err(accepted) };
+        match other.send(ToWorker::Accepted(accepted)) {
+            Ok(()) => {
+                if let Some(sent) = self.sent.borrow_mut().get_mut(worker) {
+                    *sent += 1;
+                }
+                Ok(())
+            }
+            // Its mailbox is full, or it is gone.
+            Err(ToWorker::Accepted(accepted)) => Err(accepted),
+            Err(_) => unreachable!("a mailbox gives back what it was given"),
+        }
+    }
+
+    fn fits(&self, worker: usize, load: &Load, needs: Needs) -> bool {
+        let reachable = worker == self.own
+            || self.others.borrow().get(worker).is_some_and(|other| other.is_some());
+        let shakes = needs == Needs::Handshake && load.handshakes >= HANDSHAKES_MAX;
+        reachable && !shakes && load.connections < self.connections_max
+    }
+
+    /// Of all workers, with what is on its way to them.
+    fn loads_now(&self, needs: Needs, now: Instant) -> Vec<Load> {
+        let sent = self.sent.borrow();
+        let with_mail = |(worker, sent): (usize, &u64)| {
+            let coming = sent.saturating_sub(self.loads.arrived(worker));
+            let mut load = self.loads.load(worker, now);
+            load.connections += coming;
+            if needs == Needs::Handshake {
+                load.handshakes += coming;
+            }
+            load
+        };
+        sent.iter().enumerate().map(with_mail).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::{Number, OwnLoad};
+    use super::*;
+    use crate::mailbox::{Mailbox, mailbox};
+    use std::os::unix::net::UnixStream as Std;
+    use std::rc::Rc;
+
+    struct Crew {
+        placement: Placement,
+        own: Vec<Rc<OwnLoad>>,
+        mail: Vec<Mailbox<ToWorker>>,
+    }
+
+    #[allow(clippy::disallowed_methods)]
+    fn now() -> Instant {
+        Instant::now()
+    }
+
+    /// Three workers, of which the first accepts; mailboxes of one message.
+    fn crew(connections_max: usize) -> Crew {
+        let loads = Loads::new(3);
+        let own = (0..3).map(|n| Rc::new(OwnLoad::new(Arc::clone(&loads), n, now()))).collect();
+        let (one, one_mail) = mailbox(1).unwrap();
+        let (two, two_mail) = mailbox(1).unwrap();
+        let others = vec![None, Some(one), Some(two)];
+        let placement = Placement::new(loads, 0, connections_max, others);
+        Crew { placement, own, mail: vec![one_mail, two_mail] }
+    }
+
+    impl Crew {
+        /// Where a connection goes; it stays on its way if that is another worker.
+        fn place(&self, needs: Needs) -> Option<usize> {
+            let (ours, peers) = Std::pair().unwrap();
+            peers.set_nonblocking(true).unwrap();
+            let before = self.placement.sent.borrow().clone();
+            match self.placement.offer(Fresh::Free(Stream::Unix(ours)), needs, 0, None, now()) {
+                Offered::Ours(_) => {
+                    self.own[0].rise(Number::Connections);
+                    Some(0)
+                }
+                Offered::Sent => {
+                    let after = self.placement.sent.borrow();
+                    before.iter().zip(after.iter()).position(|(before, after)| before != after)
+                }
+                Offered::Refused(fresh) => {
+                    // Still open: the peer reads nothing, not even an end.
+                    let mut byte = [0];
+                    let read = io::Read::read(&mut (&peers), &mut byte);
+                    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
+                    drop(fresh);
+                    assert_eq!(io::Read::read(&mut (&peers), &mut byte).unwrap(), 0);
+                    None
+                }
+            }
+        }
+
+        fn take(&self, worker: usize) {
+            assert!(matches!(self.mail[worker - 1].try_recv(), Some(ToWorker::Accepted(_))));
+            self.own[worker].rise(Number::Connections);
+            self.own[worker].has_arrived();
+        }
+    }
+
+    #[test]
+    fn connections_on_their_way_count() {
+        let crew = crew(100);
+        let placed: Vec<_> = (0..3).map(|_| crew.place(Needs::Connection)).collect();
+        assert_eq!(placed, [Some(0), Some(1), Some(2)]);
+        crew.take(1);
+        crew.take(2);
+        let placed: Vec<_> = (0..3).map(|_| crew.place(Needs::Connection)).collect();
+        assert_eq!(placed, [Some(0), Some(1), Some(2)]);
+    }
+
+    #[test]
+    fn a_full_mailbox_is_passed_by() {
+        let crew = crew(100);
+        let placed: Vec<_> = (0..5).map(|_| crew.place(Needs::Connection)).collect();
+        assert_eq!(placed, [Some(0), Some(1), Some(2), Some(0), Some(0)]);
+    }
+
+    #[test]
+    fn a_full_worker_is_passed_by_and_full_ones_refuse() {
+        let crew = crew(1);
+        for expected in [Some(0), Some(1), Some(2), None] {
+            assert_eq!(crew.placement.has_room(Needs::Connection, now()), expected.is_some());
+            assert_eq!(crew.place(Needs::Connection), expected);
+        }
+        // One connection of worker 2 ends: it came, and went.
+        crew.take(2);
+        crew.own[2].fall(Number::Connections);
+        assert!(crew.placement.has_room(Needs::Connection, now()));
+        assert_eq!(crew.place(Needs::Connection), Some(2));
+    }
+
+    #[test]
+    fn handshakes_are_a_limit_of_their_own() {
+        let crew = crew(usize::MAX);
+        for own in &crew.own {
+            (0..HANDSHAKES_MAX).for_each(|_| own.rise(Number::Handshakes));
+        }
+        assert_eq!(crew.place(Needs::Handshake), None);
+        assert!(crew.place(Needs::Connection).is_some());
+        crew.own[1].fall(Number::Handshakes);
+        assert_eq!(crew.place(Needs::Handshake), Some(1));
+        assert_eq!(crew.place(Needs::Handshake), None, "the one on its way counts");
+    }
+
+    #[test]
+    fn nothing_is_sent_once_closed() {
+        let crew = crew(100);
+        crew.placement.close();
+        assert_eq!(crew.place(Needs::Connection), Some(0));
+        assert_eq!(crew.place(Needs::Connection), Some(0));
+    }
+}
