@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench call` prints nanoseconds per call, best and median of some rounds, for
 //! calls that come one by one and many at a time. Only the proxies' share is timed.
+//! `cargo bench --bench call -- ROUNDS` for fewer rounds, as under an instruction counter.
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
@@ -18,8 +19,9 @@ use ringside::snapshot::{Epoch, Snapshot};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-const CALLS: usize = 20_000;
-const ROUNDS: usize = 11;
+/// Of one round.
+const CALLS: usize = 2_000;
+const ROUNDS: usize = 101;
 /// What one read brings at most.
 const READ_OCTETS: usize = 64 << 10;
 
@@ -276,12 +278,14 @@ fn serve(app: &mut Connection, bytes: Bytes, body: &Bytes) {
 }
 
 fn main() {
+    let given = std::env::args().find_map(|argument| argument.parse().ok());
+    let count: usize = given.unwrap_or(ROUNDS).max(1);
     let body = Bytes::from([&[0, 0, 0, 0, 95][..], &[7; 95]].concat());
     let fields = section(REQUEST);
     for batch in [1, 10, 100] {
         let mut rounds = Vec::new();
         let mut chain = Chain::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..count {
             chain.spent = Duration::ZERO;
             for _ in 0..CALLS / batch {
                 chain.calls(batch, &fields, &body);
@@ -289,7 +293,7 @@ fn main() {
             rounds.push(chain.spent.as_nanos() as usize / CALLS);
         }
         rounds.sort_unstable();
-        let (best, median) = (rounds[0], rounds[ROUNDS / 2]);
+        let (best, median) = (rounds[0], rounds[count / 2]);
         println!("{batch:>4} calls at a time: {median} ns per call, both hops (best {best})");
     }
 }
