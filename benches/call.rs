@@ -66,7 +66,6 @@ fn sidecar(id: &str, now: Instant) -> Proxy {
         internal_port: 50002,
         forwards: Vec::new(),
         io: IoDriver::Auto,
-        workers: 1,
     };
     let snapshot = Snapshot {
         epoch: Epoch(1),

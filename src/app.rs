@@ -10,6 +10,7 @@
 
 mod announce;
 mod bound;
+mod cpus;
 pub mod listen;
 pub mod log;
 mod sidecar;

@@ -2,7 +2,7 @@
 
 use super::bound::{self, Bound};
 use super::log::Log;
-use super::{Plan, announce};
+use super::{Plan, announce, cpus};
 use crate::config::settings::{Naming, Security, naming};
 use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
 use crate::control::desk::Desk;
@@ -67,8 +67,9 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     plan.settings.config.internal_port = port;
     let config = Arc::new(plan.settings.config.clone());
     let snapshot = first_snapshot(&config, identity.as_ref().map(|(_, first)| Arc::clone(first)));
+    let crew = cpus::crew(plan.settings.workers, plan.settings.pin);
     let Mail { senders, scrapers, inboxes } =
-        mail(config.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
+        mail(crew.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
     let state = State::new(state_options(&plan, &config, resiliencies, scrapers));
     let resolver = resolver(&plan, &workers, &state)?;
@@ -84,8 +85,8 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     }
     let (control, mail) =
         mailbox(MAIL_MAX).map_err(|error| format!("cannot make a mailbox: {error}"))?;
-    let (end, ended) = mpsc::channel(config.workers + 1);
-    start_workers(&plan, snapshot, inboxes, calls, &control, &end)?;
+    let (end, ended) = mpsc::channel(crew.workers + 1);
+    start_workers(&crew.cpus, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
     let app_found = Rc::new(Cell::new(false));
     let sidecar = Sidecar {
@@ -325,7 +326,7 @@ fn app_protocol(app: Option<&App>, given: &str) -> String {
 
 /// One thread each. The first one accepts, and hands on what another has less to do than it.
 fn start_workers(
-    plan: &Plan,
+    cpus: &[usize],
     snapshot: Arc<Snapshot>,
     Inboxes { mailboxes, mut others }: Inboxes,
     calls: Vec<(ListenSocket, Listener)>,
@@ -333,17 +334,13 @@ fn start_workers(
     end: &mpsc::Sender<String>,
 ) -> Result<(), String> {
     let config = &snapshot.config;
-    let cpus = match plan.settings.pin {
-        true => core_affinity::get_core_ids().unwrap_or_default(),
-        false => Vec::new(),
-    };
     let loads = Loads::new(mailboxes.len());
     let (mut sockets, listeners): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
     for (index, mailbox) in mailboxes.into_iter().enumerate() {
         let options = WorkerOptions {
             index,
             driver: config.io,
-            cpu: cpus.get(index % cpus.len().max(1)).map(|cpu| cpu.id),
+            cpu: cpus.get(index % cpus.len().max(1)).copied(),
             listeners: listeners.clone(),
             sockets: std::mem::take(&mut sockets),
             others: std::mem::take(&mut others),

@@ -250,6 +250,8 @@ fn texts(reader: &Reader<'_>, flags: &mut Flags) {
         ("log-file", &mut flags.log_file),
         ("actors-disseminate-timeout", &mut flags.actors_disseminate_timeout_text),
         ("ringside-io", &mut flags.ringside.io),
+        ("ringside-pin", &mut flags.ringside.pin),
+        ("ringside-workers", &mut flags.ringside.workers),
         ("ringside-resolve-file", &mut flags.ringside.resolve_file),
     ] {
         *slot = reader.text(name, slot);
@@ -284,7 +286,6 @@ fn switches(reader: &mut Reader<'_>, flags: &mut Flags) {
         ("version", &mut flags.version),
         ("build-info", &mut flags.build_info),
         ("wait", &mut flags.wait),
-        ("ringside-pin", &mut flags.ringside.pin),
     ] {
         *slot = reader.bool(name, *slot);
     }
@@ -298,7 +299,6 @@ fn numbers(reader: &mut Reader<'_>, flags: &mut Flags) {
         ("app-health-probe-interval", &mut flags.app_health_probe_interval),
         ("app-health-probe-timeout", &mut flags.app_health_probe_timeout),
         ("app-health-threshold", &mut flags.app_health_threshold),
-        ("ringside-workers", &mut flags.ringside.workers),
     ] {
         *slot = reader.int(name, *slot);
     }

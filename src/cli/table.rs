@@ -123,9 +123,9 @@ pub const FLAGS: &[Flag] = &[
     used("ringside-drain-max", Duration, "", "Most time that calls get when shutting down"),
     used("ringside-forward", Strings, "", "PORT=APP[.NAMESPACE]: calls all go to that app"),
     used("ringside-io", String, "auto", "auto, uring or epoll"),
-    used("ringside-pin", Bool, "", "Pin each worker to a CPU"),
+    used("ringside-pin", String, "auto", "Each worker on a CPU of its own: auto, on or off"),
     used("ringside-resolve-file", String, "", "YAML of app ids and endpoints, not mDNS"),
-    used("ringside-workers", Int, "1", "Threads that carry calls"),
+    used("ringside-workers", String, "auto", "Threads that carry calls; auto: by the CPUs"),
 ];
 
 /// The usage, laid out as pflag lays it out: sorted, deprecated flags left out.

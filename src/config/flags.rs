@@ -67,8 +67,8 @@ pub struct Flags {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnFlags {
     pub io: String,
-    pub workers: i64,
-    pub pin: bool,
+    pub workers: String,
+    pub pin: String,
     pub forward: Vec<String>,
     pub drain_max: Option<GoDuration>,
     pub resolve_file: String,
@@ -78,8 +78,8 @@ impl Default for OwnFlags {
     fn default() -> Self {
         Self {
             io: "auto".into(),
-            workers: 1,
-            pin: false,
+            workers: "auto".into(),
+            pin: "auto".into(),
             forward: Vec::new(),
             drain_max: None,
             resolve_file: String::new(),

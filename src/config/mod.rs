@@ -2,6 +2,7 @@
 //!
 //! PURE: flags, environment and file contents come in as values. Nobody else reads them.
 
+pub mod cpus;
 pub mod env;
 pub mod flags;
 pub mod go;
@@ -83,5 +84,4 @@ pub struct Config {
     pub internal_port: u16,
     pub forwards: Vec<Forward>,
     pub io: IoDriver,
-    pub workers: usize,
 }

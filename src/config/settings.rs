@@ -4,6 +4,7 @@
 //!    `pkg/validation`, `pkg/security` of Dapr).
 //! 2. Each step may be asked for alone, in daprd's order of complaints.
 
+use super::cpus::{Pin, WorkerCount};
 use super::spec::{Configuration, NameResolution};
 use super::{App, AppProtocol, Config, Environment, Flags, Forward, IoDriver, go, quantity};
 use crate::identity::{AppId, Namespace, Target};
@@ -19,7 +20,7 @@ pub const HEADER_LIST_SIZE_MAX: u32 = 1 << 20;
 const BODY_SIZE_DEFAULT: i64 = 4 << 20;
 const READ_BUFFER_DEFAULT: i64 = 4 << 10;
 const GRACE_SECONDS_DEFAULT: u64 = 5;
-const WORKERS_MAX: i64 = 1024;
+const WORKERS_MAX: usize = 1024;
 
 /// Why the process does not start; the text is daprd's where daprd has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,7 +51,8 @@ pub struct Settings {
     pub http_header_bytes: u64,
     /// `DAPR_HTTP_DISABLE_H2C`.
     pub http_without_h2c: bool,
-    pub pin: bool,
+    pub workers: WorkerCount,
+    pub pin: Pin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -262,7 +264,6 @@ impl Settings {
             internal_port: 0,
             forwards,
             io: driver(&flags.ringside.io)?,
-            workers: workers(flags.ringside.workers)?,
             namespace,
         };
         let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -288,7 +289,8 @@ impl Settings {
             allowed_origins: flags.allowed_origins.clone(),
             http_header_bytes: whole(read_buffer(flags)?, READ_BUFFER_DEFAULT),
             http_without_h2c: env.var("DAPR_HTTP_DISABLE_H2C").is_some_and(go::truthy),
-            pin: flags.ringside.pin,
+            workers: workers(&flags.ringside.workers)?,
+            pin: pin(&flags.ringside.pin)?,
         })
     }
 
@@ -449,12 +451,24 @@ fn driver(text: &str) -> Result<IoDriver, SettingsError> {
     }
 }
 
-fn workers(count: i64) -> Result<usize, SettingsError> {
-    match usize::try_from(count) {
-        Ok(workers) if (1..=WORKERS_MAX).contains(&count) => Ok(workers),
+fn workers(text: &str) -> Result<WorkerCount, SettingsError> {
+    if text == "auto" {
+        return Ok(WorkerCount::Auto);
+    }
+    match text.parse() {
+        Ok(count) if (1..=WORKERS_MAX).contains(&count) => Ok(WorkerCount::Given(count)),
         Ok(_) | Err(_) => refuse(format!(
-            "invalid value for 'ringside-workers': {count} is not in 1 to {WORKERS_MAX}"
+            "invalid value for 'ringside-workers': {text:?} is neither auto nor 1 to {WORKERS_MAX}"
         )),
+    }
+}
+
+fn pin(text: &str) -> Result<Pin, SettingsError> {
+    match text {
+        "auto" => Ok(Pin::Auto),
+        "on" => Ok(Pin::On),
+        "off" => Ok(Pin::Off),
+        _ => refuse(format!("invalid value for 'ringside-pin': {text:?} is none of auto, on, off")),
     }
 }
 

@@ -31,7 +31,6 @@ pub(super) fn config() -> Config {
         internal_port: 50002,
         forwards: Vec::new(),
         io: IoDriver::Auto,
-        workers: 1,
     }
 }
 

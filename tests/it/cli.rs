@@ -317,7 +317,7 @@ fn several_workers_and_a_forward_port() {
     let mut world = World::new("cli-workers");
     world.reserve(&["server", "client"]);
     let app = App::greeter(&world);
-    let args = vec!["--ringside-workers", "3", "--ringside-pin", "--ringside-io", "epoll"];
+    let args = vec!["--ringside-workers", "3", "--ringside-pin", "on", "--ringside-io", "epoll"];
     let options = Options { app_port: Some(app.port), args: args.clone(), ..Options::default() };
     let _callee = Sidecar::start(&world, Kind::Ringside, "server", options);
     let forward = format!("--ringside-forward={}=server", claim());

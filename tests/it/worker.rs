@@ -67,7 +67,6 @@ fn config(app_id: &str, app: Option<SocketAddr>, mtls: bool) -> Config {
         internal_port: 0,
         forwards: Vec::new(),
         io: IoDriver::Auto,
-        workers: 1,
     }
 }
 

@@ -23,8 +23,9 @@ fn refusal(change: impl FnOnce(&mut Flags)) -> String {
 
 #[test]
 fn defaults() {
-    let Settings { config, listen, .. } = settings(|_| ()).unwrap();
-    assert_eq!((config.http_port, config.grpc_port, config.workers), (3500, 50001, 1));
+    let Settings { config, listen, workers, pin, .. } = settings(|_| ()).unwrap();
+    assert_eq!((workers, pin), (WorkerCount::Auto, Pin::Auto));
+    assert_eq!((config.http_port, config.grpc_port), (3500, 50001));
     assert_eq!(config.namespace.as_str(), "default");
     assert_eq!(config.max_body_size, 4 << 20);
     assert_eq!(config.app, None);
@@ -185,18 +186,23 @@ fn own_flags() {
     let found = settings(|f| {
         f.ringside.forward = vec!["9000=server".into(), "9001=server.prod".into()];
         f.ringside.io = "epoll".into();
-        f.ringside.workers = 4;
+        f.ringside.workers = "4".into();
+        f.ringside.pin = "on".into();
         f.ringside.drain_max = go::parse_duration("30s").ok();
     })
-    .unwrap()
-    .config;
+    .unwrap();
+    assert_eq!((found.workers, found.pin), (WorkerCount::Given(4), Pin::On));
+    let found = found.config;
     assert_eq!(found.forwards[1], Forward { port: 9001, app_id: "server.prod".into() });
-    assert_eq!((found.io, found.workers), (IoDriver::Epoll, 4));
+    assert_eq!(found.io, IoDriver::Epoll);
     assert_eq!(found.drain_max, Some(Duration::from_secs(30)));
     for bad in ["9000", "x=server", "0=server", "9000=", "9000=a.b.c"] {
         assert!(settings(|f| f.ringside.forward = vec![bad.into()]).is_err(), "{bad}");
     }
-    assert!(settings(|f| f.ringside.workers = 0).is_err());
+    for bad in ["0", "-1", "1025", "many", ""] {
+        assert!(settings(|f| f.ringside.workers = bad.into()).is_err(), "{bad}");
+    }
+    assert!(settings(|f| f.ringside.pin = "true".into()).is_err());
     assert!(settings(|f| f.ringside.io = "kqueue".into()).is_err());
 }
 

@@ -128,7 +128,6 @@ fn config(who: Who, plan: &Plan) -> Config {
         internal_port: 50002,
         forwards: Vec::new(),
         io: IoDriver::Auto,
-        workers: 1,
     }
 }
 
