@@ -7,6 +7,7 @@
 //! Refuses to know what a subcommand does.
 
 mod relay;
+mod serve;
 
 use clap::{ArgMatches, Command};
 use std::ffi::OsString;
@@ -22,7 +23,10 @@ struct Subcommand {
 }
 
 /// One line each.
-const SUBCOMMANDS: &[Subcommand] = &[Subcommand { grammar: relay::grammar, run: relay::run }];
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand { grammar: relay::grammar, run: relay::run },
+    Subcommand { grammar: serve::grammar, run: serve::run },
+];
 
 const USAGE: u8 = 2;
 

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! plan      what to send: kind of call, sizes, connections, schedule
+//! framing   gRPC's length prefix
 //! generate  sends it from one thread, on the `h2` crate       -> outcome
 //! outcome   counts, statuses and latencies of one run         -> report
 //! report    as text, as JSON, as ghz's JSON
@@ -16,8 +17,10 @@
 
 pub mod account;
 pub mod cli;
+pub mod framing;
 pub mod outcome;
 pub mod plan;
 pub mod ratio;
 pub mod relay;
+pub mod serve;
 pub mod topology;
