@@ -7,7 +7,9 @@
 //! Refuses to know what a subcommand does.
 
 mod relay;
+mod run;
 mod serve;
+pub mod value;
 
 use clap::{ArgMatches, Command};
 use std::ffi::OsString;
@@ -25,6 +27,7 @@ struct Subcommand {
 /// One line each.
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { grammar: relay::grammar, run: relay::run },
+    Subcommand { grammar: run::grammar, run: run::run },
     Subcommand { grammar: serve::grammar, run: serve::run },
 ];
 

@@ -18,9 +18,11 @@
 pub mod account;
 pub mod cli;
 pub mod framing;
+pub mod generate;
 pub mod outcome;
 pub mod plan;
 pub mod ratio;
 pub mod relay;
+pub mod report;
 pub mod serve;
 pub mod topology;

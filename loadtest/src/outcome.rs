@@ -9,25 +9,65 @@ pub type Latencies = Histogram<u64>;
 
 pub const LATENCY_NS_MAX: u64 = 600_000_000_000;
 
+/// Different texts of errors; the rest are [`OTHER_ERRORS`].
+pub const ERROR_TEXTS_MAX: usize = 64;
+pub const OTHER_ERRORS: &str = "other errors";
+
+/// gRPC's names of its codes, by code.
+const STATUS_NAMES: [&str; 17] = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+];
+
+pub fn status_name(code: u32) -> Option<&'static str> {
+    STATUS_NAMES.get(usize::try_from(code).ok()?).copied()
+}
+
+/// How [`Outcome::errors`] calls a status other than OK.
+pub fn status_text(code: u32, message: &str) -> String {
+    let colon = if message.is_empty() { "" } else { ": " };
+    format!("status {code} {}{colon}{message}", status_name(code).unwrap_or("unknown to gRPC"))
+}
+
 /// Counts of the measured part of a run, without its warm-up.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// From the first moment to the last call's end; open loop: no less than the schedule.
     pub elapsed: Duration,
     /// Calls that ended, well or not.
     pub calls: u64,
     /// Messages received.
     pub messages: u64,
+    /// Of messages, without their prefixes, of calls that ended OK.
     pub request_octets: u64,
     pub response_octets: u64,
     /// gRPC status codes of ended calls; a call that was lost below gRPC is not among them.
     pub statuses: BTreeMap<u32, u64>,
-    /// What went wrong, by text: statuses other than OK, lost connections, wrong bodies.
+    /// What went wrong, by text: statuses other than OK, lost connections, wrong bodies, and calls
+    /// that were due and never sent, which are not among `calls`.
     pub errors: BTreeMap<String, u64>,
     /// Of calls that ended OK. Open loop: from the moment a call was due. Ping-pong: of round trips.
     pub latency: Latencies,
     /// Open loop: from the moment a call was really sent; the difference is the generator's own
     /// queue and, beyond what `streams` allows, the wait for a free stream.
     pub service: Latencies,
+    /// Open loop: how late calls were sent for which a stream was free: the generator's own fault.
+    pub lateness: Latencies,
 }
 
 impl Outcome {
@@ -44,6 +84,7 @@ impl Outcome {
             errors: BTreeMap::new(),
             latency: latencies(),
             service: latencies(),
+            lateness: latencies(),
         }
     }
 

@@ -24,7 +24,8 @@ pub struct Plan {
     /// Calls in flight on one connection at most.
     pub streams: usize,
     pub schedule: Schedule,
-    /// Load like the rest whose results are thrown away.
+    /// Load like the rest (open loop: at its first rate) whose results are thrown away. All its
+    /// calls have ended when the measured part begins.
     pub warmup: Duration,
     pub end: End,
     /// Each call's deadline, also sent as `grpc-timeout`; `None`: no deadline.
@@ -54,6 +55,8 @@ pub enum Expect {
     Anything,
     /// Each response message is the request's.
     Echo,
+    /// Each response message is this one.
+    Each(Bytes),
     /// So many messages of so many octets.
     Messages { count: u64, octets: usize },
 }
@@ -64,7 +67,8 @@ pub enum Schedule {
     /// Each stream begins its next call when the last one ended: finds throughput, hides queueing.
     Closed,
     /// Open loop: calls begin when they are due, whatever the earlier ones do, and their latency
-    /// counts from that moment. Segments follow each other.
+    /// counts from that moment. Segments follow each other; the last one's final rate goes on
+    /// until the run's end.
     Open(Vec<Segment>),
 }
 
@@ -77,8 +81,10 @@ pub struct Segment {
     pub length: Duration,
 }
 
+/// No call begins after it; those that have begun, or were due before it, are waited for, and count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
+    /// Ping-pong calls end early, after the round trip under way.
     After(Duration),
     Calls(u64),
 }

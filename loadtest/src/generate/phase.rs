@@ -1,0 +1,190 @@
+//! Warm-up and measured part: begin, release what is due, wait until all is quiet.
+//!
+//! 1. A phase ends when every call that began or was due has ended, or when nothing at all has
+//!    moved for [`STALL_MAX`] after its time was over; what is left then are errors.
+//!
+//! Refuses to know what a call is.
+
+use super::dues::Dues;
+use super::feed::PENDING_MAX;
+use super::slot::{self, Shared};
+use super::timer::Timer;
+use super::{RunError, connect, wall};
+use crate::outcome::Outcome;
+use crate::plan::{End, Plan, Schedule, Segment};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+/// How long calls may hang at a phase's end.
+const STALL_MAX: Duration = Duration::from_secs(10);
+/// For GOAWAY and close of all connections.
+const CLOSE_MAX: Duration = Duration::from_secs(1);
+
+pub(super) struct Run {
+    shared: Rc<Shared>,
+    slots: JoinSet<()>,
+    connections: JoinSet<()>,
+    timer: Timer,
+}
+
+impl Run {
+    pub(super) async fn open(plan: &Plan) -> Result<Self, RunError> {
+        let shared = Rc::new(Shared::new(plan)?);
+        let (mut slots, mut connections) = (JoinSet::new(), JoinSet::new());
+        let mut senders = Vec::with_capacity(plan.connections);
+        for _ in 0..plan.connections {
+            senders.push(connect::open(plan.target, &mut connections).await?);
+        }
+        // Connection by connection within each round, so that idle slots alternate.
+        for round in 0..plan.streams {
+            for (at, sender) in senders.iter().enumerate() {
+                let slot = round * plan.connections + at;
+                slots.spawn_local(slot::run(shared.clone(), slot, sender.clone()));
+            }
+        }
+        let run = Self { shared, slots, connections, timer: Timer::new()? };
+        run.quiet(STALL_MAX).await;
+        Ok(run)
+    }
+
+    pub(super) async fn warm_up(&self) -> Result<(), RunError> {
+        let plan = &self.shared.plan;
+        let end = End::After(plan.warmup);
+        let first = match &plan.schedule {
+            Schedule::Closed => Schedule::Closed,
+            Schedule::Open(segments) => Schedule::Open(first_rate(segments)),
+        };
+        match self.phase(&first, end).await? {
+            0 => Ok(()),
+            calls => Err(RunError::Stalled { calls }),
+        }
+    }
+
+    pub(super) async fn measure(&self) -> Result<Outcome, RunError> {
+        let (schedule, end) = (self.shared.plan.schedule.clone(), self.shared.plan.end);
+        self.phase(&schedule, end).await?;
+        let mut outcome = self.shared.tally.replace(Outcome::empty());
+        if schedule == Schedule::Closed {
+            outcome.service = outcome.latency.clone();
+        }
+        Ok(outcome)
+    }
+
+    /// Lets the connections say good-bye.
+    pub(super) async fn close(mut self) {
+        self.slots.shutdown().await;
+        let all_closed = async { while self.connections.join_next().await.is_some() {} };
+        // A peer that does not let go loses the connections with `self`.
+        let _ = timeout(CLOSE_MAX, all_closed).await;
+    }
+
+    /// How many calls were left unanswered.
+    async fn phase(&self, schedule: &Schedule, end: End) -> Result<usize, RunError> {
+        let shared = &self.shared;
+        shared.tally.replace(Outcome::empty());
+        shared.last_end.set(None);
+        let start = wall();
+        let deadline = match end {
+            End::After(length) => Some(start + length),
+            End::Calls(_) => None,
+        };
+        shared.deadline.set(deadline);
+        let scheduled = match schedule {
+            Schedule::Closed => {
+                let calls = match end {
+                    End::After(_) => None,
+                    End::Calls(calls) => Some(calls),
+                };
+                shared.feed.borrow_mut().begin(deadline, calls);
+                if let Some(deadline) = deadline {
+                    self.quiet(deadline.saturating_duration_since(start)).await;
+                }
+                start
+            }
+            Schedule::Open(segments) => self.release(start, segments, end).await?,
+        };
+        let left = self.settle().await;
+        if shared.feed.borrow().live() == 0 {
+            shared.error("no connection is left".to_owned(), 1);
+        }
+        let last = shared.last_end.get().unwrap_or(start).max(scheduled);
+        shared.tally.borrow_mut().elapsed = last.saturating_duration_since(start);
+        Ok(left)
+    }
+
+    /// Releases calls as they are due; returns when the schedule is over.
+    async fn release(
+        &self,
+        start: Instant,
+        segments: &[Segment],
+        end: End,
+    ) -> Result<Instant, RunError> {
+        let (calls, length) = match end {
+            End::After(length) => (u64::MAX, length),
+            End::Calls(calls) => (calls, Duration::MAX),
+        };
+        let (mut released, mut refused, mut over) = (0, 0, start);
+        for due in Dues::new(segments) {
+            if released >= calls || due >= length {
+                over = start.checked_add(due.min(length)).unwrap_or(start);
+                break;
+            }
+            let due = start + due;
+            over = due;
+            if wall() < due {
+                self.timer.wait_until(due).await?;
+            }
+            if self.shared.feed.borrow().live() == 0 {
+                break;
+            }
+            released += 1;
+            refused += u64::from(!self.shared.feed.borrow_mut().release(due));
+        }
+        self.timer.wait_until(over).await?;
+        if refused > 0 {
+            let text = format!("never sent: {PENDING_MAX} calls were due and waiting already");
+            self.shared.error(text, refused);
+        }
+        Ok(over)
+    }
+
+    /// `true`: all is quiet within `wait`.
+    async fn quiet(&self, wait: Duration) -> bool {
+        let quiet = poll_fn(|context| self.shared.feed.borrow_mut().poll_quiet(context));
+        timeout(wait, quiet).await.is_ok()
+    }
+
+    /// Waits as long as anything moves; then all that is left is an error.
+    async fn settle(&self) -> usize {
+        let shared = &self.shared;
+        loop {
+            let before = shared.progress.get();
+            if self.quiet(STALL_MAX).await || shared.progress.get() == before {
+                break;
+            }
+        }
+        let (waiting, called) = shared.feed.borrow().unfinished();
+        if waiting > 0 {
+            shared.error("never sent: no stream came free".to_owned(), waiting as u64);
+        }
+        if called > 0 {
+            let seconds = STALL_MAX.as_secs();
+            let text = format!("no answer for {seconds} s after the run's end");
+            shared.error(text, called as u64);
+            shared.tally.borrow_mut().calls += called as u64;
+        }
+        waiting + called
+    }
+}
+
+/// What an open schedule warms up with.
+fn first_rate(segments: &[Segment]) -> Vec<Segment> {
+    let rate = |segment: &Segment| {
+        if segment.from > 0.0 { segment.from } else { (segment.from + segment.to) / 2.0 }
+    };
+    let first = segments.iter().map(rate).find(|rate| *rate > 0.0).unwrap_or(0.0);
+    vec![Segment { from: first, to: first, length: Duration::ZERO }]
+}
