@@ -130,6 +130,32 @@ fn a_call_allocates_nothing_once_warm() {
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
+/// Their trailers wait for their DATA, each in a section of its own.
+#[test]
+fn calls_at_once_allocate_nothing_once_warm() {
+    const AT_ONCE: usize = 100;
+    let (mut client, mut server) = pair();
+    // A stream that stays keeps the server from giving its memory back in between.
+    let fields = section(REQUEST);
+    client.open(&fields, false, 0).expect("a stream");
+    let stays = said(&mut client);
+    receive(&mut server, &stays);
+    while server.poll_event().is_some() {}
+    let calls = calls(&mut client, 4 * AT_ONCE);
+    let turns: Vec<Bytes> = calls.chunks(AT_ONCE).map(|calls| calls.concat().into()).collect();
+    turns.iter().for_each(|turn| drop(turn.clone()));
+    let body = Bytes::from(vec![2; 1000]);
+    drop(body.clone());
+    let mut out = Transmit::new();
+    let (warm, counted) = turns.split_at(2);
+    warm.iter().for_each(|turn| serve(&mut server, turn, &body, &mut out));
+    let counted = measure(|| {
+        counted.iter().for_each(|turn| serve(&mut server, turn, &body, &mut out));
+    });
+    assert_eq!(server.streams(), 1);
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
 #[test]
 fn a_data_frame_allocates_nothing() {
     let (mut client, mut server) = pair();

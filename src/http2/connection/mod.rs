@@ -38,8 +38,8 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that a client opens before it knows the peer's limit (RFC 9113 §6.5.2 recommends
 /// limits of at least this).
 const STREAMS_ASSUMED: u32 = 100;
-/// Field sections kept for reuse.
-const SPARES_MAX: usize = 32;
+/// Octets of field sections kept for reuse: a few hundred, as trailers wait in them for their DATA.
+const SPARES_OCTETS_MAX: usize = 256 << 10;
 /// A larger one is not kept.
 const SPARE_OCTETS_MAX: usize = 16 << 10;
 /// Those kept by a connection without streams.
@@ -127,6 +127,8 @@ pub struct Connection {
     budgets: Budgets,
     events: VecDeque<Event>,
     spares: Vec<FieldSection>,
+    /// What `spares` keep.
+    spare_octets: usize,
 }
 
 impl Connection {
@@ -170,6 +172,7 @@ impl Connection {
             budgets: Budgets::new(&limits, now),
             events: VecDeque::new(),
             spares: Vec::new(),
+            spare_octets: 0,
             limits,
         }
     }
@@ -265,15 +268,20 @@ impl Connection {
 
     /// An empty field section, with memory if there is some to reuse.
     pub fn spare(&mut self) -> FieldSection {
-        self.spares.pop().unwrap_or_default()
+        let spare = self.spares.pop().unwrap_or_default();
+        self.spare_octets -= spare.kept();
+        spare
     }
 
     /// Takes a field section back. Sections wander with what is relayed, so the owner may give
     /// one connection what it got from another.
     pub fn recycle(&mut self, mut fields: FieldSection) {
-        if self.spares.len() < SPARES_MAX && (1..=SPARE_OCTETS_MAX).contains(&fields.kept()) {
+        let kept = fields.kept();
+        let octets = self.spare_octets + kept;
+        if (1..=SPARE_OCTETS_MAX).contains(&kept) && octets <= SPARES_OCTETS_MAX {
             fields.clear();
             self.spares.push(fields);
+            self.spare_octets = octets;
         }
     }
 
@@ -358,6 +366,7 @@ impl Connection {
             self.outbox.trim();
             self.spares.truncate(SPARES_IDLE_MAX);
             self.spares.shrink_to(SPARES_IDLE_MAX);
+            self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
             self.events.shrink_to(EVENTS_IDLE_MAX);
         }
     }
@@ -383,6 +392,8 @@ impl Connection {
         if self.phase != Phase::Failed {
             self.recv_window.check(held, unread);
         }
+        let kept: usize = self.spares.iter().map(FieldSection::kept).sum();
+        assert_eq!(kept, self.spare_octets);
     }
 }
 
