@@ -2,18 +2,24 @@
 //!
 //! 1. What was read is handed out as a slice of the buffer; nothing is copied. The allocation is
 //!    used again when all its slices are gone.
-//! 2. A read is offered between [`READ_OCTETS_MIN`] / 2 and [`READ_OCTETS_MAX`] octets: an idle
-//!    connection holds little, a busy one reads much at once.
+//! 2. A read is offered between [`READ_OCTETS_MIN`] / 2 and [`READ_OCTETS_MAX`] octets: a waiting
+//!    connection holds little. Who fills the largest room has more to say: it is read at once,
+//!    into an [`Ample`] room that a worker has for all its connections.
 //!
 //! Knows nothing of what the bytes are.
 
+use super::sys::Socket;
 use bytes::{Bytes, BytesMut};
+use std::io;
 
 /// What an idle connection holds.
 pub(super) const READ_OCTETS_MIN: usize = 2 << 10;
 
-/// Beyond 64 KiB a larger read gains nothing measurable.
-pub(super) const READ_OCTETS_MAX: usize = 64 << 10;
+/// What a busy connection holds while it waits.
+pub(super) const READ_OCTETS_MAX: usize = 16 << 10;
+
+/// Beyond 64 KiB a larger read gains nothing measurable, and a slice keeps all of its room alive.
+pub(super) const AMPLE_OCTETS: usize = 64 << 10;
 
 /// Small reads in a row after which the buffer shrinks.
 const SMALL_READS: u8 = 16;
@@ -37,6 +43,11 @@ impl ReadBuffer {
             self.buffer.reserve(self.wanted);
         }
         std::mem::take(&mut self.buffer)
+    }
+
+    /// The last read filled the largest room: the peer has more to say.
+    pub(super) fn wants_more(&self) -> bool {
+        self.wanted == READ_OCTETS_MAX && self.buffer.capacity() == 0
     }
 
     /// The room comes back, filled: what was read.
@@ -63,6 +74,22 @@ impl ReadBuffer {
         } else {
             self.small_reads = 0;
         }
+    }
+}
+
+/// Room for what is known to be there.
+#[derive(Debug, Default)]
+pub(super) struct Ample(BytesMut);
+
+impl Ample {
+    /// What the socket has, without waiting, and whether that filled the room. No octets: the end.
+    pub(super) fn read(&mut self, socket: &Socket) -> io::Result<(Bytes, bool)> {
+        if self.0.capacity() < AMPLE_OCTETS / 2 {
+            self.0.reserve(AMPLE_OCTETS);
+        }
+        socket.recv(&mut self.0)?;
+        let filled = self.0.len() == self.0.capacity();
+        Ok((self.0.split().freeze(), filled))
     }
 }
 

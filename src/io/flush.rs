@@ -15,8 +15,8 @@ use std::time::Duration;
 /// Octets of one transmit in plaintext: two full socket reads of a peer.
 const PLAIN_OCTETS_MAX: usize = 128 << 10;
 
-/// With TLS: four full records, sealed at one go.
-const TLS_OCTETS_MAX: usize = 64 << 10;
+/// With TLS: eight full records, sealed at one go.
+const TLS_OCTETS_MAX: usize = 128 << 10;
 
 /// See [`look_again`].
 const PAUSE: Duration = Duration::from_millis(1);

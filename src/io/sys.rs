@@ -12,7 +12,7 @@
 use bytes::BytesMut;
 use monoio::io::{AsyncReadRent, OwnedReadHalf};
 use monoio::net::{TcpStream, UnixStream};
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags};
 use std::cell::UnsafeCell;
 use std::io::{self, IoSlice};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, RawFd};
@@ -72,6 +72,19 @@ impl Socket {
             Stream::Tcp(stream) => OwnedReadHalf(Rc::clone(stream)).read(buffer).await,
             Stream::Unix(stream) => OwnedReadHalf(Rc::clone(stream)).read(buffer).await,
         }
+    }
+
+    /// Reads what is there into the spare capacity of an empty buffer; never blocks. Not beside a
+    /// pending [`Self::read`]. `WouldBlock` when there is nothing, zero octets at the end.
+    pub(super) fn recv(&self, buffer: &mut BytesMut) -> io::Result<()> {
+        debug_assert!(buffer.is_empty() && buffer.capacity() > 0);
+        let (filled, _) =
+            rustix::net::recv(self.fd(), buffer.spare_capacity_mut(), RecvFlags::DONTWAIT)?.0;
+        let octets = filled.len();
+        // SAFETY: these octets at the start of the spare capacity of an empty buffer have just
+        // been initialised.
+        unsafe { buffer.set_len(octets) };
+        Ok(())
     }
 
     /// Until a send may succeed, or the socket is broken. Must be awaited to its end.

@@ -8,6 +8,7 @@
 //!
 //! Refuses to decide: the proxy does.
 
+use super::buffer::Ample;
 use super::conn::{self, Conn};
 use super::dial::{self, Dialing};
 use super::driver::Driver;
@@ -136,6 +137,8 @@ pub(super) struct Worker {
     pub(super) core: RefCell<Core>,
     /// Plaintext of TLS reads, until it is handed on.
     pub(super) plain: RefCell<BytesMut>,
+    /// Where busy connections are read on.
+    pub(super) ample: RefCell<Ample>,
     /// The flusher has something to do.
     pub(super) dirty: Rc<Notify>,
     /// The proxy's next time moved forward.
@@ -244,6 +247,7 @@ impl Worker {
             connections_max,
             core: RefCell::new(core),
             plain: RefCell::default(),
+            ample: RefCell::default(),
             dirty: wake,
             earlier: Notify::default(),
             load: Rc::new(OwnLoad::new(Arc::clone(&loads), index, now())),
