@@ -3,7 +3,7 @@
 //! 1. A queue has a fixed length; what does not fit is refused to the sender, never blocked on.
 //! 2. Ringing the bell of a queue that is already rung costs nothing and loses nothing.
 
-use crate::observe::cells::Cells;
+use crate::observe::cells::Increment;
 use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
 use std::io::{self, Write};
@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 /// Control tells a worker.
 #[derive(Debug)]
@@ -19,7 +20,7 @@ pub enum ToWorker {
     Resolved(Resolution),
     /// Stop taking calls, finish those in flight; answered by [`ToControl::Drained`].
     Drain,
-    /// Send back a copy of the cells.
+    /// Hand over what was counted.
     Scrape,
     /// From the worker that accepts: a connection that is this worker's from now on.
     Accepted(Accepted),
@@ -45,9 +46,12 @@ pub enum Stream {
 pub enum ToControl {
     /// Single flight per worker and target: asked once until answered.
     Resolve(Target),
+    /// What was counted since the last scrape.
     Cells {
         worker: usize,
-        cells: Box<Cells>,
+        increment: Box<Increment>,
+        /// CPU time of the worker's thread so far.
+        busy: Duration,
     },
     Drained {
         worker: usize,

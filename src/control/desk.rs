@@ -49,7 +49,9 @@ impl Desk {
                 count(&self.state.counters.lookups);
                 self.resolver.resolve(target);
             }
-            ToControl::Cells { worker, cells } => self.state.cells_arrived(worker, *cells),
+            ToControl::Cells { worker, increment, busy } => {
+                self.state.cells_arrived(worker, &increment, busy);
+            }
             ToControl::Drained { worker } => self.workers.has_drained(worker),
             ToControl::Shutdown { force } => self.state.request_shutdown(Shutdown { force }),
             ToControl::SetMetadata { key, value } => {

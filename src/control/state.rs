@@ -2,8 +2,8 @@
 //!
 //! 1. Lives on the control thread alone (`Rc`); no borrow spans an `await`.
 //! 2. Every map has a limit: [`METADATA_KEYS_MAX`], [`METADATA_OCTETS_MAX`].
-//! 3. A scrape waits [`SCRAPE_TIME_MAX`] at most; a worker that was late is told by its last
-//!    cells, never twice.
+//! 3. A scrape waits [`SCRAPE_TIME_MAX`] at most; a worker that was late is told by what it said
+//!    before, and marked; what it says late counts in the next scrape, once.
 //!
 //! Refuses to know HTTP, sockets, DNS. Sources: Dapr's `pkg/healthz/healthz.go`,
 //! `pkg/api/universal/metadata.go`, `pkg/api/universal/shutdown.go`.
@@ -11,7 +11,8 @@
 use crate::config::App;
 use crate::identity::{AppId, Namespace};
 use crate::mailbox::{Sender, ToWorker};
-use crate::observe::cells::Cells;
+use crate::observe::cells::{Cells, Gauge, Increment};
+use crate::observe::exposition::WorkerFigures;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -144,9 +145,19 @@ struct Metadata {
 
 #[derive(Debug)]
 struct Scrape {
-    cells: Vec<Cells>,
-    /// Workers that were asked and did not answer yet.
-    waiting: Vec<bool>,
+    workers: Vec<Told>,
+}
+
+/// What one worker has told in all.
+#[derive(Debug, Default)]
+struct Told {
+    cells: Cells,
+    /// CPU time of its thread.
+    busy: Duration,
+    /// It was asked and did not answer yet.
+    waiting: bool,
+    /// It answered when it was asked last.
+    answered: bool,
 }
 
 impl State {
@@ -162,8 +173,7 @@ impl State {
             shutdown: Cell::new(None),
             shutdown_asked: Notify::new(),
             scrape: RefCell::new(Scrape {
-                cells: vec![Cells::default(); workers],
-                waiting: vec![false; workers],
+                workers: (0..workers).map(|_| Told::default()).collect(),
             }),
             scraped: Notify::new(),
             http_closed: Cell::new(false),
@@ -259,26 +269,26 @@ impl State {
     }
 
     /// A worker's answer to [`ToWorker::Scrape`].
-    pub fn cells_arrived(&self, worker: usize, cells: Cells) {
+    pub fn cells_arrived(&self, worker: usize, increment: &Increment, busy: Duration) {
         let mut scrape = self.scrape.borrow_mut();
-        if let Some(last) = scrape.cells.get_mut(worker) {
-            *last = cells;
-        }
-        if let Some(waiting) = scrape.waiting.get_mut(worker) {
-            *waiting = false;
+        if let Some(told) = scrape.workers.get_mut(worker) {
+            told.cells.add(increment);
+            told.busy = busy;
+            told.waiting = false;
+            told.answered = true;
         }
         drop(scrape);
         self.scraped.notify_waiters();
     }
 
     /// Asks every worker, waits, merges. Scrapes at the same time share the answers.
-    pub async fn scrape(&self) -> Cells {
+    pub async fn scrape(&self) -> (Cells, Vec<WorkerFigures>) {
         self.ask_workers();
         let all = async {
             loop {
                 // Registered before the look, so that no answer falls between the two.
                 let notified = self.scraped.notified();
-                if !self.scrape.borrow().waiting.contains(&true) {
+                if !self.scrape.borrow().workers.iter().any(|told| told.waiting) {
                     break;
                 }
                 notified.await;
@@ -287,23 +297,33 @@ impl State {
         if tokio::time::timeout(SCRAPE_TIME_MAX, all).await.is_err() {
             count(&self.counters.scrapes_incomplete);
             // A late answer will be taken, and the next scrape asks again.
-            self.scrape.borrow_mut().waiting.fill(false);
+            self.scrape.borrow_mut().workers.iter_mut().for_each(|told| told.waiting = false);
         }
         let mut merged = Cells::default();
-        for cells in &self.scrape.borrow().cells {
-            merged.merge(cells);
-        }
-        merged
+        let scrape = self.scrape.borrow();
+        scrape.workers.iter().for_each(|told| merged.merge(&told.cells));
+        (merged, scrape.workers.iter().map(Told::figures).collect())
     }
 
     fn ask_workers(&self) {
         let mut scrape = self.scrape.borrow_mut();
-        for (worker, sender) in self.options.workers.iter().enumerate() {
-            let Some(waiting) = scrape.waiting.get_mut(worker) else { continue };
-            if !*waiting {
+        for (told, sender) in scrape.workers.iter_mut().zip(&self.options.workers) {
+            if !told.waiting {
                 // A full mailbox: this worker is told by its last cells.
-                *waiting = sender.send(ToWorker::Scrape).is_ok();
+                told.waiting = sender.send(ToWorker::Scrape).is_ok();
+                told.answered = false;
             }
+        }
+    }
+}
+
+impl Told {
+    fn figures(&self) -> WorkerFigures {
+        WorkerFigures {
+            answered: self.answered,
+            downstream_connections: self.cells.gauge(Gauge::DownstreamConnections),
+            streams: self.cells.gauge(Gauge::Streams),
+            busy_seconds: self.busy.as_secs_f64(),
         }
     }
 }
@@ -313,6 +333,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::config::AppProtocol;
     use crate::mailbox::mailbox;
+    use crate::observe::cells::Hop;
 
     pub(crate) fn options() -> StateOptions {
         StateOptions {
@@ -369,16 +390,55 @@ pub(crate) mod tests {
         assert!(!state.extended().contains_key(""));
     }
 
+    fn increment(worker: &mut Cells, calls: usize) -> Increment {
+        (0..calls).for_each(|_| worker.ended(Hop::Inbound, 0, Duration::ZERO));
+        worker.hand_over()
+    }
+
+    /// The stuck worker's calls are missing until it tells them, and then counted once.
     #[tokio::test(start_paused = true)]
     async fn a_silent_worker_does_not_hold_a_scrape() {
-        let (worker, mailbox) = mailbox(4).unwrap();
+        let (one, mail_of_one) = mailbox(4).unwrap();
+        let (two, mail_of_two) = mailbox(4).unwrap();
+        let state = State::new(StateOptions { workers: vec![one, two], ..options() });
+        let (mut quick, mut stuck) = (Cells::default(), Cells::default());
+        let second = Duration::from_secs(1);
+        let answer = async { state.cells_arrived(0, &increment(&mut quick, 3), second) };
+        let began = tokio::time::Instant::now();
+        let ((cells, workers), ()) = tokio::join!(state.scrape(), answer);
+        assert_eq!(began.elapsed(), SCRAPE_TIME_MAX);
+        assert_eq!(cells.hop(Hop::Inbound).calls[0], 3);
+        assert_eq!(workers.iter().map(|w| w.answered).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(workers[0].busy_seconds, 1.0);
+        assert_eq!(state.counters.scrapes_incomplete.get(), 1);
+        for mail in [&mail_of_one, &mail_of_two] {
+            assert!(matches!(mail.try_recv(), Some(ToWorker::Scrape)));
+        }
+        // Late, and then twice in a row: each scrape asked.
+        state.cells_arrived(1, &increment(&mut stuck, 2), second);
+        let answers = async {
+            state.cells_arrived(0, &increment(&mut quick, 10), second);
+            state.cells_arrived(1, &increment(&mut stuck, 20), second);
+            state.cells_arrived(1, &increment(&mut stuck, 0), second);
+        };
+        let ((cells, workers), ()) = tokio::join!(state.scrape(), answers);
+        assert_eq!(cells.hop(Hop::Inbound).calls[0], 35);
+        assert!(workers.iter().all(|worker| worker.answered));
+        assert_eq!(state.counters.scrapes_incomplete.get(), 1);
+    }
+
+    /// Scrapes at the same time ask once.
+    #[tokio::test(start_paused = true)]
+    async fn scrapes_share_answers() {
+        let (worker, mail) = mailbox(4).unwrap();
         let state = State::new(StateOptions { workers: vec![worker], ..options() });
-        state.scrape().await;
-        assert_eq!(state.counters.scrapes_incomplete.get(), 1);
-        assert!(matches!(mailbox.try_recv(), Some(ToWorker::Scrape)));
-        let answer = async { state.cells_arrived(0, Cells::default()) };
-        tokio::join!(state.scrape(), answer);
-        assert_eq!(state.counters.scrapes_incomplete.get(), 1);
+        let mut cells = Cells::default();
+        let answer = async { state.cells_arrived(0, &increment(&mut cells, 1), Duration::ZERO) };
+        let ((one, _), (two, _), ()) = tokio::join!(state.scrape(), state.scrape(), answer);
+        for cells in [one, two] {
+            assert_eq!(cells.hop(Hop::Inbound).calls[0], 1);
+        }
+        assert!(mail.try_recv().is_some() && mail.try_recv().is_none());
     }
 
     #[tokio::test]

@@ -39,10 +39,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
                 ToWorker::Resolved(resolution) => worker.tell(Input::Resolved(resolution)),
                 ToWorker::Drain => worker.drain(),
                 ToWorker::Accepted(accepted) => listener::arrived(worker, accepted),
-                ToWorker::Scrape => {
-                    let cells = Box::new(worker.core.borrow().proxy.cells());
-                    worker.post(ToControl::Cells { worker: worker.index, cells });
-                }
+                ToWorker::Scrape => worker.hand_over(),
             }
         }
         room.clear();
@@ -87,6 +84,16 @@ impl Worker {
         } else {
             tracing::error!(scope = SCOPE, "control does not keep up; a message to it is lost");
         }
+    }
+
+    /// What is handed over must arrive: nothing is, while control's queue and ours are full.
+    fn hand_over(self: &Rc<Self>) {
+        if self.unsent.borrow().len() >= UNSENT_MAX {
+            return;
+        }
+        let increment = Box::new(self.core.borrow_mut().proxy.hand_over_cells());
+        let busy = sys::thread_time();
+        self.post(ToControl::Cells { worker: self.index, increment, busy });
     }
 
     fn publish(self: &Rc<Self>, snapshot: Arc<Snapshot>) {

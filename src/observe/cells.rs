@@ -1,15 +1,18 @@
-//! One worker's counters: plain numbers behind interned labels, copied out on scrape.
+//! One worker's counters: plain numbers behind interned labels, handed over on scrape.
 //!
 //! 1. Only the owning worker writes; nothing is shared, nothing is atomic.
-//! 2. Label sets are bounded: [`METHODS_MAX`] pairs of at most [`LABEL_OCTETS_MAX`] octets; what
+//! 2. Handing over moves what was counted since the last time, however much that is: control adds
+//!    it up. What is interned stays, and so do its IDs.
+//! 3. Label sets are bounded: [`METHODS_MAX`] pairs of at most [`LABEL_OCTETS_MAX`] octets; what
 //!    does not fit is counted under [`MethodId::OTHER`].
-//! 3. Finding a pair that was seen costs one hash of its bytes and no allocation.
+//! 4. Finding a pair that was seen costs one hash of its bytes and no allocation.
 //!
 //! Who records what (spec of Dapr's `pkg/api/grpc/proxy/handler.go` and
 //! `pkg/diagnostics/{service,grpc}_monitoring.go`): only calls that carry `dapr-app-id` on the
 //! API port, under that raw value, whatever `dapr-callee-app-id` says.
 
 use crate::observe::histogram::Histogram;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Pairs of app ID and path that one worker tells apart.
@@ -65,12 +68,18 @@ pub struct Outcomes {
     pub latency: Histogram,
 }
 
+/// An interned pair.
+#[derive(Clone, Debug)]
+struct Pair {
+    hash: u64,
+    /// Written once, before anyone else knows of it.
+    dst_app_id: Arc<[u8]>,
+    path: Arc<[u8]>,
+}
+
 /// Everything under one label pair.
 #[derive(Clone, Debug, Default)]
 pub struct MethodCells {
-    hash: u64,
-    pub dst_app_id: Box<[u8]>,
-    pub path: Box<[u8]>,
     /// Attempts sent, by [`CallKind`].
     pub sent: [u64; 2],
     /// Unary attempts by status code.
@@ -89,32 +98,47 @@ pub struct HopCells {
     pub latency_us: Histogram,
 }
 
+/// What was counted.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    /// By the pair's index; shorter than the list of pairs when the last ones counted nothing.
+    methods: Vec<MethodCells>,
+    hops: [HopCells; 2],
+    limits: Vec<(&'static str, u64)>,
+}
+
 /// See the file's text.
 #[derive(Clone, Debug)]
 pub struct Cells {
-    methods: Vec<MethodCells>,
-    /// Open addressing, linear probing; 0 is free, else an index into `methods`.
+    pairs: Vec<Pair>,
+    /// Open addressing, linear probing; 0 is free, else an index into `pairs`.
     slots: Box<[u32]>,
-    hops: [HopCells; 2],
+    /// Pairs that were interned since the last [`Self::hand_over`].
+    fresh: Vec<Pair>,
+    counts: Counts,
     gauges: [i64; 4],
-    limits: Vec<(&'static str, u64)>,
+}
+
+/// What a worker counted since it was last asked, and how things stand.
+#[derive(Debug, Default)]
+pub struct Increment {
+    fresh: Vec<Pair>,
+    counts: Counts,
+    gauges: [i64; 4],
 }
 
 impl Default for Cells {
     fn default() -> Self {
         // The first entry is OTHER; Dapr's label values are app IDs, so `_other` cannot collide
         // with anything but an app that asks for it.
-        let other = MethodCells {
-            dst_app_id: b"_other".as_slice().into(),
-            path: b"_other".as_slice().into(),
-            ..MethodCells::default()
-        };
+        let name: Arc<[u8]> = b"_other".as_slice().into();
+        let other = Pair { hash: 0, dst_app_id: Arc::clone(&name), path: name };
         Self {
-            methods: vec![other],
+            pairs: vec![other],
             slots: vec![0; SLOTS].into(),
-            hops: Default::default(),
+            fresh: Vec::new(),
+            counts: Counts::default(),
             gauges: [0; 4],
-            limits: Vec::new(),
         }
     }
 }
@@ -129,7 +153,7 @@ impl Cells {
             if index == 0 {
                 return self.intern(slot, hash, dst_app_id, path);
             }
-            if self.methods.get(index as usize).is_some_and(|m| m.is(hash, dst_app_id, path)) {
+            if self.pairs.get(index as usize).is_some_and(|m| m.is(hash, dst_app_id, path)) {
                 return MethodId(index);
             }
             slot = (slot + 1) % SLOTS;
@@ -139,16 +163,13 @@ impl Cells {
 
     fn intern(&mut self, slot: usize, hash: u64, dst_app_id: &[u8], path: &[u8]) -> MethodId {
         let long = dst_app_id.len().max(path.len()) > LABEL_OCTETS_MAX;
-        if long || self.methods.len() >= METHODS_MAX {
+        if long || self.pairs.len() >= METHODS_MAX {
             return MethodId::OTHER;
         }
-        let index = self.methods.len() as u32;
-        self.methods.push(MethodCells {
-            hash,
-            dst_app_id: dst_app_id.into(),
-            path: path.into(),
-            ..MethodCells::default()
-        });
+        let index = self.pairs.len() as u32;
+        let pair = Pair { hash, dst_app_id: dst_app_id.into(), path: path.into() };
+        self.pairs.push(pair.clone());
+        self.fresh.push(pair);
         self.slots[slot] = index;
         MethodId(index)
     }
@@ -202,7 +223,7 @@ impl Cells {
 
     /// A call without `dapr-app-id` ended: no series of Dapr's tells it, ours do.
     pub fn ended(&mut self, hop: Hop, status: u8, latency: Duration) {
-        let cells = &mut self.hops[hop as usize];
+        let cells = &mut self.counts.hops[hop as usize];
         if let Some(calls) = cells.calls.get_mut(usize::from(known(status))) {
             *calls += 1;
         }
@@ -223,41 +244,59 @@ impl Cells {
 
     /// A named limit was hit.
     pub fn limit_hit(&mut self, limit: &'static str) {
-        if self.limits.len() < LIMITS_MAX || self.limits.iter().any(|(name, _)| *name == limit) {
-            *entry(&mut self.limits, limit) += 1;
+        let limits = &mut self.counts.limits;
+        if limits.len() < LIMITS_MAX || limits.iter().any(|(name, _)| *name == limit) {
+            *entry(limits, limit) += 1;
         }
+    }
+
+    /// Everything counted since the last time. Costs the same however much that is.
+    pub fn hand_over(&mut self) -> Increment {
+        Increment {
+            fresh: std::mem::take(&mut self.fresh),
+            counts: std::mem::take(&mut self.counts),
+            gauges: self.gauges,
+        }
+    }
+
+    /// Adds what the worker handed over of which these cells tell. Every increment must come, in
+    /// order: the IDs of its pairs are then those of these.
+    pub fn add(&mut self, increment: &Increment) {
+        for pair in &increment.fresh {
+            self.method(&pair.dst_app_id, &pair.path);
+        }
+        self.fresh.clear();
+        self.gauges = increment.gauges;
+        for (index, from) in (0_u32..).zip(&increment.counts.methods) {
+            self.of(MethodId(index)).merge(from);
+        }
+        self.counts.merge(&increment.counts);
     }
 
     /// Adds another worker's cells to these.
     pub fn merge(&mut self, other: &Self) {
-        for (index, from) in other.methods.iter().enumerate() {
-            let id = if index == 0 {
-                MethodId::OTHER
-            } else {
-                self.method(&from.dst_app_id, &from.path)
+        for (index, (pair, from)) in other.pairs.iter().zip(&other.counts.methods).enumerate() {
+            let id = match index {
+                0 => MethodId::OTHER,
+                _ => self.method(&pair.dst_app_id, &pair.path),
             };
             self.of(id).merge(from);
         }
-        for (hop, from) in self.hops.iter_mut().zip(&other.hops) {
-            for (calls, more) in hop.calls.iter_mut().zip(from.calls) {
-                *calls += more;
-            }
-            hop.latency_us.merge(&from.latency_us);
-        }
+        self.fresh.clear();
         for (gauge, more) in self.gauges.iter_mut().zip(other.gauges) {
             *gauge += more;
         }
-        for &(limit, hits) in &other.limits {
-            *entry(&mut self.limits, limit) += hits;
-        }
+        self.counts.merge(&other.counts);
     }
 
-    pub fn methods(&self) -> &[MethodCells] {
-        &self.methods
+    /// The pairs that counted something: app ID, path and what it was.
+    pub fn methods(&self) -> impl Iterator<Item = (&[u8], &[u8], &MethodCells)> {
+        let labelled = self.pairs.iter().zip(&self.counts.methods);
+        labelled.map(|(pair, cells)| (&*pair.dst_app_id, &*pair.path, cells))
     }
 
     pub fn hop(&self, hop: Hop) -> &HopCells {
-        &self.hops[hop as usize]
+        &self.counts.hops[hop as usize]
     }
 
     pub fn gauge(&self, gauge: Gauge) -> i64 {
@@ -265,22 +304,54 @@ impl Cells {
     }
 
     pub fn limits(&self) -> &[(&'static str, u64)] {
-        &self.limits
+        &self.counts.limits
     }
 
     fn of(&mut self, method: MethodId) -> &mut MethodCells {
         // An ID of another worker's cells would be a mistake of ours: counted as OTHER.
         let index = method.0 as usize;
-        let index = if index < self.methods.len() { index } else { 0 };
-        &mut self.methods[index]
+        let index = if index < self.pairs.len() { index } else { 0 };
+        let methods = &mut self.counts.methods;
+        if index >= methods.len() {
+            methods.resize_with(index + 1, MethodCells::default);
+        }
+        &mut methods[index]
+    }
+}
+
+impl Increment {
+    pub fn gauge(&self, gauge: Gauge) -> i64 {
+        self.gauges[gauge as usize]
+    }
+
+    /// Pairs that counted something.
+    pub fn methods(&self) -> usize {
+        self.counts.methods.len()
+    }
+}
+
+impl Counts {
+    /// All but the methods, whose IDs may differ.
+    fn merge(&mut self, other: &Self) {
+        for (hop, from) in self.hops.iter_mut().zip(&other.hops) {
+            for (calls, more) in hop.calls.iter_mut().zip(from.calls) {
+                *calls += more;
+            }
+            hop.latency_us.merge(&from.latency_us);
+        }
+        for &(limit, hits) in &other.limits {
+            *entry(&mut self.limits, limit) += hits;
+        }
+    }
+}
+
+impl Pair {
+    fn is(&self, hash: u64, dst_app_id: &[u8], path: &[u8]) -> bool {
+        self.hash == hash && *self.dst_app_id == *dst_app_id && *self.path == *path
     }
 }
 
 impl MethodCells {
-    fn is(&self, hash: u64, dst_app_id: &[u8], path: &[u8]) -> bool {
-        self.hash == hash && *self.dst_app_id == *dst_app_id && *self.path == *path
-    }
-
     fn merge(&mut self, other: &Self) {
         for (sent, more) in self.sent.iter_mut().zip(other.sent) {
             *sent += more;
@@ -366,7 +437,7 @@ mod tests {
         }
         assert_eq!(cells.method(b"a", b"/p.S/more"), MethodId::OTHER);
         assert_ne!(cells.method(b"a", b"/p.S/M7"), MethodId::OTHER);
-        assert_eq!(cells.methods().len(), METHODS_MAX);
+        assert_eq!(cells.pairs.len(), METHODS_MAX);
         let long = vec![b'x'; LABEL_OCTETS_MAX + 1];
         assert_eq!(Cells::default().method(&long, b"/"), MethodId::OTHER);
     }
@@ -387,12 +458,85 @@ mod tests {
         two.limit_hit("streams");
         one.merge(&two);
         let id = one.method(b"a", b"/p.S/M");
-        let cells = &one.methods()[id.0 as usize];
+        let (_, _, cells) = one.methods().nth(id.0 as usize).unwrap();
         assert_eq!(cells.sent, [2, 0]);
         let counts: Vec<_> = cells.completed.iter().map(|(s, o)| (*s, o.count)).collect();
         assert_eq!(counts, [(0, 1), (2, 1)], "a code that does not exist is Unknown");
         assert_eq!(one.gauge(Gauge::OpenCalls), 1);
         assert_eq!(one.limits(), [("streams", 1)]);
+    }
+
+    /// As many pairs as there may be, each with unary outcomes of several codes.
+    fn count_everything(cells: &mut Cells) {
+        for n in 1..METHODS_MAX {
+            let path = format!("/package.Service/Method{n}");
+            let id = cells.method(b"callee", path.as_bytes());
+            for status in 0..8 {
+                let took = Duration::from_millis(n as u64);
+                cells.sent(Hop::Outbound, id, CallKind::Unary);
+                cells.received(Hop::Outbound, id, CallKind::Unary, status, took);
+                cells.completed(Hop::Outbound, id, CallKind::Unary, status, took);
+            }
+        }
+    }
+
+    #[test]
+    fn increments_add_up_to_what_was_counted() {
+        let (mut worker, mut whole, mut control) =
+            (Cells::default(), Cells::default(), Cells::default());
+        for round in 0..3 {
+            count_everything(&mut worker);
+            count_everything(&mut whole);
+            worker.rise(Gauge::OpenCalls);
+            whole.rise(Gauge::OpenCalls);
+            let late = worker.method(b"late", &[b'0' + round]);
+            assert_eq!(late, MethodId::OTHER, "all pairs are taken");
+            worker.ended(Hop::Inbound, 0, Duration::ZERO);
+            whole.ended(Hop::Inbound, 0, Duration::ZERO);
+            worker.limit_hit("calls");
+            whole.limit_hit("calls");
+            control.add(&worker.hand_over());
+        }
+        control.add(&worker.hand_over());
+        assert_eq!(format!("{:?}", control.counts), format!("{:?}", whole.counts));
+        assert_eq!((control.gauges, control.slots), (whole.gauges, whole.slots));
+    }
+
+    /// IDs that calls in flight hold stay what they were.
+    #[test]
+    fn an_id_outlives_a_scrape() {
+        let (mut worker, mut control) = (Cells::default(), Cells::default());
+        worker.method(b"a", b"/first");
+        let id = worker.method(b"a", b"/second");
+        control.add(&worker.hand_over());
+        worker.completed(Hop::Outbound, id, CallKind::Unary, 0, Duration::ZERO);
+        control.add(&worker.hand_over());
+        let told: Vec<_> =
+            control.methods().map(|(_, path, m)| (path, m.completed.len())).collect();
+        assert_eq!(told, [(b"_other".as_slice(), 0), (b"/first", 0), (b"/second", 1)]);
+    }
+
+    /// A scrape may cost a worker 50 µs. What is handed over is moved: the same storage, and in a
+    /// time that does not grow with it.
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn handing_over_copies_nothing_that_grows() {
+        let mut cells = Cells::default();
+        let mut least = Duration::MAX;
+        for _ in 0..20 {
+            count_everything(&mut cells);
+            let (methods, outcomes) =
+                (cells.counts.methods.as_ptr(), cells.counts.methods[7].completed.as_ptr());
+            let begun = std::time::Instant::now();
+            let increment = cells.hand_over();
+            least = least.min(begun.elapsed());
+            assert_eq!(increment.counts.methods.as_ptr(), methods);
+            assert_eq!(increment.counts.methods[7].completed.as_ptr(), outcomes);
+            assert_eq!(increment.methods(), METHODS_MAX);
+        }
+        println!("{METHODS_MAX} methods handed over in {least:?}");
+        assert!(least < Duration::from_micros(50), "{least:?}");
+        assert!(size_of::<Increment>() < 2048, "what does not grow is small");
     }
 
     #[test]
@@ -402,9 +546,8 @@ mod tests {
         cells.sent(Hop::Inbound, id, CallKind::Unary);
         cells.received(Hop::Inbound, id, CallKind::Unary, 0, Duration::ZERO);
         cells.completed(Hop::Inbound, id, CallKind::Unary, 0, Duration::ZERO);
-        let method = &cells.methods()[id.0 as usize];
-        assert_eq!(method.sent, [0, 0]);
-        assert!(method.received.is_empty() && method.completed.is_empty());
+        assert_eq!(id, MethodId(1));
+        assert_eq!(cells.methods().count(), 0);
         assert_eq!(cells.hop(Hop::Inbound).calls[0], 1);
     }
 }

@@ -5,7 +5,7 @@
 //!
 //! Source: the text format 0.0.4 of Prometheus; Dapr's `pkg/metrics/exporter.go`.
 
-use crate::observe::cells::{CallKind, Cells, Gauge, Hop, Outcomes};
+use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells, Outcomes};
 use crate::observe::histogram::Histogram;
 use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
 use std::collections::BTreeMap;
@@ -23,12 +23,24 @@ pub struct Process {
     pub start_seconds: f64,
 }
 
+/// What one worker does, and whether it said so for this scrape.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct WorkerFigures {
+    /// False: its figures, here and in all sums, are of an earlier scrape.
+    pub answered: bool,
+    pub downstream_connections: i64,
+    pub streams: i64,
+    pub busy_seconds: f64,
+}
+
 /// Everything that one scrape tells.
 #[derive(Debug)]
 pub struct Exposition<'a> {
     pub app_id: &'a str,
     /// Of all workers.
     pub cells: &'a Cells,
+    /// By worker.
+    pub workers: &'a [WorkerFigures],
     pub rotation_failures: &'a BTreeMap<&'static str, u64>,
     /// Series of the control thread, without labels.
     pub numbers: &'a [(Series, u64)],
@@ -41,8 +53,8 @@ type Labels = Vec<String>;
 pub fn render(exposition: &Exposition<'_>) -> String {
     let mut text = Text { out: String::with_capacity(8192) };
     let mut invocation = Invocation::default();
-    for cells in exposition.cells.methods() {
-        invocation.add(exposition.app_id, cells);
+    for (dst_app_id, path, cells) in exposition.cells.methods() {
+        invocation.add(exposition.app_id, dst_app_id, path, cells);
     }
     text.counters(&names::REQUESTS_SENT, &invocation.sent);
     text.counters(&names::RESPONSES_RECEIVED, &invocation.received);
@@ -55,6 +67,7 @@ pub fn render(exposition: &Exposition<'_>) -> String {
         .collect();
     text.counters(&names::ROTATION_FAILURES, &failures);
     own(&mut text, exposition.cells);
+    by_worker(&mut text, exposition.workers);
     for (series, number) in exposition.numbers {
         text.number(series, *number as f64);
     }
@@ -75,10 +88,10 @@ struct Invocation {
 }
 
 impl Invocation {
-    fn add(&mut self, app_id: &str, cells: &crate::observe::cells::MethodCells) {
+    fn add(&mut self, app_id: &str, dst_app_id: &[u8], path: &[u8], cells: &MethodCells) {
         let app_id = app_id.to_owned();
-        let peer = String::from_utf8_lossy(&cells.dst_app_id).into_owned();
-        let path = String::from_utf8_lossy(&cells.path).into_owned();
+        let peer = String::from_utf8_lossy(dst_app_id).into_owned();
+        let path = String::from_utf8_lossy(path).into_owned();
         for kind in [CallKind::Unary, CallKind::Streaming] {
             let sent = cells.sent[kind as usize];
             if sent > 0 {
@@ -136,6 +149,22 @@ fn own(text: &mut Text, cells: &Cells) {
         (&names::OPEN_CALLS, Gauge::OpenCalls),
     ] {
         text.number(series, cells.gauge(gauge) as f64);
+    }
+}
+
+fn by_worker(text: &mut Text, workers: &[WorkerFigures]) {
+    type Figure = fn(&WorkerFigures) -> f64;
+    let series: [(_, Figure); 4] = [
+        (&names::WORKER_ANSWERED, |worker| f64::from(u8::from(worker.answered))),
+        (&names::WORKER_CONNECTIONS, |worker| worker.downstream_connections as f64),
+        (&names::WORKER_STREAMS, |worker| worker.streams as f64),
+        (&names::WORKER_BUSY, |worker| worker.busy_seconds),
+    ];
+    for (series, figure) in series {
+        text.head(series);
+        for (number, worker) in workers.iter().enumerate() {
+            text.sample(series, "", &[number.to_string()], None, figure(worker));
+        }
     }
 }
 
@@ -245,6 +274,15 @@ mod tests {
         render(&Exposition {
             app_id: "client",
             cells,
+            workers: &[
+                WorkerFigures::default(),
+                WorkerFigures {
+                    answered: true,
+                    streams: 4,
+                    busy_seconds: 1.5,
+                    ..Default::default()
+                },
+            ],
             rotation_failures: failures,
             numbers: &[(names::LOG_DROPS, 3)],
             process: None,
@@ -289,6 +327,10 @@ mod tests {
              grpc_server_method=\"/helloworld.Greeter/SayHello\",grpc_server_status=\"OK\"} 2",
         );
         has(&text, "ringside_log_drops_total 3");
+        has(&text, "ringside_worker_answered{worker=\"0\"} 0");
+        has(&text, "ringside_worker_answered{worker=\"1\"} 1");
+        has(&text, "ringside_worker_streams{worker=\"1\"} 4");
+        has(&text, "ringside_worker_busy_seconds_total{worker=\"1\"} 1.5");
         has(&text, "ringside_calls_total{hop=\"outbound\",status=\"0\"} 3");
     }
 

@@ -33,6 +33,14 @@ const fn gauge(name: &'static str, help: &'static str) -> Series {
     Series { name, help, kind: Kind::Gauge, labels: &[] }
 }
 
+const fn gauge_by(
+    name: &'static str,
+    help: &'static str,
+    labels: &'static [&'static str],
+) -> Series {
+    Series { name, help, kind: Kind::Gauge, labels }
+}
+
 const fn histogram(
     name: &'static str,
     help: &'static str,
@@ -90,6 +98,23 @@ pub const UPSTREAM_CONNECTIONS: Series =
     gauge("ringside_upstream_connections", "Open connections to remote sidecars and the app.");
 pub const STREAMS: Series = gauge("ringside_streams", "Open HTTP/2 streams of both sides.");
 pub const OPEN_CALLS: Series = gauge("ringside_open_calls", "Calls in flight.");
+pub const WORKER_ANSWERED: Series = gauge_by(
+    "ringside_worker_answered",
+    "1 if the worker told its figures for this scrape, 0 if they are of an earlier one.",
+    &["worker"],
+);
+pub const WORKER_CONNECTIONS: Series = gauge_by(
+    "ringside_worker_downstream_connections",
+    "Open connections on the gRPC ports, by the worker that serves them.",
+    &["worker"],
+);
+pub const WORKER_STREAMS: Series = gauge_by(
+    "ringside_worker_streams",
+    "Open HTTP/2 streams of both sides, by worker.",
+    &["worker"],
+);
+pub const WORKER_BUSY: Series =
+    counter("ringside_worker_busy_seconds_total", "CPU time of a worker's thread.", &["worker"]);
 pub const LOG_DROPS: Series =
     counter("ringside_log_drops_total", "Log lines that the bounded queue refused.", &[]);
 pub const HTTP_CONNECTIONS: Series =

@@ -20,6 +20,7 @@ use super::tally::Tally;
 use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy, rewrite};
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
+use crate::observe::cells::Gauge;
 use bytes::Bytes;
 use slotmap::Key;
 use std::time::{Duration, Instant};
@@ -146,6 +147,7 @@ impl Proxy {
             tally: plan.tally,
         });
         peer.calls.push(key);
+        self.cells.rise(Gauge::Streams);
         peer.h2.set_tag(stream, key.data().as_ffi());
         if let Some(at) = plan.deadline {
             self.remind_call(key, at);
@@ -272,6 +274,7 @@ impl Proxy {
         call.up = Up::Open { conn, stream, slot: peer.calls.len() };
         call.tally.sent(&mut self.cells);
         peer.calls.push(key);
+        self.cells.rise(Gauge::Streams);
         peer.h2.recycle(fields);
         self.touch(conn);
     }
@@ -361,6 +364,7 @@ impl Proxy {
     fn leave(&mut self, conn: ConnKey, slot: usize, now: Instant) {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         peer.calls.swap_remove(slot);
+        self.cells.fall(Gauge::Streams);
         if peer.calls.is_empty() {
             peer.idle_since = now;
         }

@@ -78,7 +78,8 @@ impl Proxy {
     }
 
     fn remove(&mut self, key: ConnKey, now: Instant) {
-        if self.peers.remove(key).is_some() {
+        if let Some(peer) = self.peers.remove(key) {
+            self.tally_gone(&peer);
             self.outputs.push_back(Output::Close(key.into()));
         }
         self.check_drained(now);

@@ -42,7 +42,7 @@ pub use crate::resolve::{Endpoint, Resolution};
 use crate::config::Config;
 use crate::http2::Connection;
 use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag};
-use crate::observe::cells::Cells;
+use crate::observe::cells::{Cells, Gauge};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use call::{Call, Up};
@@ -145,6 +145,7 @@ impl Proxy {
         let h2 = Connection::new(Role::Server, limits, head::classify, now);
         let side = Side::Downstream { listener: arrival.listener, peer: arrival.peer };
         let key = self.peers.insert(Peer::new(h2, side, now));
+        self.cells.rise(Gauge::DownstreamConnections);
         self.remind_peer(key);
         if self.draining {
             self.say_farewell(key, now);

@@ -16,6 +16,7 @@ use crate::config::AppProtocol;
 use crate::grpc::Code;
 use crate::http2::{Connection, FieldSection, Role};
 use crate::identity::{Namespace, Target};
+use crate::observe::cells::Gauge;
 use crate::resolve::Endpoint;
 use slotmap::SlotMap;
 use std::collections::{HashMap, VecDeque};
@@ -299,6 +300,7 @@ impl Proxy {
             to_app: pool == self.pools.app(),
             stage: Stage::Dialing,
         };
+        self.cells.rise(Gauge::UpstreamConnections);
         self.peers.insert(Peer::new(h2, side, now))
     }
 
@@ -340,6 +342,7 @@ impl Proxy {
 
     pub(super) fn dial_failed(&mut self, conn: ConnKey, error: String, now: Instant) {
         let Some(peer) = self.peers.remove(conn) else { return };
+        self.tally_gone(&peer);
         if let Side::Upstream { pool, .. } = peer.side {
             self.dial_over(pool, conn, error, now);
         }

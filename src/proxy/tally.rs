@@ -11,10 +11,10 @@ use super::Proxy;
 use super::contract::Listener;
 use super::failure::Failure;
 use super::head::{self, RequestHead};
-use super::peer::Side;
+use super::peer::{Peer, Side};
 use crate::config::Config;
 use crate::http2::FieldSection;
-use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodId};
+use crate::observe::cells::{CallKind, Cells, Gauge, Hop, Increment, MethodId};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -99,19 +99,32 @@ impl Proxy {
         tally.ended(&mut self.cells, failure.code as u8, Duration::ZERO);
     }
 
-    /// A copy of the counters, with what is open right now. Costs a walk over all connections:
-    /// for scrapes.
-    pub fn cells(&self) -> Cells {
-        let mut cells = self.cells.clone();
-        cells.set(Gauge::OpenCalls, self.calls.len() as i64);
-        for peer in self.peers.values() {
-            match peer.side {
-                Side::Downstream { .. } => cells.rise(Gauge::DownstreamConnections),
-                Side::Upstream { .. } => cells.rise(Gauge::UpstreamConnections),
-            }
-            let streams = cells.gauge(Gauge::Streams) + peer.calls.len() as i64;
-            cells.set(Gauge::Streams, streams);
+    /// A connection left the worker, with whatever was on it.
+    pub(super) fn tally_gone(&mut self, peer: &Peer) {
+        self.cells.fall(match peer.side {
+            Side::Downstream { .. } => Gauge::DownstreamConnections,
+            Side::Upstream { .. } => Gauge::UpstreamConnections,
+        });
+        peer.calls.iter().for_each(|_| self.cells.fall(Gauge::Streams));
+    }
+
+    /// What was counted since the last time, and what is open right now: for scrapes.
+    pub fn hand_over_cells(&mut self) -> Increment {
+        self.cells.set(Gauge::OpenCalls, self.calls.len() as i64);
+        self.check_gauges();
+        self.cells.hand_over()
+    }
+
+    /// What is counted as it comes and goes is what there is.
+    fn check_gauges(&self) {
+        if cfg!(debug_assertions) {
+            let streams: usize = self.peers.values().map(|peer| peer.calls.len()).sum();
+            let is_upstream = |peer: &&Peer| matches!(peer.side, Side::Upstream { .. });
+            let upstream = self.peers.values().filter(is_upstream).count();
+            let told = [Gauge::DownstreamConnections, Gauge::UpstreamConnections, Gauge::Streams]
+                .map(|gauge| self.cells.gauge(gauge));
+            let found = [self.peers.len() - upstream, upstream, streams].map(|n| n as i64);
+            debug_assert_eq!(told, found, "downstream, upstream, streams");
         }
-        cells
     }
 }

@@ -483,8 +483,8 @@ fn spread(sidecar: &Sidecar) -> Vec<i64> {
     sidecar.tell(|| ToWorker::Scrape);
     let mut spread = vec![0; sidecar.workers()];
     for _ in 0..sidecar.workers() {
-        let ToControl::Cells { worker, cells } = sidecar.hear() else { panic!("no cells") };
-        spread[worker] = cells.gauge(Gauge::DownstreamConnections);
+        let ToControl::Cells { worker, increment, .. } = sidecar.hear() else { panic!("no cells") };
+        spread[worker] = increment.gauge(Gauge::DownstreamConnections);
     }
     spread
 }

@@ -184,7 +184,7 @@ fn invoke(headers: &HeaderMap, path: &str) -> Answer {
 }
 
 async fn metrics(state: &State) -> Answer {
-    let cells = state.scrape().await;
+    let (cells, workers) = state.scrape().await;
     let counters = &state.counters;
     let numbers = [
         (names::LOG_DROPS, counters.log_drops.get()),
@@ -199,6 +199,7 @@ async fn metrics(state: &State) -> Answer {
     let body = render(&Exposition {
         app_id: state.options.app_id.as_str(),
         cells: &cells,
+        workers: &workers,
         rotation_failures: &counters.rotation_failures(),
         numbers: &numbers,
         process: process::process(),
