@@ -59,7 +59,7 @@ impl Crew {
             // Nothing was found that it helps (ADR 81): it only takes choices from the kernel.
             Pin::Auto | Pin::Off => false,
         };
-        let cpus = if pinned { machine.from_first() } else { Vec::new() };
+        let cpus = if pinned { machine.cpus_in_turn() } else { Vec::new() };
         Self { workers, cpus }
     }
 }
@@ -72,7 +72,7 @@ impl Machine {
     }
 
     /// The CPUs, from this process's first one on.
-    fn from_first(&self) -> Vec<usize> {
+    fn cpus_in_turn(&self) -> Vec<usize> {
         let mut cpus = self.cpus.clone();
         if !cpus.is_empty() {
             cpus.rotate_left(first(self.pid, self.cpus.len()));
@@ -185,7 +185,7 @@ mod tests {
         let mut firsts = [0; 6];
         (1..=6000).for_each(|pid| firsts[first(pid, 6)] += 1);
         assert!(firsts.iter().all(|count| (990..=1010).contains(count)), "{firsts:?}");
-        assert_eq!(machine(0, None).from_first(), [0; 0]);
+        assert_eq!(machine(0, None).cpus_in_turn(), [0; 0]);
     }
 
     #[test]
