@@ -24,6 +24,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Ok(Command::Demo(args)) => cli::demo::run(&args),
+        Ok(Command::Bench(args)) => cli::bench::run(&args),
         Ok(Command::Sidecar(flags)) => sidecar(*flags),
         Err(error) => {
             eprint!("{}", cli::complaint(&error, PROGRAM));

@@ -6,6 +6,7 @@
 //!
 //! Refuses to know what the flags mean: that is `config`'s.
 
+pub mod bench;
 pub mod demo;
 mod parse;
 pub mod table;
@@ -20,6 +21,8 @@ pub enum Command {
     Sidecar(Box<Flags>),
     /// `ringside demo`, with what follows it.
     Demo(Vec<String>),
+    /// `ringside bench`, with what follows it.
+    Bench(Vec<String>),
     Help,
 }
 
@@ -37,9 +40,12 @@ pub struct Parsed {
 /// `args` without the program's name.
 pub fn command(args: Vec<String>) -> Parsed {
     match args.split_first() {
-        Some((first, rest)) if first == "demo" => {
-            Parsed { command: Ok(Command::Demo(rest.to_vec())), warnings: Vec::new() }
-        }
+        Some((first, rest)) if first == "demo" => ours(Command::Demo(rest.to_vec())),
+        Some((first, rest)) if first == "bench" => ours(Command::Bench(rest.to_vec())),
         Some(_) | None => parse(args),
     }
+}
+
+fn ours(command: Command) -> Parsed {
+    Parsed { command: Ok(command), warnings: Vec::new() }
 }

@@ -1,4 +1,4 @@
-//! The demo's folder: private, and gone with the demo.
+//! A folder for the demo or a measurement: private, and gone with it.
 
 use std::fs::{self, DirBuilder};
 use std::hash::{BuildHasher, RandomState};
@@ -11,7 +11,11 @@ pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new() -> io::Result<Self> {
-        let name = format!("ringside-demo-{:016x}", RandomState::new().hash_one(0));
+        Self::named("demo")
+    }
+
+    pub fn named(name: &str) -> io::Result<Self> {
+        let name = format!("ringside-{name}-{:016x}", RandomState::new().hash_one(0));
         let path = std::env::temp_dir().join(name);
         // Fails when somebody was there first.
         DirBuilder::new().mode(0o700).create(&path)?;

@@ -167,16 +167,17 @@ impl Pair {
             "{CLIENT}: [\"127.0.0.1:{}\"]\n{SERVER}: [\"127.0.0.1:{}\"]\n",
             for_client.internal, for_server.internal
         );
+        let hosts = folder.file("hosts.yaml", &hosts)?;
         let common = Common {
-            program,
+            launch: vec![program.into()],
+            more: vec!["--ringside-resolve-file".into(), hosts.into()],
             sentry,
             anchors: authority.anchors_pem(),
-            hosts: folder.file("hosts.yaml", &hosts)?,
             resources: folder.folder("resources")?,
         };
         let start = now();
-        let app_port = Some(app.address.port());
-        let mut server = Sidecar::start(SERVER, app_port, for_server, &common, folder)?;
+        let folder = folder.path();
+        let mut server = Sidecar::start(SERVER, Some(app.address), for_server, &common, folder)?;
         let mut client = Sidecar::start(CLIENT, None, for_client, &common, folder)?;
         server.ready().await?;
         client.ready().await?;

@@ -1,15 +1,15 @@
-//! Two sidecars as processes of this very program.
+//! Two sidecars as processes: of this very program, or of one that takes daprd's flags.
 //!
 //! 1. A sidecar ends with its [`Sidecar`], at the latest when that is dropped.
 //! 2. Its log is kept in a file of the demo's folder, for the case that it fails.
 
 use super::DemoError;
-use super::folder::Folder;
 use rustix::process::{Pid, Signal, kill_process};
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,18 +34,19 @@ pub struct Ports {
 /// What both sidecars are told.
 #[derive(Clone, Debug)]
 pub struct Common {
-    pub program: PathBuf,
+    /// The program, and what comes before the sidecar's own arguments.
+    pub launch: Vec<OsString>,
+    /// Arguments of this program's own: where apps are, what is logged.
+    pub more: Vec<OsString>,
     pub sentry: SocketAddr,
     pub anchors: String,
-    /// App IDs and their endpoints, in YAML.
-    pub hosts: PathBuf,
     /// An empty folder: nothing of the user's own resources gets in.
     pub resources: PathBuf,
 }
 
 #[derive(Debug)]
 pub struct Sidecar {
-    pub app_id: &'static str,
+    pub app_id: String,
     pub ports: Ports,
     child: Child,
     log: PathBuf,
@@ -71,16 +72,20 @@ impl Ports {
 
 impl Sidecar {
     pub fn start(
-        app_id: &'static str,
-        app_port: Option<u16>,
+        app_id: &str,
+        app: Option<SocketAddr>,
         ports: Ports,
         common: &Common,
-        folder: &Folder,
+        folder: &Path,
     ) -> Result<Self, DemoError> {
-        let log = folder.path().join(format!("{app_id}.log"));
+        let log = folder.join(format!("{app_id}.log"));
         let out = File::create(&log)?;
-        let mut command = Command::new(&common.program);
-        command.args(["--app-id", app_id]);
+        let (program, before) = common
+            .launch
+            .split_first()
+            .ok_or_else(|| DemoError::new("a sidecar needs a program".to_owned()))?;
+        let mut command = Command::new(program);
+        command.args(before).args(["--app-id", app_id]);
         for (flag, port) in [
             ("--dapr-grpc-port", ports.grpc),
             ("--dapr-http-port", ports.http),
@@ -96,22 +101,22 @@ impl Sidecar {
         ] {
             command.args([flag, "127.0.0.1"]);
         }
-        if let Some(port) = app_port {
-            command.args(["--app-port", &port.to_string(), "--app-protocol", "grpc"]);
+        if let Some(app) = app {
+            command.args(["--app-port", &app.port().to_string(), "--app-protocol", "grpc"]);
+            command.args(["--app-channel-address", &app.ip().to_string()]);
         }
         command.args(["--enable-mtls", "--sentry-address", &common.sentry.to_string()]);
         command.args(["--control-plane-trust-domain", super::TRUST_DOMAIN]);
         command.args(["--control-plane-namespace", super::NAMESPACE]);
-        command.arg("--ringside-resolve-file").arg(&common.hosts);
-        command.arg("--resources-path").arg(&common.resources);
+        command.args(&common.more).arg("--resources-path").arg(&common.resources);
         // The user's own Dapr environment stays outside: tokens, ports, another Sentry.
         command.env_clear().env("DAPR_TRUST_ANCHORS", &common.anchors);
         command.env("NAMESPACE", super::NAMESPACE).env("DAPR_HOST_IP", "127.0.0.1");
         command.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out);
-        let child = command.spawn().map_err(|error| {
-            DemoError::new(format!("starting {}: {error}", common.program.display()))
-        })?;
-        Ok(Self { app_id, ports, child, log })
+        let child = command
+            .spawn()
+            .map_err(|error| DemoError::new(format!("starting {}: {error}", program.display())))?;
+        Ok(Self { app_id: app_id.to_owned(), ports, child, log })
     }
 
     pub fn pid(&self) -> u32 {

@@ -11,6 +11,7 @@ mod peer;
 
 mod admin;
 mod bad_input;
+mod bench;
 mod calls;
 mod cli;
 mod dapr_run;

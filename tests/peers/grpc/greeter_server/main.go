@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	greeter "google.golang.org/grpc/examples/helloworld/helloworld"
+	"google.golang.org/grpc/reflection"
 )
 
 type app struct {
@@ -33,6 +34,8 @@ func main() {
 	}
 	server := grpc.NewServer()
 	greeter.RegisterGreeterServer(server, app{})
+	// For those who ask the service what it takes; the how-to's has none.
+	reflection.Register(server)
 	log.Printf("server listening at %v", listener.Addr())
 	if err := server.Serve(listener); err != nil {
 		log.Fatalf("failed to serve: %v", err)
