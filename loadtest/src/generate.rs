@@ -31,7 +31,7 @@ mod feed;
 mod head;
 mod judge;
 mod phase;
-mod slot;
+pub(crate) mod slot;
 mod timer;
 
 use crate::outcome::Outcome;

@@ -169,3 +169,120 @@ impl Feed {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::wall;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::task::Wake;
+    use std::time::Duration;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A feed whose slots have all asked once.
+    struct Rig {
+        feed: Feed,
+        woken: Arc<Woken>,
+        now: Instant,
+    }
+
+    impl Rig {
+        fn new(slots: usize) -> Self {
+            let mut rig = Self { feed: Feed::new(slots), woken: Arc::default(), now: wall() };
+            for slot in 0..slots {
+                assert_eq!(rig.ask(slot), Poll::Pending);
+            }
+            assert!(rig.is_quiet());
+            rig
+        }
+
+        fn ask(&mut self, slot: usize) -> Poll<Job> {
+            let waker = Waker::from(self.woken.clone());
+            self.feed.poll_job(slot, self.now, &Context::from_waker(&waker))
+        }
+
+        fn is_quiet(&mut self) -> bool {
+            let waker = Waker::from(self.woken.clone());
+            self.feed.poll_quiet(&Context::from_waker(&waker)).is_ready()
+        }
+
+        fn woken(&self) -> usize {
+            self.woken.0.swap(0, Ordering::Relaxed)
+        }
+    }
+
+    #[test]
+    fn idle_slots_take_turns() {
+        let mut rig = Rig::new(3);
+        for slot in [0, 1, 2, 0, 1, 2, 0] {
+            assert!(rig.feed.release(rig.now));
+            assert_eq!(rig.woken(), 1);
+            assert_eq!(rig.ask(slot), Poll::Ready(Job { due: rig.now, waited: false }));
+            assert!(!rig.is_quiet());
+            assert_eq!(rig.ask(slot), Poll::Pending);
+            assert!(rig.is_quiet());
+            rig.woken();
+        }
+    }
+
+    #[test]
+    fn what_finds_no_slot_waits_in_order_and_no_more_than_there_is_room() {
+        let mut rig = Rig::new(1);
+        let due = |n: usize| Duration::from_nanos(n as u64);
+        for n in 0..=PENDING_MAX {
+            assert!(rig.feed.release(rig.now + due(n)), "one with the slot, the rest waiting");
+        }
+        assert!(!rig.feed.release(rig.now), "the queue is full");
+        for n in 0..=PENDING_MAX {
+            let job = Job { due: rig.now + due(n), waited: n > 0 };
+            assert_eq!(rig.ask(0), Poll::Ready(job));
+        }
+        assert!(!rig.is_quiet(), "the last job is under way");
+        assert_eq!(rig.ask(0), Poll::Pending);
+        assert!(rig.is_quiet());
+    }
+
+    #[test]
+    fn a_closed_loop_begins_so_many_calls() {
+        let mut rig = Rig::new(2);
+        rig.feed.begin(None, Some(3));
+        assert_eq!(rig.woken(), 2);
+        assert!(!rig.is_quiet());
+        assert!(rig.ask(0).is_ready() && rig.ask(1).is_ready() && rig.ask(0).is_ready());
+        assert!(rig.ask(1).is_pending() && !rig.is_quiet());
+        assert!(rig.ask(0).is_pending() && rig.is_quiet());
+    }
+
+    #[test]
+    fn a_closed_loop_ends_at_its_deadline() {
+        let mut rig = Rig::new(1);
+        rig.feed.begin(Some(rig.now + Duration::from_secs(1)), None);
+        assert!(rig.ask(0).is_ready());
+        rig.now += Duration::from_millis(999);
+        assert!(rig.ask(0).is_ready());
+        rig.now += Duration::from_millis(1);
+        assert!(rig.ask(0).is_pending() && rig.is_quiet());
+    }
+
+    #[test]
+    fn slots_that_leave_are_not_waited_for() {
+        let mut rig = Rig::new(2);
+        assert!(rig.feed.release(rig.now) && rig.feed.release(rig.now));
+        assert!(rig.feed.release(rig.now));
+        assert!(rig.ask(0).is_ready());
+        rig.feed.leave(0);
+        assert!(rig.ask(1).is_ready() && !rig.is_quiet());
+        assert_eq!(rig.ask(1), Poll::Ready(Job { due: rig.now, waited: true }));
+        assert!(rig.ask(1).is_pending() && rig.is_quiet());
+        assert_eq!((rig.feed.live(), rig.feed.unfinished()), (1, (0, 0)));
+    }
+}

@@ -191,13 +191,13 @@ async fn one_call<'a>(shared: &'a Shared, sender: &mut SendRequest<Bytes>) -> Ca
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::plan::{End, Expect};
     use std::net::{Ipv4Addr, SocketAddr};
 
     /// One unary call to nobody.
-    pub(in crate::generate) fn plan() -> Plan {
+    pub(crate) fn plan() -> Plan {
         Plan {
             target: SocketAddr::from((Ipv4Addr::LOCALHOST, 1)),
             authority: "localhost".to_owned(),
