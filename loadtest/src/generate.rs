@@ -36,6 +36,7 @@ mod timer;
 
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Schedule};
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::time::Instant;
 use std::{fmt, io};
@@ -103,7 +104,7 @@ pub async fn run(plan: &Plan) -> Result<Outcome, RunError> {
 
 /// As [`run`], and says where the measured part begins and ends.
 pub async fn run_marked(plan: &Plan, mark: &mut dyn FnMut(Mark)) -> Result<Outcome, RunError> {
-    LocalSet::new().run_until(drive(plan, mark)).await
+    LocalSet::new().run_until(drive(plan, &[], mark)).await
 }
 
 /// Runs on this thread with a runtime of its own, which is cheaper than [`run`].
@@ -114,12 +115,27 @@ pub fn run_blocking(plan: &Plan) -> Result<Outcome, RunError> {
 /// As [`run_blocking`], and says where the measured part begins and ends.
 pub fn run_blocking_marked(plan: &Plan, mark: &mut dyn FnMut(Mark)) -> Result<Outcome, RunError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(drive(plan, mark))
+    runtime.block_on(drive(plan, &[], mark))
 }
 
-async fn drive(plan: &Plan, mark: &mut dyn FnMut(Mark)) -> Result<Outcome, RunError> {
-    check(plan)?;
-    let run = phase::Run::open(plan).await?;
+/// As [`run_blocking_marked`]; the messages of a stream are the plan's and then `more`, in turn;
+/// unary calls and server streams send the next one each.
+pub fn run_sequence_blocking_marked(
+    plan: &Plan,
+    more: &[Bytes],
+    mark: &mut dyn FnMut(Mark),
+) -> Result<Outcome, RunError> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(drive(plan, more, mark))
+}
+
+async fn drive(
+    plan: &Plan,
+    more: &[Bytes],
+    mark: &mut dyn FnMut(Mark),
+) -> Result<Outcome, RunError> {
+    check(plan, more)?;
+    let run = phase::Run::open(plan, more).await?;
     if !plan.warmup.is_zero() {
         run.warm_up().await?;
     }
@@ -133,7 +149,7 @@ async fn drive(plan: &Plan, mark: &mut dyn FnMut(Mark)) -> Result<Outcome, RunEr
 /// Streams of all connections: each is a task.
 const SLOTS_MAX: usize = 1 << 17;
 
-fn check(plan: &Plan) -> Result<(), RunError> {
+fn check(plan: &Plan, more: &[Bytes]) -> Result<(), RunError> {
     let refuse = |sentence: &str| Err(RunError::Plan(sentence.to_owned()));
     if plan.connections == 0 || plan.streams == 0 {
         return refuse("a run needs at least one connection and one stream");
@@ -141,7 +157,8 @@ fn check(plan: &Plan) -> Result<(), RunError> {
     if plan.connections.saturating_mul(plan.streams) > SLOTS_MAX {
         return refuse("connections times streams must not exceed 131072");
     }
-    if plan.request.len() > crate::framing::MESSAGE_OCTETS_MAX {
+    let too_long = |message: &Bytes| message.len() > crate::framing::MESSAGE_OCTETS_MAX;
+    if too_long(&plan.request) || more.iter().any(too_long) {
         return refuse("a request message must not exceed 64 MiB");
     }
     let Schedule::Open(segments) = &plan.schedule else { return Ok(()) };

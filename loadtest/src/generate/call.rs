@@ -9,7 +9,6 @@ use super::connect;
 use super::judge::Judge;
 use super::slot::Shared;
 use super::wall;
-use crate::framing::PREFIX_OCTETS;
 use bytes::Bytes;
 use h2::client::{ResponseFuture, SendRequest};
 use h2::{RecvStream, SendStream};
@@ -52,7 +51,7 @@ pub(super) async fn one_request(
     judge: &mut Judge<'_>,
 ) -> Ended {
     let (response, mut send) = sender.send_request(shared.head.request(), false)?;
-    send.send_data(shared.framed.clone(), true)?;
+    send.send_data(shared.next_message(), true)?;
     receive(shared, response.await?, judge).await?;
     judge.end(1).map_err(Failure::Wrong)
 }
@@ -65,8 +64,8 @@ pub(super) async fn client_stream(
 ) -> Ended {
     let (response, mut send) = sender.send_request(shared.head.request(), false)?;
     let request = async {
-        for _ in 0..messages {
-            send_all(shared, &mut send, shared.framed.clone()).await?;
+        for number in 0..messages {
+            send_all(shared, &mut send, shared.message(number)).await?;
         }
         Ok(send.send_data(Bytes::new(), true)?)
     };
@@ -97,7 +96,7 @@ pub(super) async fn ping_pong(
     let mut stream = Responses::Head(response);
     let mut sent = 0;
     while sent < round_trips && !shared.is_over(begun) {
-        send.send_data(shared.framed.clone(), false)?;
+        send.send_data(shared.message(sent), false)?;
         sent += 1;
         while judge.messages < sent {
             if !stream.more(shared, judge).await? {
@@ -233,11 +232,6 @@ async fn send_all(shared: &Shared, send: &mut SendStream<Bytes>, mut data: Bytes
         shared.progress();
     }
     Ok(())
-}
-
-/// Octets of request messages, without prefixes, of a call that ended OK.
-pub(super) fn request_octets(shared: &Shared, messages: u64) -> u64 {
-    (shared.framed.len() - PREFIX_OCTETS) as u64 * messages
 }
 
 #[cfg(test)]

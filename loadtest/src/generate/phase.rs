@@ -12,6 +12,7 @@ use super::timer::Timer;
 use super::{RunError, connect, wall};
 use crate::outcome::Outcome;
 use crate::plan::{End, Plan, Schedule, Segment};
+use bytes::Bytes;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -31,8 +32,8 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) async fn open(plan: &Plan) -> Result<Self, RunError> {
-        let shared = Rc::new(Shared::new(plan)?);
+    pub(super) async fn open(plan: &Plan, more: &[Bytes]) -> Result<Self, RunError> {
+        let shared = Rc::new(Shared::new(plan, more)?);
         let (mut slots, mut connections) = (JoinSet::new(), JoinSet::new());
         let mut senders = Vec::with_capacity(plan.connections);
         for _ in 0..plan.connections {

@@ -10,13 +10,14 @@ use super::feed::{Feed, Job};
 use super::head::Head;
 use super::judge::Judge;
 use super::{RunError, connect, wall};
-use crate::framing::frame;
+use crate::framing::{PREFIX_OCTETS, frame};
 use crate::outcome::{ERROR_TEXTS_MAX, LATENCY_NS_MAX, Latencies, OTHER_ERRORS, Outcome};
 use crate::plan::{Plan, Schedule, Shape};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::iter;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -24,8 +25,10 @@ use std::time::{Duration, Instant};
 pub(super) struct Shared {
     pub(super) plan: Plan,
     pub(super) head: Head,
-    /// The request behind its prefix.
-    pub(super) framed: Bytes,
+    /// Request messages behind their prefixes, taken in turn; never none.
+    framed: Vec<Bytes>,
+    /// Calls that began, as far as they take messages in turn.
+    turn: Cell<usize>,
     pub(super) feed: RefCell<Feed>,
     pub(super) tally: RefCell<Outcome>,
     /// Of the phase.
@@ -38,10 +41,11 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(plan: &Plan) -> Result<Self, RunError> {
+    pub(super) fn new(plan: &Plan, more: &[Bytes]) -> Result<Self, RunError> {
         Ok(Self {
             head: Head::new(plan)?,
-            framed: frame(&plan.request),
+            framed: iter::once(&plan.request).chain(more).map(|message| frame(message)).collect(),
+            turn: Cell::new(0),
             feed: RefCell::new(Feed::new(plan.connections * plan.streams)),
             tally: RefCell::new(Outcome::empty()),
             deadline: Cell::new(None),
@@ -50,6 +54,27 @@ impl Shared {
             open: matches!(plan.schedule, Schedule::Open(_)),
             plan: plan.clone(),
         })
+    }
+
+    /// A stream's message by its number, from 0 on.
+    pub(super) fn message(&self, number: u64) -> Bytes {
+        let at = number % self.framed.len() as u64;
+        usize::try_from(at).ok().and_then(|at| self.framed.get(at)).cloned().unwrap_or_default()
+    }
+
+    /// The message of a call that has one.
+    pub(super) fn next_message(&self) -> Bytes {
+        let at = self.turn.get();
+        self.turn.set((at + 1) % self.framed.len());
+        self.message(at as u64)
+    }
+
+    /// Octets of a stream's first `count` messages. A call with one counts as if it had the first.
+    fn octets(&self, count: u64) -> u64 {
+        let bare = |framed: &Bytes| (framed.len() - PREFIX_OCTETS) as u64;
+        let (messages, all) = (self.framed.len() as u64, self.framed.iter().map(bare).sum::<u64>());
+        let rest = usize::try_from(count % messages).unwrap_or(0);
+        count / messages * all + self.framed.iter().take(rest).map(bare).sum::<u64>()
     }
 
     pub(super) fn progress(&self) {
@@ -87,7 +112,7 @@ impl Shared {
         if call.ended.is_err() {
             return;
         }
-        tally.request_octets += call::request_octets(self, call.sent());
+        tally.request_octets += self.octets(call.sent());
         tally.response_octets += call.judge.octets;
         if self.open && !job.waited {
             record(&mut tally.lateness, sent.saturating_duration_since(job.due));
@@ -216,8 +241,19 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn messages_take_turns() {
+        let first = Plan { request: Bytes::from_static(b"one"), ..plan() };
+        let shared = Shared::new(&first, &[Bytes::from_static(b"second")]).expect("a good plan");
+        let taken = [0, 1, 2].map(|number| shared.message(number).len() - PREFIX_OCTETS);
+        assert_eq!(taken, [3, 6, 3]);
+        let next = [(); 3].map(|()| shared.next_message().len() - PREFIX_OCTETS);
+        assert_eq!(next, [3, 6, 3]);
+        assert_eq!([0, 1, 2, 5].map(|count| shared.octets(count)), [0, 3, 9, 21]);
+    }
+
+    #[test]
     fn error_texts_are_bounded() {
-        let shared = Shared::new(&plan()).expect("a good plan");
+        let shared = Shared::new(&plan(), &[]).expect("a good plan");
         for text in 0..ERROR_TEXTS_MAX + 5 {
             shared.error(text.to_string(), 1);
         }

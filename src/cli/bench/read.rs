@@ -14,6 +14,8 @@ use std::path::Path;
 
 /// Where `-O ghz` keeps the CPU, which ghz does not know: among the tags.
 pub const CPU_TAG: &str = "sidecars_cpu_us_per_call";
+/// The same for what ghz would take from single calls, which we do not keep.
+pub const P999_TAG: &str = "p99.9_us";
 const OCTETS_MAX: u64 = 2 << 30;
 
 /// One way to the service, as one report has it.
@@ -67,6 +69,21 @@ fn table(out: &mut String, name: &str, a: &Subject, b: &Subject) {
         row(&format!("p{percentile} µs"), a.latency[at], b.latency[at]);
     }
     row("errors", Some(a.errors as f64), Some(b.errors as f64));
+    let mut said = Vec::new();
+    for (what, a, b) in [
+        ("CPU per call", a.cpu, b.cpu),
+        ("calls/s", Some(a.rate), Some(b.rate)),
+        ("p50", a.latency[0], b.latency[0]),
+        ("p99", a.latency[2], b.latency[2]),
+    ] {
+        if let (Some(a), Some(b)) = (a.filter(|a| *a > 0.0), b) {
+            said.push(format!("{:.2} times the {what}", b / a));
+        }
+    }
+    let _ = writeln!(out, "B has, compared with A, {}.", said.join(", "));
+    if a.errors + b.errors > 0 {
+        let _ = writeln!(out, "Calls failed: no figure counts before they do not.");
+    }
 }
 
 fn figure(value: f64) -> String {
@@ -159,13 +176,19 @@ fn theirs(ghz: Any, calls: u64) -> Subject {
             details.get(rank.saturating_sub(1)).copied()
         })
     };
+    let tags = ghz.tags.unwrap_or_default();
+    let tag = |name: &str| tags.get(name)?.parse().ok();
+    let mut latency = PERCENTILES.map(|percentile| at(percentile).map(|nanos| nanos / 1000.0));
+    if let [.., p999 @ None] = &mut latency {
+        *p999 = tag(P999_TAG);
+    }
     Subject {
         name: ghz.name.unwrap_or_default(),
         calls,
         errors: calls.saturating_sub(ok),
         rate: ghz.rps,
-        latency: PERCENTILES.map(|percentile| at(percentile).map(|nanos| nanos / 1000.0)),
-        cpu: ghz.tags.and_then(|tags| tags.get(CPU_TAG)?.parse().ok()),
+        latency,
+        cpu: tag(CPU_TAG),
     }
 }
 
@@ -231,5 +254,8 @@ mod tests {
         assert_eq!(row("CPU").as_deref(), Some("2.00 25 12.5"), "{text}");
         assert_eq!(row("p50").as_deref(), Some("1.00 120 120"), "{text}");
         assert_eq!(row("p90"), None, "B has none\n{text}");
+        let verdict = "2.00 times the CPU per call, 2.00 times the calls/s, 1.00 times the p50";
+        assert!(text.contains(verdict), "{text}");
+        assert!(text.contains("Calls failed"), "{text}");
     }
 }

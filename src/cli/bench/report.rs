@@ -4,11 +4,11 @@
 //! 2. Spread is the smallest and the largest of the rounds.
 
 use super::BenchError;
-use super::read::CPU_TAG;
+use super::read::{CPU_TAG, P999_TAG};
 use loadtest::outcome::Outcome;
 use loadtest::plan::Plan;
+use loadtest::report::ghz;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::path::Path;
@@ -22,6 +22,7 @@ const ORDER: [&str; 3] = [DIRECT, DAPRD, RINGSIDE];
 /// Of [`PERCENTILES`].
 const P50: usize = 0;
 const P99: usize = 2;
+const P999: usize = 3;
 /// Widths of the table.
 const LABEL: usize = 22;
 const COLUMN: usize = 21;
@@ -213,13 +214,13 @@ impl Report {
     fn ghz(&self, name: &str) -> Result<String, String> {
         let whole = self.topologies.get(name).and_then(|topology| topology.whole.as_ref());
         let Whole { plan, outcome } = whole.ok_or("nothing was measured")?;
-        let text = loadtest::report::ghz::write(plan, outcome, loadtest::report::now());
-        let mut report: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        let mut report = ghz::report(plan, outcome, loadtest::report::now());
         let title = self.name.as_deref().unwrap_or(&self.conditions.call);
-        report["name"] = format!("{title}, {name}").into();
-        report["tags"]["topology"] = name.into();
-        if let Some(cpu) = self.spread(name, |run| run.cpu_us_per_call) {
-            report["tags"][CPU_TAG] = figure(cpu.median).into();
+        report.name = format!("{title}, {name}");
+        let cpu = self.spread(name, |run| run.cpu_us_per_call);
+        let p999 = self.spread(name, |run| run.latency_us.get(P999).copied());
+        for (tag, value) in [(CPU_TAG, cpu), (P999_TAG, p999)] {
+            report.tags.extend(value.map(|value| (tag.to_owned(), figure(value.median))));
         }
         serde_json::to_string_pretty(&report).map_err(|error| error.to_string())
     }

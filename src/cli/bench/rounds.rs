@@ -101,8 +101,16 @@ impl Work {
 
     /// The request in words.
     pub fn request(&self) -> String {
-        let octets = self.messages.first().map_or(0, Bytes::len);
+        let (lengths, many) = (self.messages.iter().map(Bytes::len), self.messages.len());
+        let (least, most) = (lengths.clone().min().unwrap_or(0), lengths.max().unwrap_or(0));
+        let octets = match least == most {
+            true => least.to_string(),
+            false => format!("{least} to {most}"),
+        };
         match self.shape {
+            Shape::Unary | Shape::ServerStream if many > 1 => {
+                format!("one of {many} messages in turn, of {octets} octets")
+            }
             Shape::Unary | Shape::ServerStream => format!("a message of {octets} octets"),
             Shape::ClientStream { messages } => format!("{messages} messages of {octets} octets"),
             Shape::PingPong { round_trips } => {
@@ -174,7 +182,7 @@ pub async fn trial(work: &Work, way: &Way) -> Result<(), String> {
         if trial > 0 {
             tokio::time::sleep(TRIAL_PAUSE).await;
         }
-        match load(plan.clone()).await {
+        match load(work, plan.clone(), &[]).await.map(|(outcome, _)| outcome) {
             Ok(outcome) if outcome.failed() == 0 => return Ok(()),
             Ok(outcome) => last = outcome.errors.into_keys().next().unwrap_or_default(),
             Err(error) => last = error.to_string(),
@@ -198,15 +206,23 @@ pub async fn run(
     for way in ways {
         progress.say(&format!("warming up: {}", way.name));
         let short = WARMUP.min(work.load.duration);
-        load(work.plan(way, End::After(short))).await?;
+        load(work, work.plan(way, End::After(short)), &[]).await?;
     }
+    let mut runs_left = rounds * ways.len();
     for round in 0..rounds {
         let mut order: Vec<&Way> = ways.iter().collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for way in order {
-            progress.say(&format!("round {} of {rounds}: {}", round + 1, way.name));
+            let runs = u32::try_from(runs_left).unwrap_or(u32::MAX);
+            let left = work.load.duration.saturating_mul(runs);
+            runs_left -= 1;
+            let left = match work.load.total {
+                Some(_) => String::new(),
+                None => format!(", {} s to go", left.as_secs()),
+            };
+            progress.say(&format!("round {} of {rounds}: {}{left}", round + 1, way.name));
             let topology = report.topologies.entry(way.name.to_owned()).or_default();
             measure(work, way, end, topology).await?;
         }
@@ -221,7 +237,7 @@ async fn measure(
     topology: &mut Topology,
 ) -> Result<(), BenchError> {
     let plan = work.plan(way, end);
-    let (outcome, cpu_ns) = load_accounted(plan.clone(), way.pids.clone()).await?;
+    let (outcome, cpu_ns) = load(work, plan.clone(), &way.pids).await?;
     let cpu = cpu_ns as f64 / 1000.0 / outcome.calls.max(1) as f64;
     let at = |latencies: &Latencies, percentile: f64| {
         latencies.value_at_percentile(percentile) as f64 / 1000.0
@@ -269,18 +285,16 @@ fn join(sum: &mut Outcome, run: &Outcome) -> Result<(), BenchError> {
     Ok(())
 }
 
-async fn load(plan: Plan) -> Result<Outcome, BenchError> {
-    load_accounted(plan, Vec::new()).await.map(|(outcome, _)| outcome)
-}
-
 /// With the CPU that `pids` spent meanwhile. On a thread of its own, as the generator blocks and
 /// the authority must go on answering.
-async fn load_accounted(plan: Plan, pids: Vec<u32>) -> Result<(Outcome, u64), BenchError> {
+async fn load(work: &Work, plan: Plan, pids: &[u32]) -> Result<(Outcome, u64), BenchError> {
     let (tell, told) = oneshot::channel();
+    let (more, pids) = (work.messages.get(1..).unwrap_or_default().to_vec(), pids.to_vec());
     let body = move || {
         let spent = || pids.iter().map(|pid| account::cpu_ns(*pid)).sum::<io::Result<u64>>();
         let mut marks = Vec::new();
-        let outcome = generate::run_blocking_marked(&plan, &mut |_| marks.push(spent()));
+        let mark = &mut |_| marks.push(spent());
+        let outcome = generate::run_sequence_blocking_marked(&plan, &more, mark);
         // Nobody is there to be told when it was interrupted.
         let _ = tell.send((outcome, marks));
     };
