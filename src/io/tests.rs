@@ -1,6 +1,6 @@
 //! Connections against connections, over real sockets, on each driver that there is.
 
-use super::buffer::ReadBuffer;
+use super::buffer::{Ample, ReadBuffer};
 use super::conn::{self, Conn, Written};
 use super::dial::{self, Dialing};
 use super::driver::Driver;
@@ -169,6 +169,49 @@ fn plaintext_arrives_in_order_through_a_full_socket() {
     on_each_driver(async |epoll| {
         stress(unix_pair(epoll), None, epoll).await;
         stress(tcp_pair(epoll), None, epoll).await;
+    });
+}
+
+/// A peer that fills the largest room is read on without waiting, until nothing is left.
+#[test]
+fn what_is_there_is_read_at_once() {
+    on_each_driver(async |epoll| {
+        let (ours, theirs) = unix_pair(epoll);
+        let (mut buffer, mut ample) = (ReadBuffer::new(), Ample::default());
+        let (mut sent, mut read, mut at_once) = (0, 0, 0);
+        for _ in 0..20 {
+            let wanted = sent + 100_000;
+            let chunk: Vec<u8> = (sent..wanted).map(octet).collect();
+            while sent < wanted {
+                let rest = &chunk[chunk.len() - (wanted - sent)..];
+                sent += theirs.send(&[std::io::IoSlice::new(rest)]).unwrap();
+            }
+            while read < sent {
+                let (result, room) = ours.read(buffer.lend()).await;
+                assert_ne!(result.unwrap(), 0);
+                let mut octets = buffer.restore(room);
+                let mut more = buffer.wants_more();
+                loop {
+                    assert!(octets.iter().copied().eq((read..read + octets.len()).map(octet)));
+                    read += octets.len();
+                    if !more {
+                        break;
+                    }
+                    match ample.read(&ours) {
+                        Ok(next) => (octets, more) = next,
+                        Err(error) => {
+                            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                            break;
+                        }
+                    }
+                    at_once += 1;
+                }
+            }
+        }
+        assert_eq!(read, sent);
+        assert!(at_once > 20, "{at_once}");
+        theirs.shutdown(Shutdown::Write);
+        assert!(ample.read(&ours).unwrap().0.is_empty(), "the end");
     });
 }
 
