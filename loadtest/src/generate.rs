@@ -15,8 +15,8 @@
 //! 1. One thread, one task per slot, no allocation of our own per call but the copy of the head.
 //! 2. Open loop: a call's latency counts from the moment it was due, even when it waited for a
 //!    free stream or for this program. All calls that are due are released at each wake-up, so
-//!    that gaps below the timer's grain make bursts, never a lower rate. There is no spinning: it
-//!    would take the CPU from what is measured. How late calls left for which a stream was free
+//!    that gaps below the timer's grain make bursts, never a lower rate. There is next to no
+//!    spinning: it would take the CPU from what is measured. How late calls left for which a stream was free
 //!    is [`Outcome::lateness`]; compare it with the latencies before believing them.
 //! 3. Between warm-up and measured part, and at the end, every call has ended: CPU time read at
 //!    the [`Mark`]s belongs to the calls that are counted.

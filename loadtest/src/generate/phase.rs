@@ -20,7 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 /// How long calls may hang at a phase's end.
-const STALL_MAX: Duration = Duration::from_secs(10);
+const STALL_MAX: Duration =
+    if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(10) };
 /// For GOAWAY and close of all connections.
 const CLOSE_MAX: Duration = Duration::from_secs(1);
 
@@ -172,8 +173,7 @@ impl Run {
             shared.error("never sent: no stream came free".to_owned(), waiting as u64);
         }
         if called > 0 {
-            let seconds = STALL_MAX.as_secs();
-            let text = format!("no answer for {seconds} s after the run's end");
+            let text = format!("no answer for {STALL_MAX:?} after the run's end");
             shared.error(text, called as u64);
             shared.tally.borrow_mut().calls += called as u64;
         }
@@ -188,4 +188,63 @@ fn first_rate(segments: &[Segment]) -> Vec<Segment> {
     };
     let first = segments.iter().map(rate).find(|rate| *rate > 0.0).unwrap_or(0.0);
     vec![Segment { from: first, to: first, length: Duration::ZERO }]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::generate::run_blocking;
+    use crate::generate::slot::tests::plan as to_nobody;
+    use std::net::{Ipv4Addr, TcpListener};
+    use tokio::runtime::{Builder, LocalOptions};
+
+    /// Answers PINGs and no call, until its one connection ends.
+    fn mute(listener: TcpListener) {
+        let mut runtime = Builder::new_current_thread();
+        let runtime = runtime.enable_all().build_local(LocalOptions::default()).expect("a runtime");
+        runtime.block_on(async {
+            listener.set_nonblocking(true).expect("a socket");
+            let listener = tokio::net::TcpListener::from_std(listener).expect("a socket");
+            let (stream, _) = listener.accept().await.expect("the generator");
+            let mut connection = h2::server::handshake(stream).await.expect("HTTP/2");
+            let mut calls = Vec::new();
+            while let Some(Ok(call)) = connection.accept().await {
+                calls.push(call);
+            }
+        });
+    }
+
+    fn against_mute(plan: impl FnOnce(Plan) -> Plan) -> Result<Outcome, RunError> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a free port");
+        let target = listener.local_addr().expect("bound");
+        #[allow(clippy::disallowed_methods)] // a server of this test's own
+        let server = std::thread::spawn(move || mute(listener));
+        let outcome = run_blocking(&plan(Plan { target, ..to_nobody() }));
+        server.join().expect("the server ends");
+        outcome
+    }
+
+    #[test]
+    fn calls_that_are_never_answered_are_errors_and_no_hang() {
+        let length = Duration::from_millis(10);
+        let rate = vec![Segment { from: 1000.0, to: 1000.0, length }];
+        let outcome = against_mute(|plan| Plan {
+            streams: 3,
+            schedule: Schedule::Open(rate),
+            end: End::After(length),
+            ..plan
+        });
+        let outcome = outcome.expect("an outcome");
+        assert_eq!(outcome.errors["no answer for 200ms after the run's end"], 3);
+        assert_eq!(outcome.errors["never sent: no stream came free"], 7);
+        assert_eq!((outcome.calls, outcome.failed()), (3, 10));
+    }
+
+    #[test]
+    fn a_warm_up_that_is_never_answered_is_no_run() {
+        let warmup = Duration::from_millis(10);
+        let error = against_mute(|plan| Plan { streams: 2, warmup, ..plan });
+        let text = error.expect_err("stalled").to_string();
+        assert_eq!(text, "2 calls of the warm-up were never answered");
+    }
 }
