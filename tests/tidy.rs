@@ -96,11 +96,29 @@ fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
 }
 
 fn sources() -> Vec<Source> {
-    let src = root().join("src");
+    let sources = sources_below("src");
+    assert!(sources.len() > 20, "the sources are where this test looks");
+    sources
+}
+
+/// The product's and loadtest's, whose names begin with `loadtest/`: for rules about any Rust.
+fn all_sources() -> Vec<Source> {
+    let mut sources = sources();
+    for folder in ["loadtest/src", "loadtest/tests"] {
+        let members = sources_below(folder);
+        assert!(!members.is_empty(), "{folder} is where this test looks");
+        sources.extend(
+            members.into_iter().map(|s| Source { name: format!("{folder}/{}", s.name), ..s }),
+        );
+    }
+    sources
+}
+
+fn sources_below(folder: &str) -> Vec<Source> {
+    let src = root().join(folder);
     let mut paths = Vec::new();
     walk(&src, &mut paths);
     paths.sort();
-    assert!(paths.len() > 20, "the sources are where this test looks");
     let read = |path: PathBuf| {
         let name = path.strip_prefix(&src).expect("below src").to_string_lossy().into_owned();
         let whole = fs::read_to_string(&path).expect("UTF-8");
@@ -184,7 +202,7 @@ fn http2_knows_nothing_above_it() {
 #[test]
 fn unsafe_lives_in_one_file() {
     let mut faults = BTreeSet::new();
-    for source in sources() {
+    for source in all_sources() {
         let code = source.whole.lines().map(uncommented);
         let unsafe_lines = code.filter(|line| line.contains("unsafe ") || line.contains("unsafe{"));
         if unsafe_lines.count() > 0 && source.name != "io/sys.rs" {
@@ -197,7 +215,7 @@ fn unsafe_lives_in_one_file() {
 #[test]
 fn files_open_with_what_they_own() {
     let mut faults = BTreeSet::new();
-    for source in sources() {
+    for source in all_sources() {
         if !source.whole.starts_with("//!") {
             faults.insert(format!("{}: does not open with //!", source.name));
         }
@@ -208,7 +226,7 @@ fn files_open_with_what_they_own() {
 #[test]
 fn sizes_are_bounded() {
     let mut faults = BTreeSet::new();
-    for source in sources() {
+    for source in all_sources() {
         let found = size_faults(&source);
         let left = SIZE_FAULTS_LEFT.iter().find(|(name, _)| *name == source.name);
         if found.len() > left.map_or(0, |(_, left)| *left) {
@@ -301,7 +319,8 @@ fn every_dependency_has_its_decision() {
     for entry in fs::read_dir(root().join("docs/adr")).expect("docs/adr") {
         decisions += &fs::read_to_string(entry.expect("an entry").path()).expect("a page");
     }
-    let manifest = text_of("Cargo.toml").expect("Cargo.toml");
+    let manifests = ["Cargo.toml", "loadtest/Cargo.toml"].map(|path| text_of(path).expect(path));
+    let manifest = manifests.join("\n");
     let mut faults = BTreeSet::new();
     let mut listed = false;
     for line in manifest.lines() {

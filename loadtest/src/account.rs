@@ -2,9 +2,10 @@
 //!
 //! 1. CPU time of a process is its scheduler clock (`clock_getcpuclockid(3)`): nanoseconds of all
 //!    its threads, those that have ended included. Of one thread: `/proc/PID/task/TID/schedstat`.
-//! 2. Context switches are those of the threads that are there (`/proc/PID/task/*/status`): a thread
-//!    that ended takes its own along.
-//! 3. Memory is `smaps_rollup`: resident, of that anonymous, and proportional (shared pages divided).
+//! 2. Context switches are those of the threads that are there (`/proc/PID/task/*/status`): a
+//!    thread that ended takes its own along.
+//! 3. Memory is `smaps_rollup`: resident, of that anonymous, and proportional (shared pages
+//!    divided).
 //! 4. The machine's CPU time is the root cgroup's `cpuacct` (nanoseconds, each CPU) where there is
 //!    one; else `/proc/stat`, in ticks of 10 ms. Neither holds interrupts that hit an idle CPU.
 //!

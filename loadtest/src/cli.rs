@@ -6,9 +6,12 @@
 //!
 //! Refuses to know what a subcommand does.
 
+mod compare;
+mod crowd;
 mod relay;
 mod run;
 mod serve;
+mod spread;
 pub mod value;
 
 use clap::{ArgMatches, Command};
@@ -26,9 +29,12 @@ struct Subcommand {
 
 /// One line each.
 const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand { grammar: compare::grammar, run: compare::run },
+    Subcommand { grammar: crowd::grammar, run: crowd::run },
     Subcommand { grammar: relay::grammar, run: relay::run },
     Subcommand { grammar: run::grammar, run: run::run },
     Subcommand { grammar: serve::grammar, run: serve::run },
+    Subcommand { grammar: spread::grammar, run: spread::run },
 ];
 
 const USAGE: u8 = 2;

@@ -17,6 +17,7 @@
 
 pub mod account;
 pub mod cli;
+pub mod compare;
 pub mod framing;
 pub mod generate;
 pub mod outcome;

@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-/// As ringside's own: `h2` allocates for every call, and the generator must not be what is measured.
+/// As ringside's own: `h2` allocates for every call, and the generator must not be what is
+/// measured.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -61,7 +61,8 @@ pub struct Outcome {
     /// What went wrong, by text: statuses other than OK, lost connections, wrong bodies, and calls
     /// that were due and never sent, which are not among `calls`.
     pub errors: BTreeMap<String, u64>,
-    /// Of calls that ended OK. Open loop: from the moment a call was due. Ping-pong: of round trips.
+    /// Of calls that ended OK. Open loop: from the moment a call was due. Ping-pong: of round
+    /// trips.
     pub latency: Latencies,
     /// Open loop: from the moment a call was really sent; the difference is the generator's own
     /// queue and, beyond what `streams` allows, the wait for a free stream.

@@ -13,7 +13,8 @@ pub struct Plan {
     pub authority: String,
     /// `/package.Service/Method`.
     pub path: String,
-    /// Sent with every call, after the fields that gRPC needs. Values of `-bin` keys are raw octets.
+    /// Sent with every call, after the fields that gRPC needs. Values of `-bin` keys are raw
+    /// octets.
     pub metadata: Vec<(String, Vec<u8>)>,
     pub shape: Shape,
     /// One request message, without its length prefix; streams send it again and again.
@@ -81,7 +82,8 @@ pub struct Segment {
     pub length: Duration,
 }
 
-/// No call begins after it; those that have begun, or were due before it, are waited for, and count.
+/// No call begins after it; those that have begun, or were due before it, are waited for, and
+/// count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Ping-pong calls end early, after the round trip under way.

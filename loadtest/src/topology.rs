@@ -140,6 +140,15 @@ impl Ingredients {
         self.authority.get().ok_or_else(|| StartError::new("Sentry is not there after its start"))
     }
 
+    /// Makes what is shared by all ways of `kind`, so that a start is only its own.
+    pub fn prepare(&self, kind: Kind) -> Result<(), StartError> {
+        match kind {
+            Kind::Ringside | Kind::Daprd => self.authority().map(drop),
+            Kind::Haproxy | Kind::Nginx | Kind::Envoy => self.certificates().map(drop),
+            Kind::Direct | Kind::Relay | Kind::HaproxyTcp => Ok(()),
+        }
+    }
+
     fn certificates(&self) -> Result<&Certificates, StartError> {
         if self.certificates.get().is_none() {
             let _ = self.certificates.set(Certificates::write(&self.folder.join("certificates"))?);
@@ -241,6 +250,15 @@ pub fn launch(
         Kind::Nginx => proxies::nginx(app, ingredients),
         Kind::Envoy => proxies::envoy(app, ingredients),
     }
+}
+
+/// The app under test, `loadtest serve`, as a process of its own, and where it listens.
+pub fn app(ingredients: &Ingredients) -> Result<(Process, SocketAddr), StartError> {
+    let mut command = ingredients.programs.command(Program::Loadtest)?;
+    command.args(["serve", "--port", "0"]);
+    let mut app = Process::spawn(&ingredients.folder("app")?, "app", command)?;
+    let address = app.wait("address", PATIENCE, |app| app.log().lines().next()?.parse().ok())?;
+    Ok((app, address))
 }
 
 /// A way that could not be started; a sentence or two, with the end of the program's log.

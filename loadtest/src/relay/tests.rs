@@ -1,3 +1,5 @@
+//! Through real sockets on loopback, with the other ends on threads of their own.
+
 use super::*;
 use std::io::{Read, Write};
 use std::net::TcpStream;

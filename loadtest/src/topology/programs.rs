@@ -52,9 +52,8 @@ impl Program {
 
     fn version_flag(self) -> &'static str {
         match self {
-            Self::Loadtest | Self::Ringside | Self::Daprd | Self::Sentry | Self::Envoy => {
-                "--version"
-            }
+            Self::Loadtest | Self::Daprd | Self::Sentry | Self::Envoy => "--version",
+            Self::Ringside => "--build-info",
             Self::Haproxy | Self::Nginx => "-v",
         }
     }
@@ -117,25 +116,32 @@ impl Programs {
     pub fn command(&self, program: Program) -> Result<Command, StartError> {
         let path = self.path(program)?;
         let mut command = super::process::command(path);
-        self.add_libraries(&mut command);
+        self.add_libraries(path, &mut command);
         Ok(command)
     }
 
-    /// Only what is not installed needs them, and the loader asks installed folders last.
-    fn add_libraries(&self, command: &mut Command) {
-        if let Some(libraries) = &self.libraries {
+    /// For what lies beside them: a program that is not installed.
+    fn add_libraries(&self, path: &Path, command: &mut Command) {
+        if let Some(libraries) = &self.libraries
+            && libraries.parent() == path.parent()
+        {
             command.env("LD_LIBRARY_PATH", libraries);
         }
     }
 
     /// The first line of what it says of its version.
     pub fn version(&self, program: Program) -> Option<String> {
-        let mut command = Command::new(self.path(program).ok()?);
-        self.add_libraries(&mut command);
+        let path = self.path(program).ok()?;
+        let mut command = Command::new(path);
+        self.add_libraries(path, &mut command);
         command.arg(program.version_flag()).stdin(Stdio::null());
         let said = command.output().ok()?;
         let text = [said.stdout, said.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
+        if program == Program::Ringside {
+            // Its version is that of the Dapr that it follows; its own is the last of these lines.
+            return Some(text.lines().last()?.rsplit(": ").next()?.trim().to_owned());
+        }
         let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
         // Envoy says its own path first, HAProxy ends with its address.
         let line = line.rsplit("version: ").next()?.split(" - ").next()?;

@@ -33,7 +33,7 @@ pub(super) fn haproxy(app: SocketAddr, ingredients: &Ingredients) -> Result<Runn
 
 fn tcp_mode(at: SocketAddr, to: SocketAddr) -> String {
     format!(
-        "global\n  nbthread 1\n  maxconn 20000\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
+        "global\n  nbthread 1\n  maxconn 8000\ndefaults\n  mode tcp\n  timeout connect 5s\n  \
          timeout client 1h\n  timeout server 1h\nlisten hop\n  bind {at}\n  server next {to}\n"
     )
 }

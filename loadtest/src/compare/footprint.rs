@@ -1,0 +1,100 @@
+//! W6, what a pair of sidecars holds, and W7, how soon it is of use: each on a pair of its own.
+
+use super::probe::{self, Held};
+use super::site::{APP_ID, Site};
+use crate::account::{Memory, Usage};
+use crate::topology::{self, Kind, PATIENCE, Running, until};
+use serde::Serialize;
+use std::time::{Duration, Instant};
+
+/// Held open at once.
+const CONNECTIONS: usize = 1000;
+/// Memory counts as settled when so many looks in a row saw no growth.
+const STEADY_LOOKS: u32 = 25;
+const SETTLING_MAX: Duration = Duration::from_secs(2);
+
+/// W6: octets of both sidecars together.
+#[derive(Clone, Debug, Serialize)]
+pub struct Footprint {
+    pub round: usize,
+    pub topology: &'static str,
+    /// After the start and one call.
+    pub idle_resident: u64,
+    pub idle_anonymous: u64,
+    pub idle_proportional: u64,
+    pub connections: usize,
+    /// Growth for each connection that has exchanged settings and no call.
+    pub octets_per_idle_connection: f64,
+    /// The same, after one call on each.
+    pub octets_per_used_connection: f64,
+}
+
+/// W7: from before the first exec to the first call answered through the chain.
+#[derive(Clone, Debug, Serialize)]
+pub struct Start {
+    pub round: usize,
+    pub topology: &'static str,
+    pub wall_ms: f64,
+    /// Both sidecars.
+    pub cpu_ms: f64,
+}
+
+pub fn memory(site: &Site<'_>, kind: Kind) -> Result<Footprint, String> {
+    let way = site.start(kind)?;
+    let in_context = |error: String| format!("w6 through {}: {error}", kind.name());
+    let idle = settled(&way).map_err(in_context)?;
+    let mut held = Held::open(way.entry, CONNECTIONS).map_err(in_context)?;
+    let opened = settled(&way).map_err(in_context)?;
+    held.call_each(&way.metadata).map_err(in_context)?;
+    let used = settled(&way).map_err(in_context)?;
+    let growth = |now: Memory| (now.resident as f64 - idle.resident as f64) / CONNECTIONS as f64;
+    Ok(Footprint {
+        round: 0,
+        topology: way.name,
+        idle_resident: idle.resident,
+        idle_anonymous: idle.anonymous,
+        idle_proportional: idle.proportional,
+        connections: CONNECTIONS,
+        octets_per_idle_connection: growth(opened),
+        octets_per_used_connection: growth(used),
+    })
+}
+
+/// Memory once it has stopped to change.
+fn settled(way: &Running) -> Result<Memory, String> {
+    let mut last = Memory::default();
+    let mut looks = 0;
+    let steady = until(SETTLING_MAX, || {
+        let memory = match Memory::of(&way.sidecars) {
+            Ok(memory) => memory,
+            Err(error) => return Some(Err(format!("cannot read its memory: {error}"))),
+        };
+        looks = if memory.resident == last.resident { looks + 1 } else { 0 };
+        last = memory;
+        (looks >= STEADY_LOOKS).then_some(Ok(memory))
+    });
+    // Some never settle (garbage collectors): the last look then.
+    steady.unwrap_or(Ok(last))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a start is timed")]
+pub fn start(site: &Site<'_>, kind: Kind) -> Result<Start, String> {
+    // What is shared by all pairs is there before the clock starts.
+    site.ingredients.prepare(kind).map_err(|e| e.to_string())?;
+    let begin = Instant::now();
+    let way = topology::launch(kind, site.address, APP_ID, site.ingredients);
+    let mut way = way.map_err(|e| e.to_string())?;
+    let answered = probe::first_answer(way.entry, &way.metadata, PATIENCE);
+    let wall = begin.elapsed();
+    answered.map_err(|error| match way.check() {
+        Ok(()) => format!("w7 through {}: {error}", kind.name()),
+        Err(gone) => gone.to_string(),
+    })?;
+    let usage = Usage::of(&way.sidecars).map_err(|e| format!("cannot read its CPU time: {e}"))?;
+    Ok(Start {
+        round: 0,
+        topology: way.name,
+        wall_ms: wall.as_secs_f64() * 1e3,
+        cpu_ms: usage.cpu_ns as f64 / 1e6,
+    })
+}

@@ -1,0 +1,142 @@
+//! The yardstick itself, with every program that it compares: one short round, no error, every
+//! figure there. What the figures are is no test's business.
+//!
+//! Needs `scripts/peers`, `scripts/peers --proxies` and a built ringside, as `scripts/test` has
+//! them.
+
+use serde_json::Value;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const TOPOLOGIES: [&str; 8] =
+    ["direct", "relay", "haproxy-tcp", "ringside", "daprd", "haproxy", "nginx", "envoy"];
+const WORKLOADS: [&str; 9] = ["w1", "w2r", "w3s", "w2", "w3", "w4a", "w4b", "w5", "w5s"];
+
+/// What a run through two hops must say, as numbers above zero.
+const OF_HOPS: [&str; 4] =
+    ["cpu_us_per_unit", "voluntary_switches_per_unit", "resident_octets", "anonymous_octets"];
+const OF_ALL: [&str; 12] = [
+    "elapsed_s",
+    "calls",
+    "units",
+    "calls_per_s",
+    "units_per_s",
+    "p50_us",
+    "p90_us",
+    "p99_us",
+    "p999_us",
+    "app_cpu_us_per_unit",
+    "client_cpu_us_per_unit",
+    "machine_cpu_us_per_unit",
+];
+
+/// The sidecar as cargo built it beside loadtest.
+fn ringside() -> PathBuf {
+    let path = Path::new(env!("CARGO_BIN_EXE_loadtest")).with_file_name("ringside");
+    assert!(path.exists(), "build ringside first: cargo build ({})", path.display());
+    path
+}
+
+/// What a subcommand wrote: its Markdown and its JSON.
+fn loadtest(name: &str, args: &[&str]) -> (String, Value) {
+    let json = std::env::temp_dir().join(format!("loadtest-{name}-{}.json", std::process::id()));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.arg(name).args(args).arg("--ringside").arg(ringside()).arg("--json").arg(&json);
+    let said = command.output().expect("loadtest runs");
+    let (out, err) = (String::from_utf8_lossy(&said.stdout), String::from_utf8_lossy(&said.stderr));
+    assert!(said.status.success(), "{name}: {err}\n{out}");
+    let text = std::fs::read_to_string(&json).expect("the JSON is written");
+    std::fs::remove_file(&json).expect("the JSON goes away");
+    (out.into_owned(), serde_json::from_str(&text).expect("the JSON is JSON"))
+}
+
+fn above_zero(run: &Value, names: &[&str]) {
+    for name in names {
+        let value = run[*name].as_f64();
+        assert!(value.is_some_and(|value| value > 0.0), "{name}: {run:#}");
+    }
+}
+
+#[test]
+fn a_short_comparison_is_whole_and_without_errors() {
+    let (text, json) = loadtest(
+        "compare",
+        &[
+            "--rounds=1",
+            "--seconds=0.15",
+            "--topologies",
+            &TOPOLOGIES.join(","),
+            "--workloads",
+            &(WORKLOADS.join(",") + ",w6,w7"),
+        ],
+    );
+    let runs = json["runs"].as_array().expect("runs");
+    for workload in WORKLOADS {
+        for topology in TOPOLOGIES {
+            let of = |run: &&Value| run["workload"] == workload && run["topology"] == topology;
+            let run = runs.iter().find(of).unwrap_or_else(|| panic!("{workload} {topology}"));
+            assert_eq!(run["errors"], serde_json::json!({}), "{run:#}");
+            above_zero(run, &OF_ALL);
+            if topology != "direct" {
+                above_zero(run, &OF_HOPS);
+            }
+        }
+    }
+    for topology in &TOPOLOGIES[1..] {
+        for (list, names) in [
+            ("footprints", &["idle_resident", "octets_per_used_connection"]),
+            ("starts", &["wall_ms", "cpu_ms"]),
+        ] {
+            let all = json[list].as_array().expect(list);
+            let of_way = all.iter().find(|one| one["topology"] == *topology).expect(topology);
+            above_zero(of_way, names);
+        }
+        assert!(text.contains(&format!("| {topology} |")), "{text}");
+    }
+    assert!(text.contains("Errors: 0 in 72 runs."), "{text}");
+    let versions = json["header"]["versions"].as_object().expect("versions");
+    for program in ["loadtest", "ringside", "daprd", "haproxy", "nginx", "envoy"] {
+        assert!(versions.contains_key(program), "{program} in {versions:?}");
+    }
+}
+
+#[test]
+fn a_crowd_of_pairs_is_measured() {
+    let args = ["--pairs=2", "--workload=w1", "--rounds=1", "--seconds=0.2"];
+    let (text, json) = loadtest("crowd", &args);
+    let runs = json["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 2, "one pair and two: {json:#}");
+    for run in runs {
+        assert_eq!(run["errors"], serde_json::json!({}), "{run:#}");
+        above_zero(run, &["calls", "cpu_us_per_unit", "machine_cpu_us_per_unit", "p99_us_max"]);
+    }
+    assert!(text.contains("CPU with 2 pairs over that with one"), "{text}");
+}
+
+#[test]
+fn connections_spread_over_workers() {
+    // Quotas need cgroup v1; the rest of it does not.
+    let quota = Path::new("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").exists()
+        || Path::new("/sys/fs/cgroup/cpu/tasks").exists();
+    let quota = if quota { "--quota=15" } else { "--quota=0" };
+    let args = ["--client-connections=1,2", "--workers=2", quota, "--rounds=1", "--seconds=0.3"];
+    let (text, json) = loadtest("spread", &args);
+    let runs = json["runs"].as_array().expect("runs");
+    assert_eq!(runs.len(), 2);
+    for run in runs {
+        assert_eq!(run["errors"], serde_json::json!({}), "{run:#}");
+        assert_eq!(run["outbound_shares"].as_array().map(Vec::len), Some(2), "{run:#}");
+        above_zero(run, &["calls", "calls_per_s"]);
+    }
+    assert!(text.contains("| 2 | "), "{text}");
+}
+
+#[test]
+fn what_is_missing_is_said_with_its_remedy() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    command.args(["compare", "--topologies", "istio"]);
+    let said = command.output().expect("loadtest runs");
+    assert_eq!(said.status.code(), Some(1));
+    let err = String::from_utf8_lossy(&said.stderr).into_owned();
+    assert!(err.contains("there is no topology istio: direct, relay, "), "{err}");
+}
