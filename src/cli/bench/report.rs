@@ -23,9 +23,11 @@ const ORDER: [&str; 3] = [DIRECT, DAPRD, RINGSIDE];
 const P50: usize = 0;
 const P99: usize = 2;
 const P999: usize = 3;
+/// A machine on which the direct median of one round is so many times another's tells no latencies.
+const UNSTEADY: f64 = 2.0;
 /// Widths of the table.
 const LABEL: usize = 22;
-const COLUMN: usize = 21;
+const COLUMN: usize = 22;
 /// Different errors that are shown of a topology.
 const ERRORS_SHOWN: usize = 3;
 
@@ -121,6 +123,14 @@ impl Spread {
         let median = middle.iter().sum::<f64>() / middle.len() as f64;
         Some(Self { median, min, max })
     }
+
+    /// Of a difference in µs: the rounds may not even agree that there is one.
+    fn more(&self) -> String {
+        match self.min > 0.0 {
+            true => format!("{} µs", figure(self.median)),
+            false => "nothing that all rounds agree on".to_owned(),
+        }
+    }
 }
 
 impl fmt::Display for Spread {
@@ -139,7 +149,7 @@ fn cell(spread: Option<Spread>) -> String {
 }
 
 fn row(out: &mut String, label: &str, cells: &[String]) {
-    let cells: String = cells.iter().map(|cell| format!("{cell:>COLUMN$}")).collect();
+    let cells: String = cells.iter().map(|cell| format!(" {cell:>COLUMN$}")).collect();
     let _ = writeln!(out, "{label:LABEL$}{cells}");
 }
 
@@ -322,11 +332,7 @@ impl Report {
         }
         let added = |name: &str| {
             let (p50, p99) = (self.added(name, P50)?, self.added(name, P99)?);
-            Some(format!(
-                "{} µs at the median and {} µs at p99",
-                figure(p50.median),
-                figure(p99.median)
-            ))
+            Some(format!("{} at the median and {} at p99", p50.more(), p99.more()))
         };
         match (added(RINGSIDE), added(DAPRD)) {
             (Some(ringside), Some(daprd)) => {
@@ -349,6 +355,16 @@ impl Report {
         match self.conditions.rate {
             None => out.push_str(CLOSED),
             Some(rate) => self.open_notes(out, rate),
+        }
+        let direct = self.spread(DIRECT, |run| run.latency_us.get(P50).copied());
+        if let Some(direct) = direct.filter(|direct| direct.max > UNSTEADY * direct.min) {
+            let _ = writeln!(
+                out,
+                "Even direct calls took now {} µs, now {} µs at the median: latencies here are \
+                 noise.",
+                figure(direct.min),
+                figure(direct.max)
+            );
         }
         for note in &self.notes {
             let _ = writeln!(out, "{note}");
@@ -417,6 +433,13 @@ mod tests {
         let row = text.lines().find(|line| line.starts_with("CPU")).expect("a row");
         let cells: Vec<&str> = row.split_whitespace().skip(3).collect();
         assert_eq!(cells, ["-", "180", "(120–240)", "15.0", "(10.0–20.0)", "12.0"], "{text}");
+    }
+
+    #[test]
+    fn differences_within_the_noise_are_none() {
+        let of = |values: [f64; 2]| Spread::of(values.into_iter()).map(|spread| spread.more());
+        assert_eq!(of([1.0, 3.0]).as_deref(), Some("2.00 µs"));
+        assert_eq!(of([-1.0, 3.0]).as_deref(), Some("nothing that all rounds agree on"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use super::schema::{self, Call, Method};
 use crate::demo::authority::Authority;
 use crate::demo::folder::Folder;
 use crate::demo::{NAMESPACE, TRUST_DOMAIN};
+use loadtest::account;
 use std::io::{IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -21,6 +22,9 @@ use tokio::net::{TcpListener, TcpStream};
 /// How long the certificates last; no measurement takes longer.
 const LIFETIME: Duration = Duration::from_secs(7 * 24 * 3600);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// How long, and how much of all CPUs other programs may use without being told of.
+const LOOK: Duration = Duration::from_millis(500);
+const BUSY_SHARE: f64 = 0.1;
 
 /// One line on stderr that is overwritten, if somebody looks.
 #[derive(Debug)]
@@ -147,6 +151,8 @@ async fn measure(
     let mut ways = vec![direct];
     ways.extend(daprd.as_ref().map(|pair| Way::through(DAPRD, pair, options)));
     ways.push(way);
+    progress.say("looking at what else runs");
+    report.notes.extend(others(report.conditions.cpus).await?);
     rounds::run(work, &ways, options.rounds, &mut report, progress).await?;
     Ok(report)
 }
@@ -212,6 +218,20 @@ fn conditions(options: &Options, method: &Method, work: &Work) -> Conditions {
         run,
         ..Conditions::default()
     }
+}
+
+/// What the machine does while nothing of ours has anything to do, if that is much.
+async fn others(cpus: usize) -> Result<Option<String>, BenchError> {
+    let before = account::Machine::now()?;
+    tokio::time::sleep(LOOK).await;
+    let busy = account::Machine::now()?.since(&before).total_ns();
+    let busy = busy as f64 / LOOK.as_nanos() as f64;
+    Ok((busy > BUSY_SHARE * cpus as f64).then(|| {
+        format!(
+            "Before the load began, other programs kept {busy:.1} of {cpus} CPUs busy: end them, \
+             or trust\nthe CPU per call only."
+        )
+    }))
 }
 
 fn machine() -> String {
