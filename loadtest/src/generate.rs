@@ -16,8 +16,9 @@
 //! 2. Open loop: a call's latency counts from the moment it was due, even when it waited for a
 //!    free stream or for this program. All calls that are due are released at each wake-up, so
 //!    that gaps below the timer's grain make bursts, never a lower rate. There is next to no
-//!    spinning: it would take the CPU from what is measured. How late calls left for which a stream was free
-//!    is [`Outcome::lateness`]; compare it with the latencies before believing them.
+//!    spinning: it would take the CPU from what is measured. How late calls left for which a
+//!    stream was free is [`Outcome::lateness`]; compare it with the latencies before believing
+//!    them.
 //! 3. Between warm-up and measured part, and at the end, every call has ended: CPU time read at
 //!    the [`Mark`]s belongs to the calls that are counted.
 //! 4. A lost connection is not made anew. Its calls are errors, and the run goes on with the rest.

@@ -1,7 +1,7 @@
 //! A timer finer than the runtime's, whose ticks are milliseconds: timerfd_create(2).
 //!
-//! 1. A sleeping thread is woken late, by tens of microseconds where the machine is virtual. What it
-//!    always takes (`lead`) is taken off the sleep, and what that was too much is spun away:
+//! 1. A sleeping thread is woken late, by tens of microseconds where the machine is virtual. What
+//!    it always takes (`lead`) is taken off the sleep, and what that was too much is spun away:
 //!    [`LEAD_MAX`] at most, mostly nothing, since `lead` follows the least that was seen.
 //! 2. Waits that are not much longer than `lead` are slept through in full: at such rates calls
 //!    leave in bursts, and spinning would take the CPU from what is measured.
