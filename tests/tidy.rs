@@ -71,6 +71,10 @@ const COLUMNS_MAX: usize = 100;
 const SIZE_FAULTS_LEFT: &[(&str, usize)] =
     &[("control/admin/metadata.rs", 2), ("control/admin/tests.rs", 4)];
 
+/// Where the datapath may count references to what threads share, and how often: once per worker,
+/// per snapshot, per TLS handshake. Never once per call.
+const ARC_CLONES: &[(&str, usize)] = &[("io/worker.rs", 1), ("io/tls/config.rs", 8)];
+
 struct Source {
     /// Below `src/`.
     name: String,
@@ -207,6 +211,29 @@ fn unsafe_lives_in_one_file() {
         let unsafe_lines = code.filter(|line| line.contains("unsafe ") || line.contains("unsafe{"));
         if unsafe_lines.count() > 0 && source.name != "io/sys.rs" {
             faults.insert(format!("{}: unsafe outside io/sys.rs", source.name));
+        }
+    }
+    fail_if_any(&faults);
+}
+
+/// Rooms of the datapath write nothing that two threads write: no locks, no atomics but the load
+/// that each worker tells in a cell of its own, no count of shared references but where a worker,
+/// a connection or a snapshot begins.
+#[test]
+fn the_datapath_shares_nothing() {
+    let mut faults = BTreeSet::new();
+    let datapath = ["http2", "proxy", "io"];
+    for source in sources().iter().filter(|source| datapath.contains(&source.room.as_str())) {
+        let code: Vec<&str> = source.code.lines().map(uncommented).collect();
+        for word in ["Mutex", "RwLock", "Atomic", "OnceLock", "LazyLock", "thread_local"] {
+            if source.name != "io/load.rs" && code.iter().any(|line| line.contains(word)) {
+                faults.insert(format!("{}: names {word}", source.name));
+            }
+        }
+        let clones = code.iter().filter(|line| line.contains("Arc::clone")).count();
+        let left = ARC_CLONES.iter().find(|(name, _)| *name == source.name);
+        if clones > left.map_or(0, |(_, left)| *left) {
+            faults.insert(format!("{}: {clones} times Arc::clone", source.name));
         }
     }
     fail_if_any(&faults);

@@ -29,5 +29,6 @@ mod mdns;
 mod naming;
 mod rotation;
 mod sentry;
+mod shared_nothing;
 mod sim;
 mod worker;
