@@ -118,7 +118,7 @@ fn connections_spread_over_workers() {
     // Quotas need cgroup v1; the rest of it does not.
     let quota = Path::new("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").exists()
         || Path::new("/sys/fs/cgroup/cpu/tasks").exists();
-    let quota = if quota { "--quota=15" } else { "--quota=0" };
+    let quota = if quota { "--quota=3" } else { "--quota=0" };
     let args = ["--client-connections=1,2", "--workers=2", quota, "--rounds=1", "--seconds=0.3"];
     let (text, json) = loadtest("spread", &args);
     let runs = json["runs"].as_array().expect("runs");

@@ -133,12 +133,27 @@ pub(super) fn write_json(matches: &ArgMatches, json: &str) -> Ended {
     fs::write(path, json).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// The command as typed, with the program by its name.
+/// The command as typed, with the program by its name and without options that say where files
+/// are on this machine.
 pub(super) fn typed() -> String {
-    let words = std::env::args()
-        .skip(1)
-        .map(|word| if word.contains(' ') { format!("'{word}'") } else { word });
-    ["loadtest".to_owned()].into_iter().chain(words).collect::<Vec<_>>().join(" ")
+    typed_of(std::env::args().skip(1))
+}
+
+fn typed_of(words: impl Iterator<Item = String>) -> String {
+    let mut shown = vec!["loadtest".to_owned()];
+    let mut words = words;
+    while let Some(word) = words.next() {
+        match word.split_once('=').map_or(word.as_str(), |(name, _)| name) {
+            "--ringside" | "--peers" | "--json" => {
+                if !word.contains('=') {
+                    words.next();
+                }
+            }
+            _ if word.contains(' ') => shown.push(format!("'{word}'")),
+            _ => shown.push(word),
+        }
+    }
+    shown.join(" ")
 }
 
 fn workloads(matches: &ArgMatches) -> Result<(Vec<Workload>, bool, bool), String> {
@@ -209,5 +224,17 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // Keys are in it; what cannot be removed is the temporary folder's.
         let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_shows_no_paths() {
+        let words = "compare --ringside /a/b --rounds 3 --json=/c --peers /d --workloads w1";
+        let shown = typed_of(words.split(' ').map(str::to_owned));
+        assert_eq!(shown, "loadtest compare --rounds 3 --workloads w1");
     }
 }

@@ -46,8 +46,8 @@ pub fn grammar() -> Command {
                 .long("quota")
                 .value_name("PERCENT")
                 .value_parser(value_parser!(u32).range(..=100))
-                .default_value("15")
-                .help("Percent of a CPU for each worker; 0: no limit"),
+                .default_value("3")
+                .help("Percent of a CPU for each worker, 2 or more; 0: no limit"),
         )
 }
 

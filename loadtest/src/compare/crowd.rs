@@ -4,7 +4,7 @@
 //! under the same workload: an open loop loads each pair alike, a closed one all that is left.
 
 use super::measure::at_quantile_us;
-use super::report::Header;
+use super::report::{self, Header};
 use super::site::Site;
 use super::workload::Workload;
 use crate::account::{Machine, Usage};
@@ -177,7 +177,7 @@ impl Report {
     }
 
     pub fn json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default()
+        report::json(self)
     }
 
     pub fn markdown(&self) -> String {

@@ -2,6 +2,7 @@
 
 use super::{Footprint, Options, Run, Start};
 use serde::Serialize;
+use serde_json::Value;
 use std::collections::BTreeMap;
 
 #[derive(Clone, Debug, Serialize)]
@@ -79,7 +80,57 @@ impl Report {
     }
 
     pub fn json(&self) -> String {
-        // Numbers, strings and maps with string keys: nothing that JSON cannot say.
-        serde_json::to_string_pretty(self).unwrap_or_default()
+        json(self)
+    }
+}
+
+/// JSON with one line for each round's figures, so that records can be read and compared, and with
+/// six digits, which is more than any clock here gives.
+pub fn json(report: &impl Serialize) -> String {
+    // Numbers, strings and maps with string keys: nothing that JSON cannot say.
+    let Ok(Value::Object(fields)) = serde_json::to_value(report) else { return String::new() };
+    let lines = fields.into_iter().map(|(name, value)| {
+        let value = match rounded(value) {
+            Value::Array(items) if items.iter().any(Value::is_object) => {
+                let items: Vec<String> = items.iter().map(|item| format!("  {item}")).collect();
+                format!("[\n{}\n ]", items.join(",\n"))
+            }
+            value => value.to_string(),
+        };
+        format!(" {}: {value}", Value::String(name))
+    });
+    format!("{{\n{}\n}}\n", lines.collect::<Vec<_>>().join(",\n"))
+}
+
+fn rounded(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let six = number.as_f64().and_then(|f| format!("{f:.5e}").parse::<f64>().ok());
+            six.map_or(Value::Null, Value::from)
+        }
+        Value::Array(items) => items.into_iter().map(rounded).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, rounded(value))).collect()
+        }
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_is_a_line_for_each_round_and_six_digits() {
+        #[derive(Serialize)]
+        struct Sample {
+            name: &'static str,
+            runs: Vec<BTreeMap<&'static str, f64>>,
+        }
+        let runs = vec![BTreeMap::from([("x", 1_234.567_89)]), BTreeMap::from([("x", 0.000_123)])];
+        let text = json(&Sample { name: "a\"b", runs });
+        let expected = "{\n \"name\": \"a\\\"b\",\n \"runs\": [\n  {\"x\":1234.57},\n  \
+                        {\"x\":0.000123}\n ]\n}\n";
+        assert_eq!(text, expected);
     }
 }

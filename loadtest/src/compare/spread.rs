@@ -4,7 +4,7 @@
 //! much. So each worker thread is put into a CPU group of its own (cgroup v1, `cpu`) with a quota
 //! of a few percent of a CPU; client and app have the rest. The groups are removed at the end.
 
-use super::report::Header;
+use super::report::{self, Header};
 use super::site::Site;
 use super::workload::Workload;
 use crate::account::{self, Thread};
@@ -143,7 +143,8 @@ struct Groups {
 }
 
 const CPU_GROUPS: &str = "/sys/fs/cgroup/cpu";
-const PERIOD_US: u32 = 10_000;
+/// The kernel's least quota is 1 ms, so this allows two percent and more.
+const PERIOD_US: u32 = 50_000;
 
 impl Groups {
     fn make(threads: impl Iterator<Item = u32>, percent: u32) -> Result<Self, String> {
@@ -193,7 +194,7 @@ impl Report {
     }
 
     pub fn json(&self) -> String {
-        serde_json::to_string_pretty(self).unwrap_or_default()
+        report::json(self)
     }
 
     pub fn markdown(&self) -> String {
