@@ -10,6 +10,7 @@ use ringside::config::{App, AppProtocol, Config, IoDriver};
 use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, Limits, Role, SectionKind};
 use ringside::identity::{AppId, Namespace, Target};
+use ringside::observe::cells::Gauge;
 use ringside::proxy::{
     Arrival, CloseReason, ConnId, Endpoint, Input, Level, Listener, Output, Proxy, Resolution,
     Security, Transmit,
@@ -284,6 +285,9 @@ impl World {
                 Output::Control(request) => panic!("nobody asked for {request:?}"),
                 Output::Drained => {
                     assert_eq!(self.sidecars[w].proxy.calls(), 0);
+                    // Which also compares every gauge with what there is.
+                    let told = self.sidecars[w].proxy.hand_over_cells();
+                    assert_eq!(told.gauge(Gauge::Streams), 0);
                     assert!(self.sidecars[w].draining && !self.sidecars[w].drained);
                     self.note(|| format!("{who:?} is drained"));
                     self.sidecars[w].drained = true;
