@@ -43,7 +43,7 @@ fn runtime() -> Result<Runtime, String> {
 }
 
 async fn one_call(at: SocketAddr, metadata: &Metadata) -> Result<(), String> {
-    let mut sender = connect(at).await?;
+    let (mut sender, _) = connect(at).await?;
     call(&mut sender, metadata).await
 }
 
@@ -59,7 +59,7 @@ impl Held {
         let runtime = runtime()?;
         let mut senders = Vec::with_capacity(count);
         for _ in 0..count {
-            senders.push(runtime.block_on(connect(at))?);
+            senders.push(runtime.block_on(settled(at))?);
         }
         Ok(Self { runtime, senders })
     }
@@ -71,17 +71,23 @@ impl Held {
     }
 }
 
-async fn connect(at: SocketAddr) -> Result<SendRequest<Bytes>, String> {
+/// A connection whose settings have been exchanged: its peer has answered a PING.
+async fn settled(at: SocketAddr) -> Result<SendRequest<Bytes>, String> {
+    let (sender, pings) = connect(at).await?;
+    if let Some(mut pings) = pings {
+        pings.ping(h2::Ping::opaque()).await.map_err(|e| format!("PING: {e}"))?;
+    }
+    Ok(sender)
+}
+
+async fn connect(at: SocketAddr) -> Result<(SendRequest<Bytes>, Option<h2::PingPong>), String> {
     let stream = TcpStream::connect(at).await.map_err(|e| format!("connect: {e}"))?;
     stream.set_nodelay(true).map_err(|e| format!("TCP_NODELAY: {e}"))?;
     let handshake = h2::client::handshake(stream).await;
     let (sender, mut connection) = handshake.map_err(|e| format!("HTTP/2: {e}"))?;
     let pings = connection.ping_pong();
     tokio::spawn(connection);
-    if let Some(mut pings) = pings {
-        pings.ping(h2::Ping::opaque()).await.map_err(|e| format!("PING: {e}"))?;
-    }
-    Ok(sender)
+    Ok((sender, pings))
 }
 
 async fn call(sender: &mut SendRequest<Bytes>, metadata: &Metadata) -> Result<(), String> {
