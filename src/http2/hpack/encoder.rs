@@ -1,7 +1,7 @@
 //! Field sections to field blocks (RFC 7541 §6).
 //!
 //! 1. A pair enters the table only when it is seen a second time: what comes once would evict
-//!    what comes always. Sensitive and [`VOLATILE`] fields never enter.
+//!    what comes always. Sensitive fields never enter, [`VOLATILE`] ones only when empty.
 //! 2. Looking up takes a fixed number of steps, whatever the table holds, and allocates nothing.
 //! 3. A block begins with the size updates that the peer's SETTINGS call for (§4.2).
 //!
@@ -112,7 +112,9 @@ impl Encoder {
             return integer::encode(u32::from(index), 7, 0x80, out);
         }
         let size = field.name.len() + field.value.len() + FIELD_OVERHEAD;
-        if field.class & VOLATILE != 0 || size > self.table.size_max() / ENTRY_SHARE {
+        // An empty value is the one that such a name may well have in each message.
+        let volatile = field.class & VOLATILE != 0 && !field.value.is_empty();
+        if volatile || size > self.table.size_max() / ENTRY_SHARE {
             return self.literal(field, static_row, Form::NotIndexed, out);
         }
         let hash = if hint.hash != 0 { hint.hash } else { hash_pair(field.name, field.value) };

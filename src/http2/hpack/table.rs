@@ -234,11 +234,24 @@ fn absorb(mut hash: u64, octets: &[u8]) -> u64 {
     for word in words {
         hash = fold(hash ^ u64::from_le_bytes(*word));
     }
-    let mut last = [0; 8];
-    if let Some(last) = last.get_mut(..tail.len()) {
-        last.copy_from_slice(tail);
+    fold(hash ^ last_octets(tail) ^ ((octets.len() as u64) << 56))
+}
+
+/// Up to seven octets in a word, without copying them by a length that the compiler cannot know:
+/// loads of fixed sizes that overlap. Different octets of one length make different words.
+#[inline]
+fn last_octets(tail: &[u8]) -> u64 {
+    let word = |octets: [u8; 4]| u64::from(u32::from_le_bytes(octets));
+    match *tail {
+        [] => 0,
+        [a] => word([a, 0, 0, 0]),
+        [a, b] => word([a, b, 0, 0]),
+        [a, b, c] => word([a, b, c, 0]),
+        _ => match (tail.first_chunk(), tail.last_chunk()) {
+            (Some(first), Some(last)) => word(*first) | word(*last) << 32,
+            (Some(_) | None, _) => 0,
+        },
     }
-    fold(hash ^ u64::from_le_bytes(last) ^ ((octets.len() as u64) << 56))
 }
 
 #[inline]

@@ -261,6 +261,19 @@ fn volatile_and_sensitive_fields_stay_out_of_the_table() {
 }
 
 #[test]
+fn an_empty_volatile_field_is_indexed_like_others() {
+    let mut encoder = Encoder::new(4096);
+    let mut trailers = FieldSection::new();
+    let field = Field { name: b"m", value: b"", class: VOLATILE, flags: 0, sensitive: false };
+    trailers.push_field(field);
+    let mut blocks = (0..3).map(|_| encoded(&mut encoder, &trailers));
+    // RFC 7541 §6.2.2, §6.2.1, §6.1: seen first, put into the table, taken from it.
+    assert_eq!(blocks.next(), Some(b"\x00\x01m\x00".to_vec()));
+    assert_eq!(blocks.next().map(|block| block[0]), Some(0x40));
+    assert_eq!(blocks.next(), Some(vec![0x80 | 62]));
+}
+
+#[test]
 fn classes_and_flags_come_with_every_form() {
     fn classify(name: &[u8]) -> u8 {
         if name == b"content-type" || name == b"te" { 7 } else { 0 }
