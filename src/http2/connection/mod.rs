@@ -313,11 +313,13 @@ impl Connection {
     /// Takes a stream out of the table and all that belongs to it (invariant 3).
     fn remove(&mut self, slot: Slot) -> StreamId {
         self.outbox.unlink(&mut self.table, slot);
-        let mut stream = self.table.remove(slot);
+        let stream = self.table.stream_mut(slot);
         self.outbox.clear(&mut stream.queue);
         self.recv_window.release(stream.recv_window.held());
+        let id = stream.id;
+        self.table.remove(slot);
         self.update_connection_window();
-        stream.id
+        id
     }
 
     /// Takes a stream out of the table if nothing is left of it.

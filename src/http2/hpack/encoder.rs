@@ -14,8 +14,10 @@ use super::table::{Table, hash_name, hash_pair};
 use super::{FIELD_OVERHEAD, Form, TABLE_SIZE_DEFAULT};
 use crate::http2::field::{Field, FieldSection, Hint, NO_STATIC_NAME, Traits, VOLATILE};
 
-/// Hashes of pairs seen once and not in the table.
-const SEEN_MAX: usize = 128;
+/// Hashes of pairs seen once and not in the table: groups of so many places each. With one place
+/// for each hash, two fields that share it would push each other out with every message.
+const SEEN_GROUPS: usize = 32;
+const SEEN_WAYS: usize = 4;
 
 /// An entry may take one part in this many of the table, lest it evict all others.
 const ENTRY_SHARE: usize = 2;
@@ -31,7 +33,7 @@ pub struct Encoder {
     pairs: Finder,
     names: Finder,
     /// Empty until needed.
-    seen: Vec<u32>,
+    seen: Vec<[u32; SEEN_WAYS]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,7 +84,7 @@ impl Encoder {
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
         let places = WAYS * (self.pairs.groups.capacity() + self.names.groups.capacity());
-        let seen = self.seen.capacity() * size_of::<u32>();
+        let seen = self.seen.capacity() * size_of::<[u32; SEEN_WAYS]>();
         self.table.heap_octets() + places * size_of::<Place>() + seen
     }
 
@@ -164,13 +166,17 @@ impl Encoder {
     /// Whether this hash was here before; it is remembered if not, forgotten if so.
     fn is_second_sight(&mut self, hash: u32) -> bool {
         if self.seen.is_empty() {
-            self.seen = vec![0; SEEN_MAX];
+            self.seen = vec![[0; SEEN_WAYS]; SEEN_GROUPS];
         }
-        let at = hash as usize / 2 % SEEN_MAX;
-        let Some(slot) = self.seen.get_mut(at) else { return false };
-        let second = *slot == hash;
-        *slot = if second { 0 } else { hash };
-        second
+        let Some(group) = self.seen.get_mut(hash as usize / 2 % SEEN_GROUPS) else { return false };
+        if let Some(place) = group.iter_mut().find(|place| **place == hash) {
+            *place = 0;
+            return true;
+        }
+        // The oldest goes.
+        group.rotate_right(1);
+        group[0] = hash;
+        false
     }
 
     /// §6.2.

@@ -696,3 +696,18 @@ fn blocks_of_a_foreign_encoder() {
     assert_eq!(got, expected);
     assert_eq!(blocks, 300);
 }
+
+/// Fields that come with every message end up as one octet each, whatever their hashes are: in
+/// pairs and in larger crowds.
+#[test]
+fn what_comes_always_is_always_indexed() {
+    for crowd in 0..400 {
+        let mut encoder = Encoder::new(4096);
+        let mut section = FieldSection::new();
+        for field in 0..12 {
+            section.push(format!("name-{crowd}-{field}").as_bytes(), b"value");
+        }
+        let last = (0..8).map(|_| encoded(&mut encoder, &section).len()).last();
+        assert_eq!(last, Some(12), "crowd {crowd}");
+    }
+}
