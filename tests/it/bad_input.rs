@@ -189,7 +189,12 @@ fn disagrees_on_tls(name: &str, caller: Kind, callee: Kind) {
         let got = call.run(&world, "call");
         assert_eq!(got.code, "Unavailable", "{}", got.message);
         assert!(got.message.starts_with("connection error: desc = "), "{}", got.message);
-        assert!(got.message.contains(text), "{}", got.message);
+        // daprd closes with octets unread, which the kernel may turn into a reset.
+        let reset = callee == Kind::Daprd && text.ends_with("EOF") && {
+            let mut parts = got.message.split("error reading server preface: ");
+            parts.nth(1).is_some_and(|cause| cause.contains("connection reset by peer"))
+        };
+        assert!(got.message.contains(text) || reset, "{}", got.message);
     }
 }
 
