@@ -7,7 +7,10 @@
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
+mod greeting;
+
 use bytes::Bytes;
+use greeting::{REQUEST, section};
 use ringside::config::{App, AppProtocol, Config, IoDriver};
 use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, FieldSection, Limits, Role, SectionKind};
@@ -25,23 +28,9 @@ const ROUNDS: usize = 101;
 /// What one read brings at most.
 const READ_OCTETS: usize = 64 << 10;
 
-const REQUEST: &[(&str, &str)] = &[
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":path", "/helloworld.Greeter/SayHello"),
-    (":authority", "127.0.0.1:50007"),
-    ("content-type", "application/grpc"),
-    ("user-agent", "grpc-go/1.70.0"),
-    ("te", "trailers"),
-    ("dapr-app-id", "server"),
-];
-
-fn section(fields: &[(&str, &str)]) -> FieldSection {
-    let mut section = FieldSection::new();
-    for (name, value) in fields {
-        section.push(name.as_bytes(), value.as_bytes());
-    }
-    section
+/// Without what not every client sends.
+fn request() -> &'static [(&'static str, &'static str)] {
+    &REQUEST[..REQUEST.len() - 1]
 }
 
 fn endpoint(port: u16) -> Endpoint {
@@ -148,7 +137,7 @@ impl Chain {
             spent: Duration::ZERO,
             answered: 0,
         };
-        let fields = section(REQUEST);
+        let fields = section(request());
         for _ in 0..3 {
             chain.calls(1, &fields, &Bytes::new());
         }
@@ -280,7 +269,7 @@ fn main() {
     let given = std::env::args().find_map(|argument| argument.parse().ok());
     let count: usize = given.unwrap_or(ROUNDS).max(1);
     let body = Bytes::from([&[0, 0, 0, 0, 95][..], &[7; 95]].concat());
-    let fields = section(REQUEST);
+    let fields = section(request());
     for batch in [1, 10, 100] {
         let mut rounds = Vec::new();
         let mut chain = Chain::new();

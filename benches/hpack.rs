@@ -6,6 +6,9 @@
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
+mod greeting;
+
+use greeting::{REQUEST, section};
 use ringside::http2::field::{FieldSection, VOLATILE};
 use ringside::http2::hpack::{BlockLimits, Decoder, Encoder};
 use std::hint::black_box;
@@ -18,17 +21,6 @@ const ROUNDS: usize = 15;
 const DISTINCT: usize = 256;
 const LIMITS: BlockLimits = BlockLimits { list_size: 64 << 10, fields_max: 128 };
 
-const REQUEST: &[(&str, &str)] = &[
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":path", "/helloworld.Greeter/SayHello"),
-    (":authority", "127.0.0.1:50007"),
-    ("content-type", "application/grpc"),
-    ("user-agent", "grpc-go/1.70.0"),
-    ("te", "trailers"),
-    ("dapr-app-id", "server"),
-    ("grpc-accept-encoding", "identity,deflate,gzip"),
-];
 const RESPONSE: &[(&str, &str)] = &[(":status", "200"), ("content-type", "application/grpc")];
 const TRAILERS: &[(&str, &str)] = &[("grpc-status", "0"), ("grpc-message", "")];
 
@@ -38,14 +30,6 @@ enum Unique {
     None,
     NotIndexed,
     Indexed,
-}
-
-fn section(fields: &[(&str, &str)]) -> FieldSection {
-    let mut section = FieldSection::new();
-    for (name, value) in fields {
-        section.push(name.as_bytes(), value.as_bytes());
-    }
-    section
 }
 
 fn traceparent(call: usize) -> String {

@@ -6,7 +6,10 @@
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
+mod greeting;
+
 use bytes::Bytes;
+use greeting::{REQUEST, section};
 use ringside::http2::field::classify_none;
 use ringside::http2::{
     Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId, Transmit,
@@ -15,26 +18,6 @@ use std::time::{Duration, Instant};
 
 const CALLS: usize = 20_000;
 const ROUNDS: usize = 11;
-
-const REQUEST: &[(&str, &str)] = &[
-    (":method", "POST"),
-    (":scheme", "http"),
-    (":path", "/helloworld.Greeter/SayHello"),
-    (":authority", "127.0.0.1:50007"),
-    ("content-type", "application/grpc"),
-    ("user-agent", "grpc-go/1.70.0"),
-    ("te", "trailers"),
-    ("dapr-app-id", "server"),
-    ("grpc-accept-encoding", "identity,deflate,gzip"),
-];
-
-fn section(fields: &[(&str, &str)]) -> FieldSection {
-    let mut section = FieldSection::new();
-    for (name, value) in fields {
-        section.push(name.as_bytes(), value.as_bytes());
-    }
-    section
-}
 
 fn connection(role: Role) -> Connection {
     Connection::new(role, Limits::default(), classify_none, Instant::now())
