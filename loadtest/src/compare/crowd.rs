@@ -181,9 +181,7 @@ impl Report {
     }
 
     pub fn markdown(&self) -> String {
-        let mut out = format!("```sh\n{}\n```\n", self.header.command);
-        let header = &self.header;
-        let _ = writeln!(out, "{}, Linux {}, {}.\n", header.machine, header.kernel, header.date);
+        let mut out = self.header.opening() + ".\n\n";
         let _ = writeln!(
             out,
             "| {} pairs under {} | CPU µs, both sidecars | machine µs | calls/s | busy share of \

@@ -33,12 +33,13 @@ impl Report {
 
     fn head(&self, out: &mut String) {
         let header = &self.header;
-        let _ = writeln!(out, "```sh\n{}\n```", header.command);
         let commit = header.commit.as_deref().unwrap_or("unknown");
         let _ = writeln!(
             out,
-            "{}, Linux {}, {}; commit {commit}; {} rounds of {} s for each workload and way.",
-            header.machine, header.kernel, header.date, self.rounds, self.seconds
+            "{}; commit {commit}; {} rounds of {} s for each workload and way.",
+            header.opening(),
+            self.rounds,
+            self.seconds
         );
         let versions = header.versions.iter().map(|(name, version)| format!("{name} {version}"));
         let _ = writeln!(out, "Programs: {}.\n", versions.collect::<Vec<_>>().join("; "));

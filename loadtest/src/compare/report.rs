@@ -17,6 +17,14 @@ pub struct Header {
     pub ringside_args: Vec<String>,
 }
 
+impl Header {
+    /// The command, and where and when it ran; the last line is open.
+    pub fn opening(&self) -> String {
+        let Self { command, machine, kernel, date, .. } = self;
+        format!("```sh\n{command}\n```\n{machine}, Linux {kernel}, {date}")
+    }
+}
+
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub header: Header,

@@ -198,13 +198,11 @@ impl Report {
     }
 
     pub fn markdown(&self) -> String {
-        let mut out = format!("```sh\n{}\n```\n", self.header.command);
-        let header = &self.header;
-        let _ = writeln!(out, "{}, Linux {}, {}.", header.machine, header.kernel, header.date);
+        let mut out = self.header.opening() + ".\n";
         let limit = self.quota.map_or("no limit".to_owned(), |percent| {
             format!("{percent} % of a CPU for each worker thread (a cgroup of its own)")
         });
-        let args = header.ringside_args.join(" ");
+        let args = self.header.ringside_args.join(" ");
         let _ = writeln!(
             out,
             "Ringsides with `{args}`; closed loop, {} streams on each connection; {limit}. Work: \
