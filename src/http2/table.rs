@@ -1,204 +1,164 @@
 //! The live streams of a connection: a slab, and an index from stream ID to slot.
 //!
-//! The index is open addressing on `id >> 1`: IDs are handed out in steps of two, so that live
-//! streams lie beside each other and the first probe mostly hits, without hashing.
+//! IDs only rise (RFC 9113 §5.1.1), so the index is a list in order of insertion, and streams that
+//! are gone leave a mark in it until it is swept. As long as no ID between was left out or swept,
+//! a stream lies as many places from the end as its ID is steps below the newest: the first look
+//! mostly hits. Else it lies after that place, and halving finds it.
 //!
 //! 1. A slot is occupied if and only if the index names it, under its stream's ID.
-//! 2. The index is at most half full, so that a probe ends.
+//! 2. The index rises, and marks of the gone are never more than [`GONE_MIN`] and the live
+//!    streams together: whatever IDs the peer chooses, a look takes a logarithm of steps.
 //! 3. In steady state nothing is allocated: slots are reused, the index only grows with the
 //!    number of streams.
 //!
 //! Refuses to know what a stream is doing.
 
 use super::StreamId;
-use super::stream::Stream;
+use super::stream::{SendHalf, Stream};
 
 /// Index of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Slot(pub u32);
 
-const NONE: u32 = u32::MAX;
-const INDEX_MIN: usize = 16;
+const GONE: u32 = u32::MAX;
+/// Marks of the gone that are not worth a sweep.
+const GONE_MIN: usize = 16;
 /// A table that empties keeps no more slots than these.
 const SLOTS_KEPT_MAX: usize = 32;
+/// Of a stream in a slot that is not in use; a connection's own ID, so no stream's.
+const VACANT: StreamId = StreamId(0);
 
-#[derive(Debug)]
-enum Entry {
-    Vacant { next: u32 },
-    Occupied(Stream),
-}
-
-/// `id` 0: free.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Place {
-    id: u32,
+    id: StreamId,
     slot: u32,
 }
 
 /// See the file's text.
 #[derive(Debug)]
 pub struct Table {
-    entries: Vec<Entry>,
-    vacant: u32,
+    streams: Vec<Stream>,
+    vacant: Vec<Slot>,
     index: Vec<Place>,
-    len: usize,
+    /// Places of `index` whose stream is gone.
+    gone: usize,
 }
 
 impl Table {
     pub fn new() -> Self {
-        Self { entries: Vec::new(), vacant: NONE, index: Vec::new(), len: 0 }
+        Self { streams: Vec::new(), vacant: Vec::new(), index: Vec::new(), gone: 0 }
     }
 
     pub fn len(&self) -> usize {
-        self.len
+        self.index.len() - self.gone
     }
 
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
+    #[inline]
     pub fn find(&self, id: StreamId) -> Option<Slot> {
-        self.place(id.0).and_then(|place| self.index.get(place)).map(|place| Slot(place.slot))
+        let place = self.place(id).and_then(|at| self.index.get(at))?;
+        (place.slot != GONE).then_some(Slot(place.slot))
     }
 
     /// `slot` must come from this table, and its stream must not have been removed.
+    #[inline]
     pub fn stream(&self, slot: Slot) -> &Stream {
-        match &self.entries[slot.0 as usize] {
-            Entry::Occupied(stream) => stream,
-            Entry::Vacant { .. } => unreachable!("slots are dropped with their streams"),
-        }
+        let stream = &self.streams[slot.0 as usize];
+        debug_assert_ne!(stream.id, VACANT, "slots are dropped with their streams");
+        stream
     }
 
+    #[inline]
     pub fn stream_mut(&mut self, slot: Slot) -> &mut Stream {
-        match &mut self.entries[slot.0 as usize] {
-            Entry::Occupied(stream) => stream,
-            Entry::Vacant { .. } => unreachable!("slots are dropped with their streams"),
-        }
+        let stream = &mut self.streams[slot.0 as usize];
+        debug_assert_ne!(stream.id, VACANT, "slots are dropped with their streams");
+        stream
     }
 
+    /// The stream's ID must be above all before it.
+    #[inline]
     pub fn insert(&mut self, stream: Stream) -> Slot {
-        debug_assert!(stream.id.0 != 0 && self.find(stream.id).is_none());
-        if (self.len + 1) * 2 > self.index.len() {
-            self.grow_index();
-        }
-        let id = stream.id.0;
-        let slot = match self.vacant {
-            NONE => {
-                self.entries.push(Entry::Occupied(stream));
-                (self.entries.len() - 1) as u32
-            }
-            slot => {
-                let entry = &mut self.entries[slot as usize];
-                if let Entry::Vacant { next } = *entry {
-                    self.vacant = next;
-                }
-                *entry = Entry::Occupied(stream);
+        let id = stream.id;
+        debug_assert!(self.index.last().map_or(VACANT, |newest| newest.id) < id);
+        let slot = match self.vacant.pop() {
+            Some(slot) => {
+                self.streams[slot.0 as usize] = stream;
                 slot
             }
+            None => {
+                self.streams.push(stream);
+                Slot((self.streams.len() - 1) as u32)
+            }
         };
-        self.len += 1;
-        self.index_insert(Place { id, slot });
-        Slot(slot)
+        self.index.push(Place { id, slot: slot.0 });
+        slot
     }
 
-    /// Drops the stream where it is.
     pub fn remove(&mut self, slot: Slot) {
-        let id = self.stream(slot).id.0;
-        self.index_remove(id);
-        self.entries[slot.0 as usize] = Entry::Vacant { next: self.vacant };
-        self.vacant = slot.0;
-        self.len -= 1;
-        if self.len == 0 && self.entries.len() > SLOTS_KEPT_MAX {
-            *self = Self::new();
+        let stream = self.stream_mut(slot);
+        let id = std::mem::replace(&mut stream.id, VACANT);
+        stream.send = SendHalf::Ended;
+        if let Some(place) = self.place(id).and_then(|at| self.index.get_mut(at)) {
+            place.slot = GONE;
+        }
+        self.gone += 1;
+        self.vacant.push(slot);
+        if self.gone == self.index.len() {
+            self.index.clear();
+            self.gone = 0;
+            if self.streams.len() > SLOTS_KEPT_MAX {
+                *self = Self::new();
+            }
+        } else if self.gone > GONE_MIN + self.len() {
+            self.index.retain(|place| place.slot != GONE);
+            self.gone = 0;
         }
     }
 
     /// All slots in use, in no order that means anything.
     pub fn slots(&self) -> impl Iterator<Item = Slot> + use<'_> {
-        self.entries.iter().enumerate().filter_map(|(index, entry)| match entry {
-            Entry::Occupied(_) => Some(Slot(index as u32)),
-            Entry::Vacant { .. } => None,
-        })
+        (0..self.slots_end()).filter_map(|index| self.occupied(index))
     }
 
     /// Number of slots, in use or not, so that a loop over them may change the table.
     pub fn slots_end(&self) -> u32 {
-        self.entries.len() as u32
+        self.streams.len() as u32
     }
 
     /// The slot of this number, if it is in use.
     pub fn occupied(&self, index: u32) -> Option<Slot> {
-        match self.entries.get(index as usize) {
-            Some(Entry::Occupied(_)) => Some(Slot(index)),
-            Some(Entry::Vacant { .. }) | None => None,
+        let stream = self.streams.get(index as usize)?;
+        (stream.id != VACANT).then_some(Slot(index))
+    }
+
+    #[inline]
+    fn place(&self, id: StreamId) -> Option<usize> {
+        let newest = self.index.last()?.id;
+        let steps = newest.0.checked_sub(id.0)? as usize / 2;
+        let at = (self.index.len() - 1).saturating_sub(steps);
+        match self.index[at].id == id {
+            true => Some(at),
+            false => self.place_after(at, id),
         }
     }
 
-    fn mask(&self) -> usize {
-        self.index.len() - 1
-    }
-
-    fn home(&self, id: u32) -> usize {
-        (id >> 1) as usize & self.mask()
-    }
-
-    fn place(&self, id: u32) -> Option<usize> {
-        if self.index.is_empty() {
-            return None;
-        }
-        let mut at = self.home(id);
-        loop {
-            match self.index[at].id {
-                0 => return None,
-                found if found == id => return Some(at),
-                _ => at = (at + 1) & self.mask(),
-            }
-        }
-    }
-
-    fn index_insert(&mut self, place: Place) {
-        let mut at = self.home(place.id);
-        while self.index[at].id != 0 {
-            at = (at + 1) & self.mask();
-        }
-        self.index[at] = place;
-    }
-
-    /// Moves later entries of the run forward, so that no probe meets a hole before its goal.
-    fn index_remove(&mut self, id: u32) {
-        let Some(mut hole) = self.place(id) else { return };
-        let mask = self.mask();
-        let mut at = hole;
-        loop {
-            at = (at + 1) & mask;
-            let place = self.index[at];
-            if place.id == 0 {
-                break;
-            }
-            let from_home = at.wrapping_sub(self.home(place.id)) & mask;
-            let from_hole = at.wrapping_sub(hole) & mask;
-            if from_home >= from_hole {
-                self.index[hole] = place;
-                hole = at;
-            }
-        }
-        self.index[hole] = Place::default();
-    }
-
-    fn grow_index(&mut self) {
-        let len = (self.index.len() * 2).max(INDEX_MIN);
-        let old = std::mem::replace(&mut self.index, vec![Place::default(); len]);
-        for place in old.into_iter().filter(|place| place.id != 0) {
-            self.index_insert(place);
-        }
+    #[cold]
+    fn place_after(&self, at: usize, id: StreamId) -> Option<usize> {
+        let found = self.index[at..].binary_search_by_key(&id, |place| place.id);
+        found.ok().map(|beyond| at + beyond)
     }
 
     /// Invariants 1 and 2.
     pub fn check_invariants(&self) {
-        let named = self.index.iter().filter(|place| place.id != 0).count();
-        assert_eq!(named, self.len);
-        assert_eq!(self.slots().count(), self.len);
-        assert!(self.len * 2 <= self.index.len());
+        let named = self.index.iter().filter(|place| place.slot != GONE).count();
+        assert_eq!(named, self.len());
+        assert_eq!(self.slots().count(), self.len());
+        assert_eq!(self.vacant.len() + self.len(), self.streams.len());
+        assert!(self.index.is_sorted_by(|a, b| a.id < b.id));
+        assert!(self.gone <= GONE_MIN + self.len());
         for slot in self.slots() {
             assert_eq!(self.find(self.stream(slot).id), Some(slot));
         }
@@ -207,7 +167,7 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stream::{RecvHalf, SendHalf};
+    use super::super::stream::RecvHalf;
     use super::*;
     use std::collections::BTreeMap;
 
@@ -227,7 +187,7 @@ mod tests {
             let grow = model.len() < 3 || (model.len() < 90 && random.is_multiple_of(2));
             if grow {
                 model.insert(next, table.insert(stream(next)));
-                // Long-lived streams among short ones: IDs far apart share a home.
+                // Long-lived streams among short ones, and IDs that are passed over.
                 next += 2 * (1 + random % 40);
             } else {
                 let nth = random as usize % model.len();
@@ -254,7 +214,7 @@ mod tests {
         for slot in slots {
             table.remove(slot);
         }
-        assert_eq!(table.entries.capacity() + table.index.capacity(), 0);
+        assert_eq!(table.streams.capacity() + table.index.capacity(), 0);
         let slot = table.insert(stream(201));
         assert_eq!(table.find(StreamId(201)), Some(slot));
     }

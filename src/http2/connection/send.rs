@@ -54,7 +54,7 @@ impl Connection {
         let send_window = self.peer.initial_window;
         let mut stream = Stream::new(id, RecvHalf::Head, send, send_window, self.stream_window);
         stream.tag = tag;
-        if fields.iter().any(|field| field.name == b":method" && field.value == b"HEAD") {
+        if fields.value(b":method") == Some(b"HEAD") {
             stream.content_left = ContentLeft::Ignored;
         }
         self.table.insert(stream);
