@@ -13,6 +13,8 @@
 //!
 //! Refuses to know what any name means beyond RFC 9113.
 
+use super::hpack;
+
 /// Sorts field names into small numbers of the caller's choosing; 0 means "nothing special".
 /// Called once per decoder table entry or literal name, not per field.
 pub type Classify = fn(name: &[u8]) -> u8;
@@ -204,6 +206,31 @@ pub(super) struct Traits {
     pub(super) sensitive: bool,
 }
 
+/// A field that its owner puts into many messages: judged and hashed once, by whoever keeps it.
+#[derive(Clone, Debug)]
+pub struct PreparedField {
+    pair: Box<[u8]>,
+    name_len: usize,
+    traits: Traits,
+}
+
+impl PreparedField {
+    /// COPY: name and value, once for all messages that will hold them. The owner answers for
+    /// both: they are not judged. The class is 0.
+    pub fn new(name: &[u8], value: &[u8]) -> Self {
+        let traits = Traits { hint: hpack::hint_of(name, value), ..Traits::default() };
+        Self { pair: [name, value].concat().into(), name_len: name.len(), traits }
+    }
+
+    pub fn name(&self) -> &[u8] {
+        self.pair.get(..self.name_len).unwrap_or_default()
+    }
+
+    pub fn value(&self) -> &[u8] {
+        self.pair.get(self.name_len..).unwrap_or_default()
+    }
+}
+
 /// See the file's text.
 #[derive(Clone, Debug, Default)]
 pub struct FieldSection {
@@ -245,6 +272,41 @@ impl FieldSection {
     pub fn push_front(&mut self, name: &[u8], value: &[u8]) {
         self.push(name, value);
         self.entries.rotate_right(1);
+    }
+
+    /// Like [`Self::push`], without working anything out.
+    pub fn push_prepared(&mut self, field: &PreparedField) {
+        self.push_pair(&field.pair, field.name_len, field.traits);
+    }
+
+    /// Like [`Self::push_front`], without working anything out.
+    pub fn push_prepared_front(&mut self, field: &PreparedField) {
+        self.push_prepared(field);
+        self.entries.rotate_right(1);
+    }
+
+    /// Puts `field` in the place of the first one of this kind; false when there is none. Its
+    /// class and kind stay. Only for sections that a decoder made: others have no kinds.
+    pub fn replace_kind(&mut self, kind: NameKind, field: &PreparedField) -> bool {
+        self.replace_first(field, |entry| NameKind::of_flags(entry.flags) == kind)
+    }
+
+    /// As [`Self::replace_kind`], by class.
+    pub fn replace_class(&mut self, class: u8, field: &PreparedField) -> bool {
+        self.replace_first(field, |entry| entry.class == class)
+    }
+
+    fn replace_first(&mut self, field: &PreparedField, which: impl Fn(&Entry) -> bool) -> bool {
+        let Some(at) = self.entries.iter().position(|entry| !entry.removed && which(entry)) else {
+            return false;
+        };
+        self.push_prepared(field);
+        let Some(Entry { name, value, hint, .. }) = self.entries.pop() else { return false };
+        if let Some(entry) = self.entries.get_mut(at) {
+            (entry.name, entry.value, entry.hint) = (name, value, hint);
+            entry.flags &= !(flag::BAD_VALUE | flag::PADDED_VALUE);
+        }
+        true
     }
 
     /// COPY: a table entry (name and value adjoining) into the arena, once per field.
@@ -461,6 +523,34 @@ mod tests {
             assert_eq!(judge(b"x", value), flag::PADDED_VALUE);
         }
         assert_eq!(judge(b"x", b""), 0);
+    }
+
+    #[test]
+    fn prepared_fields_take_places() {
+        let mut section = FieldSection::new();
+        for (name, value, class) in
+            [(&b":path"[..], &b"/a "[..], 3), (b"x", b"1", 5), (b"x", b"2", 5)]
+        {
+            let flags = judge(name, value);
+            section.push_field(Field { name, value, class, flags, sensitive: false });
+        }
+        let path = PreparedField::new(b":path", b"/b");
+        assert_eq!((path.name(), path.value()), (&b":path"[..], &b"/b"[..]));
+        assert!(section.replace_kind(NameKind::Path, &path));
+        assert!(!section.replace_kind(NameKind::Authority, &path));
+        assert!(section.replace_class(5, &PreparedField::new(b"x", b"three")));
+        assert!(!section.replace_class(6, &path));
+        section.push_prepared(&PreparedField::new(b"last", b""));
+        section.push_prepared_front(&PreparedField::new(b":scheme", b"http"));
+        let expected: [(&[u8], &[u8], u8, u8); 5] = [
+            (b":scheme", b"http", 0, 0),
+            (b":path", b"/b", 3, NameKind::Path as u8),
+            (b"x", b"three", 5, 0),
+            (b"x", b"2", 5, 0),
+            (b"last", b"", 0, 0),
+        ];
+        let got = section.iter().map(|field| (field.name, field.value, field.class, field.flags));
+        assert_eq!(got.collect::<Vec<_>>(), expected);
     }
 
     #[test]

@@ -44,7 +44,7 @@ use std::time::Duration;
 
 pub use connection::Connection;
 pub use error::{ConnectionError, ErrorCode, StreamError};
-pub use field::{Classify, Field, FieldSection};
+pub use field::{Classify, Field, FieldSection, NameKind, PreparedField};
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

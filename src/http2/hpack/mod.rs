@@ -21,12 +21,23 @@ mod table;
 pub use decoder::{BlockLimits, DecodeError, Decoded, Decoder, Over};
 pub use encoder::Encoder;
 
+use super::field::{Hint, NO_STATIC_NAME};
+
 /// SETTINGS_HEADER_TABLE_SIZE before any SETTINGS frame (RFC 9113 §6.5.2).
 pub const TABLE_SIZE_DEFAULT: u32 = 4096;
 
 /// What an entry counts beyond its octets (RFC 7541 §4.1), and a field beyond its own in
 /// SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
+
+/// What an encoder would have to work out of a field.
+pub(super) fn hint_of(name: &[u8], value: &[u8]) -> Hint {
+    let static_row = match static_table::index_of_name(name) {
+        0 => NO_STATIC_NAME,
+        row => static_table::index_of_value(row, value).unwrap_or(row),
+    };
+    Hint { hash: table::hash_pair(name, value), static_row }
+}
 
 /// The three forms of a literal field (RFC 7541 §6.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
