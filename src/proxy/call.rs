@@ -30,17 +30,24 @@ use std::time::{Duration, Instant};
 const UNREAD_MAX: usize = 32 << 20;
 
 /// The upstream leg.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub enum Up {
     /// Waits in its pool for a connection.
-    Parked,
-    Open {
-        conn: ConnKey,
-        stream: StreamId,
-        slot: usize,
-    },
-    /// The upstream is done with this call.
-    Gone,
+    Parked(Box<Parked>),
+    Open(Leg),
+    /// There is none: not yet, or not any more.
+    None,
+}
+
+/// What a call holds while it waits.
+#[derive(Debug)]
+pub(super) struct Parked {
+    /// The request's.
+    pub(super) fields: FieldSection,
+    /// What they took out of `PARKED_OCTETS_MAX`.
+    pub(super) octets: usize,
+    /// Request DATA; bounded by the stream's window.
+    pub(super) pending: Vec<Bytes>,
 }
 
 /// What the caller's `content-type` was; the answer repeats it (spec 03 §3.5).
@@ -75,12 +82,6 @@ pub struct Call {
     pub down: Leg,
     pub up: Up,
     pool: PoolKey,
-    /// The request's fields, until the upstream stream opens.
-    pub(super) fields: Option<FieldSection>,
-    /// What `fields` took out of `PARKED_OCTETS_MAX`.
-    pub(super) parked_octets: usize,
-    /// Request DATA that came while parked; bounded by the stream's window.
-    pub(super) pending: Vec<Bytes>,
     pub(super) request_ended: bool,
     pub(super) response_ended: bool,
     pub(super) head_sent: bool,
@@ -127,15 +128,11 @@ impl Proxy {
                 return;
             }
         };
-        let peer = &mut self.peers[conn];
-        let slot = peer.calls.len();
+        let Some(peer) = self.peers.get_mut(conn) else { return };
         let key = self.calls.insert(Call {
-            down: Leg { conn, stream, slot },
-            up: Up::Parked,
+            down: Leg { conn, stream, slot: peer.calls.len() as u32 },
+            up: Up::None,
             pool: plan.pool,
-            fields: Some(fields),
-            parked_octets: 0,
-            pending: Vec::new(),
             request_ended: end_stream,
             response_ended: false,
             head_sent: false,
@@ -152,7 +149,7 @@ impl Proxy {
         if let Some(at) = plan.deadline {
             self.remind_call(key, at);
         }
-        self.dispatch(key, now);
+        self.dispatch(key, plan.pool, fields, now);
     }
 
     /// Judges the head, finds the pool, strips the fields.
@@ -229,34 +226,35 @@ impl Proxy {
     }
 
     /// Opens the upstream stream, or parks the call until its pool can.
-    pub(super) fn dispatch(&mut self, key: CallKey, now: Instant) {
-        let Some(call) = self.calls.get(key) else { return };
-        let pool = call.pool;
-        if self.pools.has_parked(pool) {
-            // First come, first served: those who wait already go first.
-            self.park(pool, key, now);
-            return;
-        }
+    fn dispatch(&mut self, key: CallKey, pool: PoolKey, fields: FieldSection, now: Instant) {
+        // First come, first served: those who wait already go first.
         match self.pick(pool) {
-            Some(conn) => self.open(key, conn, now),
-            None => self.park(pool, key, now),
+            Some(conn) if !self.pools.has_parked(pool) => {
+                self.open(key, conn, fields, Vec::new(), now);
+            }
+            Some(_) | None => self.park(pool, key, fields, now),
         }
     }
 
     /// Sends HEADERS, and the DATA that came while parked.
-    pub(super) fn open(&mut self, key: CallKey, conn: ConnKey, now: Instant) {
+    pub(super) fn open(
+        &mut self,
+        key: CallKey,
+        conn: ConnKey,
+        mut fields: FieldSection,
+        pending: Vec<Bytes>,
+        now: Instant,
+    ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let Side::Upstream { authority, .. } = &peer.side else { return };
-        let Some(mut fields) = call.fields.take() else { return };
-        self.parked_octets -= std::mem::take(&mut call.parked_octets);
         let remaining = call.deadline.map(|at| at.saturating_duration_since(now));
         if remaining.is_some_and(|left| left.is_zero()) {
             self.fail(key, &Failure::deadline(), now);
             return;
         }
         rewrite::stamp(&mut fields, authority, remaining);
-        let ends = call.request_ended && call.pending.is_empty();
+        let ends = call.request_ended && pending.is_empty();
         let stream = match peer.h2.open(&fields, ends, key.data().as_ffi()) {
             Ok(stream) => stream,
             Err(OpenError::Full | OpenError::Retired) => {
@@ -267,16 +265,16 @@ impl Proxy {
                 return;
             }
         };
-        let last = call.pending.len();
-        for (index, data) in call.pending.drain(..).enumerate() {
+        let last = pending.len();
+        for (index, data) in pending.into_iter().enumerate() {
             peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
         }
-        call.up = Up::Open { conn, stream, slot: peer.calls.len() };
+        call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32 });
         call.tally.sent(&mut self.cells);
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
         peer.h2.recycle(fields);
-        self.touch(conn);
+        peer.touch(conn, &mut self.outputs);
     }
 
     pub(super) fn deadline_reached(&mut self, key: CallKey, now: Instant) {
@@ -286,11 +284,15 @@ impl Proxy {
     }
 
     /// Ends a call with a status of our making.
+    #[cold]
     pub(super) fn fail(&mut self, key: CallKey, failure: &Failure, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Leg { conn, stream, .. } = call.down;
         if let Some(peer) = self.peers.get_mut(conn) {
-            let mut fields = call.fields.take().unwrap_or_else(|| peer.h2.spare());
+            let mut fields = match &mut call.up {
+                Up::Parked(parked) => std::mem::take(&mut parked.fields),
+                Up::Open(_) | Up::None => peer.h2.spare(),
+            };
             fields.clear();
             if call.head_sent {
                 failure.write_trailers(&mut fields);
@@ -305,75 +307,88 @@ impl Proxy {
 
     /// The downstream end is queued: the call is over.
     pub(super) fn complete(&mut self, key: CallKey, status: u8, now: Instant) {
-        let Some(call) = self.calls.get(key) else { return };
+        let Some(call) = self.calls.remove(key) else { return };
         if !call.request_ended {
             // RFC 9113 §8.1: the response is whole, the rest of the request is not needed.
             let Leg { conn, stream, .. } = call.down;
             if let Some(peer) = self.peers.get_mut(conn) {
                 peer.h2.send_reset(stream, ErrorCode::NO_ERROR);
+                peer.touch(conn, &mut self.outputs);
             }
         }
-        self.free(key, status, now);
+        self.free(call, status, now);
     }
 
     /// The caller is gone: so is the call, upstream too.
     pub(super) fn cancel(&mut self, key: CallKey, now: Instant) {
-        self.free(key, Code::Canceled as u8, now);
+        if let Some(call) = self.calls.remove(key) {
+            self.free(call, Code::Canceled as u8, now);
+        }
     }
 
-    fn free(&mut self, key: CallKey, status: u8, now: Instant) {
-        let Some(call) = self.calls.remove(key) else { return };
-        self.parked_octets -= call.parked_octets;
-        self.leave(call.down.conn, call.down.slot, now);
-        if let Up::Open { conn, stream, slot } = call.up {
-            self.leave(conn, slot, now);
-            if let Some(peer) = self.peers.get_mut(conn) {
-                let done = call.response_ended && call.request_ended;
-                if !done || peer.h2.queued(stream) > 0 {
-                    peer.reset_paced(stream, now);
-                } else {
-                    peer.earn_reset();
-                }
-            }
-            self.remind_peer(conn);
-            self.touch(conn);
-            self.close_if_done(conn);
-        }
+    fn free(&mut self, call: Call, status: u8, now: Instant) {
+        self.leave(call.down, now);
         let latency = now.saturating_duration_since(call.begun);
         call.tally.ended(&mut self.cells, status, latency);
-        match call.up {
-            // It held no place that another could take.
-            Up::Parked => self.pools.one_died(call.pool),
-            Up::Open { .. } | Up::Gone => self.pump(call.pool, now),
+        match &call.up {
+            Up::Parked(parked) => {
+                self.parked_octets -= parked.octets;
+                // It held no place that another could take.
+                self.pools.one_died(call.pool);
+            }
+            Up::Open(up) => {
+                let done = call.response_ended && call.request_ended;
+                self.part(*up, done, now);
+                self.pump(call.pool, now);
+            }
+            Up::None => self.pump(call.pool, now),
         }
         self.check_drained(now);
+    }
+
+    /// The upstream stream loses its call; reset if it is not `done`.
+    fn part(&mut self, up: Leg, done: bool, now: Instant) {
+        self.leave(up, now);
+        let Leg { conn, stream, .. } = up;
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        if done && peer.h2.queued(stream) == 0 {
+            peer.earn_reset();
+        } else {
+            peer.reset_paced(stream, now);
+            peer.touch(conn, &mut self.outputs);
+        }
+        if peer.wants_reminder() {
+            self.remind_peer(conn);
+        }
+        self.close_if_done(conn);
     }
 
     /// Takes a call off its upstream connection, whose stream is gone already.
     pub(super) fn detach(&mut self, from: ConnKey, key: CallKey) {
         let Some(call) = self.calls.get_mut(key) else { return };
-        let Up::Open { conn, slot, .. } = call.up else { return };
-        if conn == from {
-            call.up = Up::Gone;
-            let heard = self.peers.get(conn).map_or(call.begun, |peer| peer.heard);
-            self.leave(conn, slot, heard);
+        let Up::Open(up) = call.up else { return };
+        if up.conn == from {
+            call.up = Up::None;
+            let heard = self.peers.get(from).map_or(call.begun, |peer| peer.heard);
+            self.leave(up, heard);
         }
     }
 
     /// Empties a slot in a connection's list and moves the last call into it.
-    fn leave(&mut self, conn: ConnKey, slot: usize, now: Instant) {
+    fn leave(&mut self, leg: Leg, now: Instant) {
+        let Leg { conn, slot, .. } = leg;
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        peer.calls.swap_remove(slot);
+        peer.calls.swap_remove(slot as usize);
         self.cells.fall(Gauge::Streams);
         if peer.calls.is_empty() {
             peer.idle_since = now;
         }
-        let Some(moved) = peer.calls.get(slot) else { return };
+        let Some(moved) = peer.calls.get(slot as usize) else { return };
         let Some(call) = self.calls.get_mut(*moved) else { return };
         if call.down.conn == conn {
             call.down.slot = slot;
-        } else if let Up::Open { slot: of_up, .. } = &mut call.up {
-            *of_up = slot;
+        } else if let Up::Open(up) = &mut call.up {
+            up.slot = slot;
         }
     }
 }

@@ -88,9 +88,6 @@ impl Proxy {
     /// Closes a connection that has nothing left to do.
     pub(super) fn close_if_done(&mut self, key: ConnKey) {
         let Some(peer) = self.peers.get(key) else { return };
-        if peer.ending || peer.dirty || peer.h2.wants_transmit() {
-            return;
-        }
         let retired = match peer.side {
             Side::Upstream { stage, .. } => {
                 stage == Stage::Retired || (stage == Stage::Ready && peer.h2.is_retired())
@@ -99,8 +96,13 @@ impl Proxy {
                 matches!(peer.farewell, Farewell::Final | Farewell::Overdue { .. })
             }
         };
+        // Most connections, most of the time.
+        if !peer.closing && !retired {
+            return;
+        }
         let quiet = peer.calls.is_empty() && peer.h2.streams() == 0;
-        if peer.closing || (retired && quiet) {
+        let busy = peer.ending || peer.dirty || peer.h2.wants_transmit();
+        if !busy && (peer.closing || quiet) {
             let heard = peer.heard;
             self.forget_upstream(key);
             self.remove(key, heard);

@@ -203,23 +203,22 @@ impl Proxy {
     /// DATA left by one leg of a call: it came in by the other, whose sender may go on.
     fn credit(&mut self, from: ConnKey, call: CallKey, octets: u32) {
         let Some(call) = self.calls.get(call) else { return };
-        let (conn, stream) = match call.up {
-            Up::Open { conn, stream, .. } if call.down.conn == from => (conn, stream),
-            Up::Open { conn, .. } if conn == from => (call.down.conn, call.down.stream),
-            Up::Open { .. } | Up::Parked | Up::Gone => return,
+        let Up::Open(up) = &call.up else { return };
+        let Leg { conn, stream, .. } = match from {
+            _ if from == call.down.conn => *up,
+            _ if from == up.conn => call.down,
+            _ => return,
         };
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.release(stream, octets);
+            peer.touch(conn, &mut self.outputs);
         }
-        self.touch(conn);
     }
 
     /// Tells `io` that a connection has something to send, once.
     fn touch(&mut self, key: ConnKey) {
-        let Some(peer) = self.peers.get_mut(key) else { return };
-        if !peer.dirty && !peer.is_dialing() && peer.h2.wants_transmit() {
-            peer.dirty = true;
-            self.outputs.push_back(Output::Dirty(key.into()));
+        if let Some(peer) = self.peers.get_mut(key) {
+            peer.touch(key, &mut self.outputs);
         }
     }
 
@@ -333,13 +332,16 @@ impl Proxy {
     pub fn check_invariants(&self) {
         for (key, call) in &self.calls {
             let down = &self.peers[call.down.conn];
-            assert_eq!(down.calls[call.down.slot], key);
-            if let Up::Open { conn, slot, .. } = call.up {
-                assert_eq!(self.peers[conn].calls[slot], key);
+            assert_eq!(down.calls[call.down.slot as usize], key);
+            if let Up::Open(up) = &call.up {
+                assert_eq!(self.peers[up.conn].calls[up.slot as usize], key);
             }
         }
-        let parked: usize = self.calls.values().map(|call| call.parked_octets).sum();
-        assert_eq!(parked, self.parked_octets);
+        let parked = self.calls.values().map(|call| match &call.up {
+            Up::Parked(parked) => parked.octets,
+            Up::Open(_) | Up::None => 0,
+        });
+        assert_eq!(parked.sum::<usize>(), self.parked_octets);
         for peer in self.peers.values() {
             peer.h2.check_invariants();
             assert!(peer.calls.iter().all(|key| self.calls.contains_key(*key)));
@@ -370,5 +372,5 @@ struct Leg {
     conn: ConnKey,
     stream: StreamId,
     /// Index in the connection's `calls`.
-    slot: usize,
+    slot: u32,
 }

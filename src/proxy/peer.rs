@@ -5,7 +5,7 @@
 //!    attack to an app on a stack that counts resets (CVE-2023-44487's defences).
 //! 3. Nothing is transmitted to an upstream before its dial is done.
 
-use super::{CallKey, Listener, PoolKey};
+use super::{CallKey, ConnKey, Listener, Output, PoolKey};
 use crate::http2::Connection;
 use crate::http2::{ErrorCode, StreamId};
 use crate::resolve::Endpoint;
@@ -123,6 +123,15 @@ impl Peer {
         }
     }
 
+    /// Tells `io` that there is something to send, once until all of it is taken.
+    #[inline]
+    pub fn touch(&mut self, key: ConnKey, outputs: &mut VecDeque<Output>) {
+        if !self.dirty && !self.is_dialing() && self.h2.wants_transmit() {
+            self.dirty = true;
+            outputs.push_back(Output::Dirty(key.into()));
+        }
+    }
+
     pub fn is_dialing(&self) -> bool {
         matches!(self.side, Side::Upstream { stage: Stage::Dialing, .. })
     }
@@ -175,6 +184,11 @@ impl Peer {
             Side::Upstream { stage, .. } => stage == Stage::Retired,
         };
         self.calls.is_empty() && !leaving && !self.closing
+    }
+
+    /// Now that a call left, is there a deadline that was not there before?
+    pub fn wants_reminder(&self) -> bool {
+        self.calls.is_empty() || !self.resets.waiting.is_empty()
     }
 
     /// When this connection must be looked at again.

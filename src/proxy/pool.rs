@@ -8,6 +8,7 @@
 //!    resolve, so that made-up app IDs leave nothing behind; when there are too many, all such
 //!    pools are.
 
+use super::call::{Call, Parked, Up};
 use super::contract::{CloseReason, Output, Security};
 use super::failure::Failure;
 use super::peer::{Peer, Side, Stage};
@@ -192,10 +193,15 @@ impl Proxy {
         pool.conns.iter().copied().find(|key| self.peers[*key].can_take())
     }
 
-    pub(super) fn park(&mut self, pool: PoolKey, call: CallKey, now: Instant) {
+    pub(super) fn park(
+        &mut self,
+        pool: PoolKey,
+        call: CallKey,
+        fields: FieldSection,
+        now: Instant,
+    ) {
         let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
-        let Some(parked) = self.calls.get(call) else { return };
-        let octets = parked.fields.as_ref().map_or(0, FieldSection::kept);
+        let octets = fields.kept();
         if waiting.dead > waiting.parked.len() / 2 {
             let calls = &self.calls;
             waiting.parked.retain(|key| calls.contains_key(*key));
@@ -208,10 +214,9 @@ impl Proxy {
             self.fail(call, &Failure::new(Code::ResourceExhausted, message), now);
             return;
         }
-        if let Some(parked) = self.calls.get_mut(call) {
-            parked.parked_octets = octets;
-            self.parked_octets += octets;
-        }
+        let Some(parked) = self.calls.get_mut(call) else { return };
+        parked.up = Up::Parked(Box::new(Parked { fields, octets, pending: Vec::new() }));
+        self.parked_octets += octets;
         waiting.parked.push_back(call);
         self.pump(pool, now);
     }
@@ -226,12 +231,12 @@ impl Proxy {
         }
     }
 
-    /// Gives streams to those who wait; dials when that is not enough. A call that fails on the
+    /// Gives streams to those who wait, if any; dials when that is not enough. A call that fails on the
     /// way (its deadline is over) comes back here by `free`: with thousands of them waiting, that
     /// must not nest.
     pub(super) fn pump(&mut self, key: PoolKey, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        if std::mem::replace(&mut pool.pumping, true) {
+        if pool.parked.is_empty() || std::mem::replace(&mut pool.pumping, true) {
             return;
         }
         self.open_parked(key, now);
@@ -253,7 +258,12 @@ impl Proxy {
             if let Some(pool) = self.pools.pools.get_mut(key) {
                 pool.parked.pop_front();
             }
-            self.open(call, conn, now);
+            let Some(Call { up, .. }) = self.calls.get_mut(call) else { continue };
+            if let Up::Parked(parked) = std::mem::replace(up, Up::None) {
+                let Parked { fields, octets, pending } = *parked;
+                self.parked_octets -= octets;
+                self.open(call, conn, fields, pending, now);
+            }
         }
         self.dial(key, now);
     }

@@ -3,7 +3,7 @@
 //! 1. DATA whose call is gone has its window returned where it came in.
 //! 2. A peer that answers in HTTP instead of gRPC is translated; a caller always gets a status.
 
-use super::call::Up;
+use super::call::{Call, Up};
 use super::failure::Failure;
 use super::head::{self, is_grpc};
 use super::{CallKey, ConnKey, Leg, Proxy, rewrite};
@@ -27,12 +27,11 @@ impl Proxy {
         end_stream: bool,
         now: Instant,
     ) {
-        let leg = self.calls.get(key).map(|call| (call.down, call.up));
-        match leg {
-            Some((down, _)) if down.conn == conn && down.stream == stream => {
+        match self.calls.get(key) {
+            Some(Call { down, .. }) if down.conn == conn && down.stream == stream => {
                 self.relay_request(key, data, end_stream, now);
             }
-            Some((_, Up::Open { conn: up, stream: id, .. })) if up == conn && id == stream => {
+            Some(Call { up: Up::Open(up), .. }) if up.conn == conn && up.stream == stream => {
                 self.relay_response(key, data, end_stream, now);
             }
             Some(_) | None => {
@@ -51,17 +50,15 @@ impl Proxy {
             return;
         }
         call.request_ended |= end_stream;
-        match call.up {
-            Up::Parked => {
-                call.pending.push(data);
-            }
-            Up::Open { conn, stream, .. } => {
-                if let Some(peer) = self.peers.get_mut(conn) {
-                    peer.h2.send_data(stream, data, end_stream);
+        match &mut call.up {
+            Up::Parked(parked) => parked.pending.push(data),
+            Up::Open(Leg { conn, stream, .. }) => {
+                if let Some(peer) = self.peers.get_mut(*conn) {
+                    peer.h2.send_data(*stream, data, end_stream);
+                    peer.touch(*conn, &mut self.outputs);
                 }
-                self.touch(conn);
             }
-            Up::Gone => {
+            Up::None => {
                 let Leg { conn, stream, .. } = call.down;
                 if let Some(peer) = self.peers.get_mut(conn) {
                     peer.h2.release(stream, data.len() as u32);
@@ -81,6 +78,7 @@ impl Proxy {
         call.response_ended |= end_stream;
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_data(stream, data, false);
+            peer.touch(conn, &mut self.outputs);
             if peer.h2.queued_in_all() > UNREAD_END {
                 return self.give_up(conn, "responses are not read", now);
             }
@@ -89,7 +87,6 @@ impl Proxy {
             let message = "server closed the stream without sending trailers";
             self.fail(key, &Failure::new(Code::Internal, message), now);
         }
-        self.touch(conn);
     }
 
     /// The final response head; with `end_stream` it is all there is ("Trailers-Only").
@@ -123,11 +120,11 @@ impl Proxy {
         let Leg { conn, stream, .. } = call.down;
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, end_stream);
+            peer.touch(conn, &mut self.outputs);
         }
         if end_stream {
             self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
         }
-        self.touch(conn);
     }
 
     pub(super) fn relay_trailers(
@@ -152,13 +149,13 @@ impl Proxy {
         let Leg { conn, stream, .. } = call.down;
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, true);
+            peer.touch(conn, &mut self.outputs);
             // A call takes one section from the caller's connection and two from the callee's,
             // and leaves them the other way round: this one goes home.
             let spare = peer.h2.spare();
             self.recycle(from, spare);
         }
         self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
-        self.touch(conn);
     }
 
     /// RST_STREAM from either side.
@@ -218,7 +215,7 @@ impl Proxy {
     /// The upstream went away before it looked at this stream.
     pub(super) fn stream_refused(&mut self, key: CallKey, now: Instant) {
         let Some(call) = self.calls.get(key) else { return };
-        if let Up::Open { conn, .. } = call.up {
+        if let Up::Open(Leg { conn, .. }) = call.up {
             self.detach(conn, key);
         }
         let message = "the callee is going away and did not process this call; it is safe to retry";
