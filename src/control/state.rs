@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// Keys that `PUT /v1.0/metadata/{key}` may add.
 pub const METADATA_KEYS_MAX: usize = 256;
@@ -146,6 +147,8 @@ struct Metadata {
 #[derive(Debug)]
 struct Scrape {
     workers: Vec<Told>,
+    /// Workers were asked, and are waited for until then.
+    ends: Option<Instant>,
 }
 
 /// What one worker has told in all.
@@ -174,6 +177,7 @@ impl State {
             shutdown_asked: Notify::new(),
             scrape: RefCell::new(Scrape {
                 workers: (0..workers).map(|_| Told::default()).collect(),
+                ends: None,
             }),
             scraped: Notify::new(),
             http_closed: Cell::new(false),
@@ -277,27 +281,35 @@ impl State {
             told.waiting = false;
             told.answered = true;
         }
+        if !scrape.workers.iter().any(|told| told.waiting) {
+            scrape.ends = None;
+        }
         drop(scrape);
         self.scraped.notify_waiters();
     }
 
-    /// Asks every worker, waits, merges. Scrapes at the same time share the answers.
+    /// Asks every worker, waits, merges. Who comes while workers are waited for asks nobody and
+    /// gets the same answers.
     pub async fn scrape(&self) -> (Cells, Vec<WorkerFigures>) {
-        self.ask_workers();
+        let ends = self.ask_workers();
         let all = async {
             loop {
                 // Registered before the look, so that no answer falls between the two.
                 let notified = self.scraped.notified();
-                if !self.scrape.borrow().workers.iter().any(|told| told.waiting) {
+                if self.scrape.borrow().ends != Some(ends) {
                     break;
                 }
                 notified.await;
             }
         };
-        if tokio::time::timeout(SCRAPE_TIME_MAX, all).await.is_err() {
-            count(&self.counters.scrapes_incomplete);
-            // A late answer will be taken, and the next scrape asks again.
-            self.scrape.borrow_mut().workers.iter_mut().for_each(|told| told.waiting = false);
+        if tokio::time::timeout_at(ends, all).await.is_err() {
+            let mut scrape = self.scrape.borrow_mut();
+            if scrape.ends == Some(ends) {
+                count(&self.counters.scrapes_incomplete);
+                // A late answer will be taken, and the next scrape asks again.
+                scrape.workers.iter_mut().for_each(|told| told.waiting = false);
+                scrape.ends = None;
+            }
         }
         let mut merged = Cells::default();
         let scrape = self.scrape.borrow();
@@ -305,8 +317,15 @@ impl State {
         (merged, scrape.workers.iter().map(Told::figures).collect())
     }
 
-    fn ask_workers(&self) {
+    /// Until when to wait for their answers.
+    fn ask_workers(&self) -> Instant {
+        let now = Instant::now();
         let mut scrape = self.scrape.borrow_mut();
+        if let Some(ends) = scrape.ends
+            && ends > now
+        {
+            return ends;
+        }
         for (told, sender) in scrape.workers.iter_mut().zip(&self.options.workers) {
             if !told.waiting {
                 // A full mailbox: this worker is told by its last cells.
@@ -314,6 +333,9 @@ impl State {
                 told.answered = false;
             }
         }
+        let ends = now + SCRAPE_TIME_MAX;
+        scrape.ends = scrape.workers.iter().any(|told| told.waiting).then_some(ends);
+        ends
     }
 }
 
@@ -404,7 +426,7 @@ pub(crate) mod tests {
         let (mut quick, mut stuck) = (Cells::default(), Cells::default());
         let second = Duration::from_secs(1);
         let answer = async { state.cells_arrived(0, &increment(&mut quick, 3), second) };
-        let began = tokio::time::Instant::now();
+        let began = Instant::now();
         let ((cells, workers), ()) = tokio::join!(state.scrape(), answer);
         assert_eq!(began.elapsed(), SCRAPE_TIME_MAX);
         assert_eq!(cells.hop(Hop::Inbound).calls[0], 3);
@@ -439,6 +461,33 @@ pub(crate) mod tests {
             assert_eq!(cells.hop(Hop::Inbound).calls[0], 1);
         }
         assert!(mail.try_recv().is_some() && mail.try_recv().is_none());
+    }
+
+    /// Who comes when one worker has answered and another has not disturbs neither.
+    #[tokio::test(start_paused = true)]
+    async fn a_scrape_joins_the_one_under_way() {
+        let (one, mail_of_one) = mailbox(4).unwrap();
+        let (two, mail_of_two) = mailbox(4).unwrap();
+        let state = State::new(StateOptions { workers: vec![one, two], ..options() });
+        let (mut quick, mut slow) = (Cells::default(), Cells::default());
+        let second = SCRAPE_TIME_MAX / 2;
+        let later = async {
+            tokio::time::sleep(second).await;
+            state.cells_arrived(0, &increment(&mut quick, 1), Duration::ZERO);
+            state.scrape().await
+        };
+        let answer = async {
+            tokio::time::sleep(second + second / 2).await;
+            state.cells_arrived(1, &increment(&mut slow, 1), Duration::ZERO);
+        };
+        let ((_, first), (_, joined), ()) = tokio::join!(state.scrape(), later, answer);
+        for workers in [first, joined] {
+            assert!(workers.iter().all(|worker| worker.answered));
+        }
+        for mail in [mail_of_one, mail_of_two] {
+            assert!(mail.try_recv().is_some() && mail.try_recv().is_none());
+        }
+        assert_eq!(state.counters.scrapes_incomplete.get(), 0);
     }
 
     #[tokio::test]

@@ -187,10 +187,16 @@ pub(super) fn arrived(worker: &Rc<Worker>, accepted: Accepted) {
 
 /// Begins to serve a connection on this worker, which it never leaves.
 fn welcome(worker: &Rc<Worker>, fresh: Fresh, listener: Listener, peer: Option<SocketAddr>) {
-    let place = Place::take(&worker.load, Number::Connections);
+    let take = |number| Place::take(&worker.load, number);
+    let place = take(Number::Connections);
+    // Now, not when its task runs: the acceptor's next look counts it.
+    let secured = listener == Listener::Internal && worker.wants_mtls();
+    let handshake = secured.then(|| take(Number::Handshakes));
     match fresh.adopt(worker.epoll) {
         Ok(socket) => {
-            monoio::spawn(serve(Rc::clone(worker), Rc::new(socket), listener, peer, place));
+            let socket = Rc::new(socket);
+            let work = serve(Rc::clone(worker), socket, listener, peer, place, handshake);
+            monoio::spawn(work);
         }
         Err(error) => {
             let cause = errno_text(&error);
@@ -254,11 +260,12 @@ async fn serve(
     listener: Listener,
     peer: Option<SocketAddr>,
     place: Place,
+    handshake: Option<Place>,
 ) {
     let mut buffer = ReadBuffer::new();
     let mut plain = BytesMut::new();
     let mut secured = None;
-    if listener == Listener::Internal && worker.wants_mtls() {
+    if let Some(_place) = handshake {
         match shake_hands(&worker, &socket, &mut buffer, &mut plain).await {
             Ok(session) => secured = Some(session),
             Err(cause) => {
@@ -281,7 +288,6 @@ async fn shake_hands(
     buffer: &mut ReadBuffer,
     plain: &mut BytesMut,
 ) -> Result<(Session, SpiffeId), String> {
-    let _place = Place::take(&worker.load, Number::Handshakes);
     let contexts = worker.contexts();
     let mut session = match contexts.accept() {
         Some(Ok(session)) => session,

@@ -478,6 +478,38 @@ fn drains_and_is_scraped() {
     }
 }
 
+/// What a scrape takes of a worker, all of it: the mail, what is handed over, the bell. On the
+/// thread's own clock, as between two answers it does nothing else.
+#[test]
+fn a_scrape_takes_no_50_microseconds_of_a_worker() {
+    const SCRAPES: usize = 101;
+    const TIME_MAX: Duration = Duration::from_micros(50);
+    for driver in drivers() {
+        run(async move || {
+            let app = echo_app().await;
+            let sidecar = Sidecar::start_with("callee", Some(app), None, driver, 1);
+            let visitors = visitors(sidecar.api, 20).await;
+            let sidecar = blocking(sidecar, |sidecar| {
+                let busy: Vec<Duration> = (0..SCRAPES)
+                    .map(|_| {
+                        sidecar.tell(|| ToWorker::Scrape);
+                        let ToControl::Cells { busy, .. } = sidecar.hear() else {
+                            panic!("no cells")
+                        };
+                        busy
+                    })
+                    .collect();
+                let mut taken: Vec<_> = busy.windows(2).map(|pair| pair[1] - pair[0]).collect();
+                taken.sort_unstable();
+                assert!(taken[taken.len() / 2] <= TIME_MAX, "{taken:?}");
+            })
+            .await;
+            drop(visitors);
+            drop(sidecar);
+        });
+    }
+}
+
 /// Downstream connections of each worker.
 fn spread(sidecar: &Sidecar) -> Vec<i64> {
     sidecar.tell(|| ToWorker::Scrape);

@@ -21,6 +21,8 @@ use tokio::sync::oneshot;
 
 /// Of each way before the first round.
 const WARMUP: Duration = Duration::from_secs(1);
+/// Of each run, whose connections are new.
+const RUN_WARMUP: Duration = Duration::from_millis(300);
 /// A first call may find names not yet published; each of these takes its own time to fail.
 const TRIALS: usize = 20;
 const TRIAL_PAUSE: Duration = Duration::from_millis(250);
@@ -65,8 +67,7 @@ impl Way {
             name,
             address,
             authority: address.to_string(),
-            // Dapr asks for the second one on streams; it is harmless elsewhere.
-            metadata: vec![field("dapr-app-id", &options.app), field("dapr-stream", "true")],
+            metadata: vec![field("dapr-app-id", &options.app)],
             pids: pair.pids().to_vec(),
         }
     }
@@ -141,7 +142,11 @@ impl Work {
     }
 
     fn plan(&self, way: &Way, end: End) -> Plan {
-        let metadata = self.metadata.iter().chain(&way.metadata).cloned().collect();
+        let mut metadata: Vec<_> = self.metadata.iter().chain(&way.metadata).cloned().collect();
+        // Dapr asks for it on streams.
+        if self.shape != Shape::Unary && !way.metadata.is_empty() {
+            metadata.push(("dapr-stream".to_owned(), b"true".to_vec()));
+        }
         let schedule = match (self.load.rate, end) {
             (Some(rate), End::After(length)) => {
                 Schedule::Open(vec![Segment { from: rate, to: rate, length }])
@@ -236,7 +241,7 @@ async fn measure(
     end: End,
     topology: &mut Topology,
 ) -> Result<(), BenchError> {
-    let plan = work.plan(way, end);
+    let plan = Plan { warmup: RUN_WARMUP.min(work.load.duration), ..work.plan(way, end) };
     let (outcome, cpu_ns) = load(work, plan.clone(), &way.pids).await?;
     let cpu = cpu_ns as f64 / 1000.0 / outcome.calls.max(1) as f64;
     let at = |latencies: &Latencies, percentile: f64| {
