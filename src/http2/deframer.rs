@@ -6,7 +6,7 @@
 //!
 //! 1. What is gathered is one frame header or one frame other than DATA: at most
 //!    `max_frame_size` octets.
-//! 2. A payload lent must come back by [`Deframer::done`] before the next cut.
+//! 2. A frame lent by [`Deframer::payload`] must be [`Deframer::done`] before the next cut.
 //! 3. For every DATA frame: [`Cut::DataBegins`] with its whole length, then pieces that make up
 //!    its data, the last one marked, be it empty. Padding is dropped here.
 //! 4. Frames of unknown type are announced and their payload dropped.
@@ -17,7 +17,6 @@ use super::error::{ConnectionError, ErrorCode};
 use super::frame::{FrameHeader, FrameType, HEADER_LEN, PREFACE, flag};
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
-use std::ops::Deref;
 
 /// A gathering buffer larger than this is not kept.
 const CARRY_KEPT_MAX: usize = 512;
@@ -27,56 +26,24 @@ const CARRY_KEPT_MAX: usize = 512;
 pub enum Cut {
     /// All that was received is cut.
     Hungry,
-    /// A whole frame, neither DATA nor of unknown type.
-    Frame(FrameHeader, Payload),
+    /// A whole frame, neither DATA nor of unknown type: see [`Deframer::payload`].
+    Frame(FrameHeader),
     /// `header.len` octets of flow control, `padding` of which (its length octet included) are
     /// not data.
     DataBegins {
         header: FrameHeader,
         padding: u32,
     },
-    /// Part of the data of the frame that began last.
-    Data {
-        piece: Bytes,
-        last: bool,
-    },
+    /// The frame that began last goes on: take the [`Deframer::piece`].
+    Data,
     Unknown(FrameHeader),
 }
 
-/// The payload of one frame, lent.
+/// Part of the data of the frame that began last.
 #[derive(Debug)]
-pub struct Payload {
-    source: Source,
-    len: usize,
-}
-
-#[derive(Debug)]
-enum Source {
-    /// The chunk, payload in front.
-    Chunk(Bytes),
-    Carry(Vec<u8>),
-}
-
-impl Deref for Payload {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        let octets: &[u8] = match &self.source {
-            Source::Chunk(chunk) => chunk,
-            Source::Carry(carry) => carry,
-        };
-        octets.get(..self.len).unwrap_or_default()
-    }
-}
-
-impl Payload {
-    /// COPY: none from a chunk; from the gathering buffer `octets`, for what outlives the cut.
-    pub fn keep(&self, octets: &[u8]) -> Bytes {
-        match &self.source {
-            Source::Chunk(chunk) => chunk.slice_ref(octets),
-            Source::Carry(_) => Bytes::copy_from_slice(octets),
-        }
-    }
+pub struct Piece {
+    pub data: Bytes,
+    pub last: bool,
 }
 
 /// What is expected next.
@@ -89,6 +56,8 @@ enum State {
     Header,
     /// The payload of a frame that is gathered.
     Payload(FrameHeader),
+    /// The frame is gathered, and lent.
+    Gathered,
     /// The octet that says how much padding follows.
     PadLength(FrameHeader),
     Data {
@@ -110,6 +79,8 @@ pub struct Deframer {
     /// Chunks that came before the first was cut; empty when the owner keeps to the contract.
     more: VecDeque<Bytes>,
     carry: Vec<u8>,
+    /// Octets in front of the chunk that are lent.
+    lent: usize,
     max_frame_size: u32,
 }
 
@@ -117,7 +88,7 @@ impl Deframer {
     pub fn new(expect_preface: bool, max_frame_size: u32) -> Self {
         let state = if expect_preface { State::Preface { seen: 0 } } else { State::Header };
         let (chunk, carry) = (Bytes::new(), Vec::new());
-        Self { state, chunk, more: VecDeque::new(), carry, max_frame_size }
+        Self { state, chunk, more: VecDeque::new(), carry, lent: 0, max_frame_size }
     }
 
     pub fn push(&mut self, bytes: Bytes) {
@@ -134,6 +105,7 @@ impl Deframer {
         self.chunk = Bytes::new();
         self.more = VecDeque::new();
         self.carry = Vec::new();
+        self.lent = 0;
     }
 
     /// Octets of data and padding still to come of the DATA frame that began last.
@@ -144,24 +116,51 @@ impl Deframer {
         }
     }
 
-    /// Takes a payload back.
-    pub fn done(&mut self, payload: Payload) {
-        match payload.source {
-            _ if self.state == State::Failed => {}
-            Source::Chunk(mut chunk) => {
-                chunk.advance(payload.len);
-                debug_assert!(self.chunk.is_empty());
-                self.chunk = chunk;
-            }
-            Source::Carry(mut carry) if carry.capacity() <= CARRY_KEPT_MAX => {
-                carry.clear();
-                self.carry = carry;
-            }
-            Source::Carry(_) => {}
+    /// Of the frame that was cut last, until it is done.
+    pub fn payload(&self) -> &[u8] {
+        match self.state {
+            State::Gathered => &self.carry,
+            _ => self.chunk.get(..self.lent).unwrap_or_default(),
         }
     }
 
+    /// COPY: none from a chunk; from the gathering buffer the payload, for what outlives the cut.
+    pub fn keep_payload(&self) -> Bytes {
+        match self.state {
+            State::Gathered => Bytes::copy_from_slice(&self.carry),
+            _ => self.chunk.slice(..self.lent),
+        }
+    }
+
+    /// The frame that was cut last is dealt with.
+    pub fn done(&mut self) {
+        if self.state == State::Gathered {
+            self.state = State::Header;
+            match self.carry.capacity() <= CARRY_KEPT_MAX {
+                true => self.carry.clear(),
+                false => self.carry = Vec::new(),
+            }
+        }
+        self.chunk.advance(std::mem::take(&mut self.lent));
+    }
+
+    #[inline]
     pub fn cut(&mut self) -> Result<Cut, ConnectionError> {
+        if self.state == State::Header
+            && self.carry.is_empty()
+            && let Some(octets) = self.chunk.first_chunk()
+        {
+            let header = FrameHeader::parse(octets);
+            self.chunk.advance(HEADER_LEN);
+            if let Some(cut) = self.begin(header)? {
+                return Ok(cut);
+            }
+        }
+        self.cut_by_pieces()
+    }
+
+    /// What straddles chunks, or is not simply one frame after the other.
+    fn cut_by_pieces(&mut self) -> Result<Cut, ConnectionError> {
         // Bounded: each turn uses octets up or returns.
         loop {
             if self.chunk.is_empty() {
@@ -178,15 +177,25 @@ impl Deframer {
             let cut = match self.state {
                 State::Preface { seen } => self.preface(seen)?,
                 State::Header => self.header()?,
-                State::Payload(header) => self.payload(header),
+                State::Payload(header) => self.whole(header),
                 State::PadLength(header) => Some(self.pad_length(header)?),
-                State::Data { left, padding } => Some(self.data(left, padding)),
+                State::Data { .. } => return Ok(Cut::Data),
                 State::Skip { left } => self.skip(left),
-                State::Failed => return Ok(Cut::Hungry),
+                State::Gathered | State::Failed => return Ok(Cut::Hungry),
             };
             if let Some(cut) = cut {
                 return Ok(cut);
             }
+        }
+    }
+
+    /// The next piece of the DATA frame that began last, if there is one.
+    pub fn piece(&mut self) -> Option<Piece> {
+        match self.state {
+            State::Data { left, padding } if left == 0 || !self.chunk.is_empty() => {
+                Some(self.data(left, padding))
+            }
+            _ => None,
         }
     }
 
@@ -205,31 +214,22 @@ impl Deframer {
     }
 
     fn header(&mut self) -> Result<Option<Cut>, ConnectionError> {
-        let header = match self.chunk.first_chunk::<HEADER_LEN>() {
-            Some(octets) if self.carry.is_empty() => {
-                let header = FrameHeader::parse(octets);
-                self.chunk.advance(HEADER_LEN);
-                header
-            }
-            _ => {
-                self.gather(HEADER_LEN);
-                let Some(octets) = self.carry.first_chunk::<HEADER_LEN>() else {
-                    return Ok(None);
-                };
-                let header = FrameHeader::parse(octets);
-                self.carry.clear();
-                header
-            }
-        };
+        self.gather(HEADER_LEN);
+        let Some(octets) = self.carry.first_chunk() else { return Ok(None) };
+        let header = FrameHeader::parse(octets);
+        self.carry.clear();
+        self.begin(header)
+    }
+
+    #[inline]
+    fn begin(&mut self, header: FrameHeader) -> Result<Option<Cut>, ConnectionError> {
         if header.len > self.max_frame_size {
-            let reason = "frame larger than SETTINGS_MAX_FRAME_SIZE";
-            return Err(ConnectionError::new(ErrorCode::FRAME_SIZE_ERROR, reason));
+            return Err(wrong_size("frame larger than SETTINGS_MAX_FRAME_SIZE"));
         }
         match header.kind {
             FrameType::Data if header.has(flag::PADDED) => {
                 if header.len == 0 {
-                    let reason = "padded DATA without a padding length";
-                    return Err(ConnectionError::new(ErrorCode::FRAME_SIZE_ERROR, reason));
+                    return Err(wrong_size("padded DATA without a padding length"));
                 }
                 self.state = State::PadLength(header);
                 Ok(None)
@@ -239,7 +239,7 @@ impl Deframer {
                 self.state = State::Skip { left: header.len };
                 Ok(Some(Cut::Unknown(header)))
             }
-            _ => Ok(self.payload(header)),
+            _ => Ok(self.whole(header)),
         }
     }
 
@@ -251,20 +251,18 @@ impl Deframer {
         self.chunk.advance(missing);
     }
 
-    fn payload(&mut self, header: FrameHeader) -> Option<Cut> {
+    #[inline]
+    fn whole(&mut self, header: FrameHeader) -> Option<Cut> {
         let len = header.len as usize;
-        let source = if self.carry.is_empty() && self.chunk.len() >= len {
-            Source::Chunk(std::mem::take(&mut self.chunk))
-        } else {
-            self.gather(len);
-            if self.carry.len() < len {
-                self.state = State::Payload(header);
-                return None;
-            }
-            Source::Carry(std::mem::take(&mut self.carry))
-        };
-        self.state = State::Header;
-        Some(Cut::Frame(header, Payload { source, len }))
+        if self.carry.is_empty() && self.chunk.len() >= len {
+            self.lent = len;
+            self.state = State::Header;
+            return Some(Cut::Frame(header));
+        }
+        self.gather(len);
+        let whole = self.carry.len() == len;
+        self.state = if whole { State::Gathered } else { State::Payload(header) };
+        whole.then_some(Cut::Frame(header))
     }
 
     fn pad_length(&mut self, header: FrameHeader) -> Result<Cut, ConnectionError> {
@@ -284,10 +282,10 @@ impl Deframer {
         Cut::DataBegins { header, padding }
     }
 
-    fn data(&mut self, left: u32, padding: u32) -> Cut {
+    fn data(&mut self, left: u32, padding: u32) -> Piece {
         let len = self.chunk.len().min(left as usize);
         // Taking the chunk whole saves counting references up and down.
-        let piece = match len == self.chunk.len() {
+        let data = match len == self.chunk.len() {
             true => std::mem::take(&mut self.chunk),
             false => self.chunk.split_to(len),
         };
@@ -297,7 +295,7 @@ impl Deframer {
             (0, padding) => State::Skip { left: padding },
             (left, padding) => State::Data { left, padding },
         };
-        Cut::Data { piece, last: left == 0 }
+        Piece { data, last: left == 0 }
     }
 
     fn skip(&mut self, left: u32) -> Option<Cut> {
@@ -309,6 +307,11 @@ impl Deframer {
         };
         None
     }
+}
+
+#[cold]
+fn wrong_size(reason: &'static str) -> ConnectionError {
+    ConnectionError::new(ErrorCode::FRAME_SIZE_ERROR, reason)
 }
 
 #[cfg(test)]
@@ -323,16 +326,18 @@ mod tests {
         loop {
             match deframer.cut()? {
                 Cut::Hungry => return Ok(()),
-                Cut::Frame(header, payload) => {
-                    let text = String::from_utf8_lossy(&payload).into_owned();
+                Cut::Frame(header) => {
+                    let text = String::from_utf8_lossy(deframer.payload()).into_owned();
+                    assert_eq!(deframer.keep_payload(), deframer.payload());
                     out.push(format!("{:?} {} {text}", header.kind, header.stream.0));
-                    deframer.done(payload);
+                    deframer.done();
                 }
                 Cut::DataBegins { header, padding } => {
                     out.push(format!("DATA {} {} {padding} ", header.stream.0, header.len));
                 }
-                Cut::Data { piece, last } => {
-                    let text = String::from_utf8_lossy(&piece).into_owned();
+                Cut::Data => {
+                    let Piece { data, last } = deframer.piece().unwrap();
+                    let text = String::from_utf8_lossy(&data).into_owned();
                     let open = out.last_mut().unwrap();
                     open.push_str(&text);
                     open.push_str(if last { "." } else { "" });
@@ -400,8 +405,8 @@ mod tests {
         let mut deframer = Deframer::new(false, SIZE);
         deframer.push(bytes.clone());
         assert!(matches!(deframer.cut(), Ok(Cut::DataBegins { .. })));
-        let Ok(Cut::Data { piece, last: true }) = deframer.cut() else { panic!() };
-        assert_eq!(piece.as_ptr(), bytes[HEADER_LEN..].as_ptr());
+        let Some(Piece { data, last: true }) = deframer.piece() else { panic!() };
+        assert_eq!(data.as_ptr(), bytes[HEADER_LEN..].as_ptr());
     }
 
     fn code_of(bytes: Vec<u8>, preface: bool) -> ErrorCode {

@@ -7,7 +7,7 @@
 //!
 //! Refuses to know what a request asks for.
 
-use super::field::{Field, FieldSection, NameKind, flag};
+use super::field::{FieldSection, NameKind, flag};
 
 /// Why a message is malformed (RFC 9113 §8.1.1).
 type Reason = &'static str;
@@ -34,28 +34,32 @@ pub fn check_request(fields: &FieldSection, flags: u8) -> Result<Request, Reason
     let mut pseudo = Pseudo::default();
     let mut content_length = None;
     let mut connect = false;
-    for field in fields.iter() {
+    for field in fields.glimpses() {
+        if field.is_regular() {
+            pseudo.end();
+            continue;
+        }
         match field.kind() {
             NameKind::Method => {
-                pseudo.once(field)?;
-                if field.value.is_empty() {
+                pseudo.once(field.kind())?;
+                if field.value().is_empty() {
                     return Err("empty :method");
                 }
-                connect = field.value == b"CONNECT";
+                connect = field.value() == b"CONNECT";
             }
             NameKind::Path => {
-                pseudo.once(field)?;
-                if field.value.is_empty() {
+                pseudo.once(field.kind())?;
+                if field.value().is_empty() {
                     return Err("empty :path");
                 }
             }
-            NameKind::Scheme | NameKind::Authority => pseudo.once(field)?,
+            NameKind::Scheme | NameKind::Authority => pseudo.once(field.kind())?,
             NameKind::Status | NameKind::Protocol | NameKind::UnknownPseudo => {
                 return Err("pseudo-header field not defined for requests");
             }
             NameKind::ContentLength => {
                 pseudo.end();
-                note_content_length(field.value, &mut content_length)?;
+                note_content_length(field.value(), &mut content_length)?;
             }
             NameKind::Regular | NameKind::Te | NameKind::Host => pseudo.end(),
         }
@@ -76,11 +80,15 @@ pub fn check_response(fields: &FieldSection, flags: u8) -> Result<Response, Reas
     let mut pseudo = Pseudo::default();
     let mut content_length = None;
     let mut status = None;
-    for field in fields.iter() {
+    for field in fields.glimpses() {
+        if field.is_regular() {
+            pseudo.end();
+            continue;
+        }
         match field.kind() {
             NameKind::Status => {
-                pseudo.once(field)?;
-                status = parse_status(field.value);
+                pseudo.once(field.kind())?;
+                status = parse_status(field.value());
             }
             NameKind::Method
             | NameKind::Path
@@ -92,7 +100,7 @@ pub fn check_response(fields: &FieldSection, flags: u8) -> Result<Response, Reas
             }
             NameKind::ContentLength => {
                 pseudo.end();
-                note_content_length(field.value, &mut content_length)?;
+                note_content_length(field.value(), &mut content_length)?;
             }
             NameKind::Regular | NameKind::Te | NameKind::Host => pseudo.end(),
         }
@@ -107,7 +115,7 @@ pub fn check_response(fields: &FieldSection, flags: u8) -> Result<Response, Reas
 
 pub fn check_trailers(fields: &FieldSection, flags: u8) -> Result<(), Reason> {
     check_faults(flags)?;
-    match fields.iter().any(|field| field.kind().is_pseudo()) {
+    match fields.glimpses().any(|field| field.kind().is_pseudo()) {
         true => Err("pseudo-header field in trailers"),
         false => Ok(()),
     }
@@ -170,8 +178,8 @@ impl Pseudo {
         1 << (kind as u8 >> 4)
     }
 
-    fn once(&mut self, field: Field<'_>) -> Result<(), Reason> {
-        let bit = Self::bit(field.kind());
+    fn once(&mut self, kind: NameKind) -> Result<(), Reason> {
+        let bit = Self::bit(kind);
         if self.ended {
             return Err("pseudo-header field after a regular one");
         }
@@ -193,7 +201,7 @@ impl Pseudo {
 
 #[cfg(test)]
 mod tests {
-    use super::super::field::judge;
+    use super::super::field::{Field, judge};
     use super::*;
 
     fn section(fields: &[(&str, &str)]) -> (FieldSection, u8) {

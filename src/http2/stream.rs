@@ -71,6 +71,7 @@ pub struct Stream {
 }
 
 impl Stream {
+    #[inline]
     pub fn new(
         id: StreamId,
         recv: RecvHalf,

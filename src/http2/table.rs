@@ -14,7 +14,7 @@
 //! Refuses to know what a stream is doing.
 
 use super::StreamId;
-use super::stream::{SendHalf, Stream};
+use super::stream::{RecvHalf, SendHalf, Stream};
 
 /// Index of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,20 +81,20 @@ impl Table {
     /// The stream's ID must be above all before it.
     #[inline]
     pub fn insert(&mut self, stream: Stream) -> Slot {
-        let id = stream.id;
-        debug_assert!(self.index.last().map_or(VACANT, |newest| newest.id) < id);
+        debug_assert!(self.index.last().map_or(VACANT, |newest| newest.id) < stream.id);
         let slot = match self.vacant.pop() {
-            Some(slot) => {
-                self.streams[slot.0 as usize] = stream;
-                slot
-            }
-            None => {
-                self.streams.push(stream);
-                Slot((self.streams.len() - 1) as u32)
-            }
+            Some(slot) => slot,
+            None => self.grow(),
         };
-        self.index.push(Place { id, slot: slot.0 });
+        self.index.push(Place { id: stream.id, slot: slot.0 });
+        self.streams[slot.0 as usize] = stream;
         slot
+    }
+
+    #[cold]
+    fn grow(&mut self) -> Slot {
+        self.streams.push(Stream::new(VACANT, RecvHalf::Ended, SendHalf::Ended, 0, 0));
+        Slot((self.streams.len() - 1) as u32)
     }
 
     pub fn remove(&mut self, slot: Slot) {
@@ -167,7 +167,6 @@ impl Table {
 
 #[cfg(test)]
 mod tests {
-    use super::super::stream::RecvHalf;
     use super::*;
     use std::collections::BTreeMap;
 

@@ -10,6 +10,7 @@
 use super::recv::{on_a_stream, wrong_length};
 use super::{Connection, Known, OpenBlock, OpenData};
 use crate::http2::closed::Closed;
+use crate::http2::deframer::Piece;
 use crate::http2::error::{ConnectionError, ErrorCode, StreamError};
 use crate::http2::field::FieldSection;
 use crate::http2::frame::{self, FrameHeader, flag};
@@ -17,19 +18,21 @@ use crate::http2::hpack::{BlockLimits, Decoded};
 use crate::http2::message;
 use crate::http2::stream::{ContentLeft, RecvHalf, SendHalf, Stream};
 use crate::http2::table::Slot;
-use crate::http2::{Event, Limits, Role, SectionKind, StreamId};
-use bytes::Bytes;
+use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag};
 
 type Judged = Result<(), ConnectionError>;
 
-/// A field section, as decoded, before anybody has judged it.
+/// What is known of a field section besides its fields, before anybody has judged it.
+#[derive(Clone, Copy)]
 struct Section {
     stream: StreamId,
     end_stream: bool,
     self_dependent: bool,
     decoded: Decoded,
-    fields: FieldSection,
 }
+
+/// Where a section stands on its stream, if it is the owner's to have.
+type Placed = Result<Option<(SectionKind, Tag)>, ConnectionError>;
 
 impl Section {
     /// What is wrong with it wherever it stands.
@@ -45,13 +48,19 @@ impl Section {
 
 impl Connection {
     /// §6.2.
-    pub(super) fn on_headers(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+    #[inline]
+    pub(super) fn on_headers(&mut self, header: FrameHeader, event: &mut Option<Event>) -> Judged {
         let stream = on_a_stream(&header)?;
-        let (block, self_dependent) = strip_headers(&header, payload)?;
         let end_stream = header.has(flag::END_STREAM);
+        let limits = self.block_limits();
         if header.has(flag::END_HEADERS) {
-            return self.on_block(stream, end_stream, self_dependent, block);
+            let mut fields = self.spare();
+            let (block, self_dependent) = strip_headers(&header, self.deframer.payload())?;
+            let decoded = self.decoder.decode(block, limits, &mut fields)?;
+            let section = Section { stream, end_stream, self_dependent, decoded };
+            return self.on_section(section, fields, event);
         }
+        let (block, self_dependent) = strip_headers(&header, self.deframer.payload())?;
         // COPY: a block in several frames, together; bounded by `continuations_max` frames.
         let octets = block.to_vec();
         let block = OpenBlock { stream, end_stream, self_dependent, continuations: 0, octets };
@@ -60,7 +69,12 @@ impl Connection {
     }
 
     /// §6.10.
-    pub(super) fn on_continuation(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+    #[cold]
+    pub(super) fn on_continuation(
+        &mut self,
+        header: FrameHeader,
+        event: &mut Option<Event>,
+    ) -> Judged {
         on_a_stream(&header)?;
         let Some(mut block) = self.block.take() else {
             return Err(ConnectionError::protocol("CONTINUATION without HEADERS"));
@@ -70,42 +84,50 @@ impl Connection {
             let reason = "too many CONTINUATION frames";
             return Err(ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, reason));
         }
-        block.octets.extend_from_slice(payload);
+        block.octets.extend_from_slice(self.deframer.payload());
         if !header.has(flag::END_HEADERS) {
             self.block = Some(block);
             return Ok(());
         }
         let OpenBlock { stream, end_stream, self_dependent, octets, .. } = *block;
-        self.on_block(stream, end_stream, self_dependent, &octets)
+        let mut fields = self.spare();
+        let decoded = self.decoder.decode(&octets, self.block_limits(), &mut fields)?;
+        self.on_section(Section { stream, end_stream, self_dependent, decoded }, fields, event)
     }
 
-    fn on_block(
+    fn block_limits(&self) -> BlockLimits {
+        BlockLimits { list_size: self.limits.header_list_size, fields_max: self.limits.fields_max }
+    }
+
+    fn on_section(
         &mut self,
-        stream: StreamId,
-        end_stream: bool,
-        self_dependent: bool,
-        block: &[u8],
+        section: Section,
+        fields: FieldSection,
+        event: &mut Option<Event>,
     ) -> Judged {
-        let mut fields = self.spare();
-        let limits = BlockLimits {
-            list_size: self.limits.header_list_size,
-            fields_max: self.limits.fields_max,
-        };
-        let decoded = self.decoder.decode(block, limits, &mut fields)?;
-        let section = Section { stream, end_stream, self_dependent, decoded, fields };
-        match (self.known(stream), self.role) {
-            (Known::Live(slot), Role::Client | Role::Server) => self.on_later(slot, section),
-            (Known::Idle, Role::Server) => self.on_request(section),
+        let Section { stream, end_stream, .. } = section;
+        let placed = match (self.known(stream), self.role) {
+            (Known::Live(slot), Role::Client | Role::Server) => {
+                self.on_later(slot, section, &fields)
+            }
+            (Known::Idle, Role::Server) => self.on_request(section, &fields),
             (Known::Idle, Role::Client) => {
                 Err(ConnectionError::protocol("HEADERS on an idle stream"))
             }
             (Known::Closed(closed), Role::Client | Role::Server) => {
-                self.recycle(section.fields);
-                self.on_headers_of_closed(stream, closed)
+                self.on_headers_of_closed(stream, closed).map(|()| None)
             }
-        }
+        };
+        let Some((kind, tag)) = placed? else {
+            self.recycle(fields);
+            return Ok(());
+        };
+        self.budgets.earn();
+        *event = Some(Event::Headers { stream, tag, kind, fields, end_stream });
+        Ok(())
     }
 
+    #[cold]
     fn on_headers_of_closed(&mut self, stream: StreamId, closed: Closed) -> Judged {
         match closed {
             Closed::Reset => Ok(()),
@@ -120,6 +142,7 @@ impl Connection {
     }
 
     /// RST_STREAM for a stream that the owner never saw, for the peer's error.
+    #[cold]
     fn refuse_unseen(&mut self, stream: StreamId, code: ErrorCode) -> Judged {
         self.budgets.error(self.now)?;
         self.reset_unseen(stream, code);
@@ -127,7 +150,7 @@ impl Connection {
     }
 
     /// Server role: a new stream.
-    fn on_request(&mut self, section: Section) -> Judged {
+    fn on_request(&mut self, section: Section, fields: &FieldSection) -> Placed {
         let id = section.stream;
         if id.0.is_multiple_of(2) {
             return Err(ConnectionError::protocol("a client's stream with an even number"));
@@ -136,18 +159,14 @@ impl Connection {
         let Limits { max_concurrent_streams, streams_max, .. } = self.limits;
         let streams_max = max_concurrent_streams.unwrap_or(streams_max).min(streams_max);
         if id > self.accept_max || self.table.len() >= streams_max as usize {
-            self.recycle(section.fields);
             // No error of the peer's: it may not know our limit yet, or our GOAWAY.
             self.budgets.control(self.now)?;
             self.reset_unseen(id, ErrorCode::REFUSED_STREAM);
-            return Ok(());
+            return Ok(None);
         }
-        let request = match judge_request(&section) {
+        let request = match judge_request(section, fields) {
             Ok(request) => request,
-            Err(error) => {
-                self.recycle(section.fields);
-                return self.refuse_unseen(id, error.code);
-            }
+            Err(error) => return self.refuse_unseen(id, error.code).map(|()| None),
         };
         let recv = if section.end_stream { RecvHalf::Ended } else { RecvHalf::Body };
         let send_window = self.peer.initial_window;
@@ -156,15 +175,11 @@ impl Connection {
         let tag = stream.tag;
         self.table.insert(stream);
         self.accepted = id;
-        self.budgets.earn();
-        let Section { end_stream, fields, .. } = section;
-        let kind = SectionKind::Request;
-        self.events.push_back(Event::Headers { stream: id, tag, kind, fields, end_stream });
-        Ok(())
+        Ok(Some((SectionKind::Request, tag)))
     }
 
     /// A section on a live stream: a response head, or trailers.
-    fn on_later(&mut self, slot: Slot, section: Section) -> Judged {
+    fn on_later(&mut self, slot: Slot, section: Section, fields: &FieldSection) -> Placed {
         let stream = self.table.stream_mut(slot);
         let judged = match (stream.recv, section.fault()) {
             (RecvHalf::Discarded(_), _) => {
@@ -172,41 +187,40 @@ impl Connection {
                     stream.recv = RecvHalf::Ended;
                     self.remove_if_closed(slot);
                 }
-                self.recycle(section.fields);
-                return Ok(());
+                return Ok(None);
             }
             (RecvHalf::Ended, _) => {
                 let reason = "HEADERS after END_STREAM";
                 Err(StreamError::new(ErrorCode::STREAM_CLOSED, reason))
             }
             (RecvHalf::Head | RecvHalf::Body, Some(fault)) => Err(fault),
-            (RecvHalf::Head, None) => judge_response(stream, &section),
-            (RecvHalf::Body, None) => judge_trailers(&section),
+            (RecvHalf::Head, None) => judge_response(stream, section, fields),
+            (RecvHalf::Body, None) => judge_trailers(section, fields),
         };
-        let kind = match judged {
+        let ended = judged.and_then(|kind| match section.end_stream {
+            true => stream.recv_end().map(|()| kind),
+            false => Ok(kind),
+        });
+        let kind = match ended {
             Ok(kind) => kind,
-            Err(error) => {
-                self.recycle(section.fields);
-                return self.fail_stream(slot, error);
-            }
+            Err(error) => return self.fail_stream(slot, error).map(|()| None),
         };
-        if kind == SectionKind::Response {
-            stream.recv = RecvHalf::Body;
+        let tag = stream.tag;
+        match section.end_stream {
+            true => self.remove_if_closed(slot),
+            false if kind == SectionKind::Response => stream.recv = RecvHalf::Body,
+            false => {}
         }
-        let (tag, ended) = (stream.tag, section.end_stream.then(|| stream.recv_end()));
-        if let Some(Err(error)) = ended {
-            self.recycle(section.fields);
-            return self.fail_stream(slot, error);
-        }
-        self.budgets.earn();
-        let Section { stream, end_stream, fields, .. } = section;
-        self.events.push_back(Event::Headers { stream, tag, kind, fields, end_stream });
-        self.remove_if_closed(slot);
-        Ok(())
+        Ok(Some((kind, tag)))
     }
 
     /// §6.1: the frame's header and padding; `padding` octets are no data.
-    pub(super) fn data_begins(&mut self, header: FrameHeader, padding: u32) -> Judged {
+    /// Returns who gets its pieces.
+    pub(super) fn data_begins(
+        &mut self,
+        header: FrameHeader,
+        padding: u32,
+    ) -> Result<Option<Slot>, ConnectionError> {
         let id = on_a_stream(&header)?;
         let end_stream = header.has(flag::END_STREAM);
         self.data = OpenData { stream: id, end_stream };
@@ -214,27 +228,37 @@ impl Connection {
             let reason = "DATA beyond the connection's window";
             ConnectionError::new(ErrorCode::FLOW_CONTROL_ERROR, reason)
         })?;
-        self.recv_window.skip(padding);
-        self.update_connection_window();
+        if padding > 0 {
+            self.recv_window.skip(padding);
+            self.update_connection_window();
+        }
         let content = header.len - padding;
         match content {
             0 if !end_stream => self.budgets.control(self.now)?,
             0 => {}
             _ => self.budgets.earn(),
         }
-        match self.known(id) {
-            Known::Live(slot) => {
-                let stream = self.table.stream_mut(slot);
-                match charge_stream(stream, header.len, padding, content) {
-                    Ok(()) => {
-                        self.update_stream_window(slot);
-                        Ok(())
-                    }
-                    Err(error) => self.fail_stream(slot, error),
-                }
+        let Known::Live(slot) = self.known(id) else {
+            self.data_of_none(id)?;
+            return Ok(None);
+        };
+        let stream = self.table.stream_mut(slot);
+        match charge_stream(stream, header.len, padding, content) {
+            Ok(()) => {
+                let receives = stream.is_receiving();
+                self.update_stream_window(slot);
+                Ok(receives.then_some(slot))
             }
+            Err(error) => self.fail_stream(slot, error).map(|()| None),
+        }
+    }
+
+    /// DATA on a stream that is not live.
+    #[cold]
+    fn data_of_none(&mut self, id: StreamId) -> Judged {
+        match self.known(id) {
+            Known::Live(_) | Known::Closed(Closed::Reset | Closed::Forgotten) => Ok(()),
             Known::Idle => Err(ConnectionError::protocol("DATA on an idle stream")),
-            Known::Closed(Closed::Reset | Closed::Forgotten) => Ok(()),
             Known::Closed(Closed::Ended) => self.refuse_unseen(id, ErrorCode::STREAM_CLOSED),
             Known::Closed(Closed::Skipped) => {
                 Err(ConnectionError::protocol("DATA on a stream that was never opened"))
@@ -242,13 +266,24 @@ impl Connection {
         }
     }
 
-    pub(super) fn data_piece(&mut self, data: Bytes, last: bool) -> Judged {
-        let id = self.data.stream;
+    /// The stream, if it is live and somebody listens to it.
+    pub(super) fn receiver(&self, id: StreamId) -> Option<Slot> {
+        self.table.find(id).filter(|slot| self.table.stream(*slot).is_receiving())
+    }
+
+    /// What has come of the DATA frame's next piece.
+    pub(super) fn data_piece(
+        &mut self,
+        receiver: Option<Slot>,
+        event: &mut Option<Event>,
+    ) -> Judged {
+        let Some(Piece { data, last }) = self.deframer.piece() else { return Ok(()) };
         let len = data.len() as u32;
-        let end_stream = last && self.data.end_stream;
-        let receiver = self.table.find(id).filter(|slot| self.table.stream(*slot).is_receiving());
+        let OpenData { stream: id, end_stream } = self.data;
+        let end_stream = last && end_stream;
         let Some(slot) = receiver else {
-            return self.drop_piece(id, len, end_stream);
+            self.drop_piece(id, len, end_stream);
+            return Ok(());
         };
         let stream = self.table.stream_mut(slot);
         let tag = stream.tag;
@@ -257,20 +292,23 @@ impl Connection {
             self.update_connection_window();
             return self.fail_stream(slot, error);
         }
-        if len > 0 || end_stream {
+        if len > 0 {
             stream.recv_window.hold(len);
             self.recv_window.hold(len);
-            self.events.push_back(Event::Data { stream: id, tag, data, end_stream });
             self.update_connection_window();
+        } else if !end_stream {
+            return Ok(());
         }
         if end_stream {
             self.remove_if_closed(slot);
         }
+        *event = Some(Event::Data { stream: id, tag, data, end_stream });
         Ok(())
     }
 
     /// Nobody wants it: the window goes back at once.
-    fn drop_piece(&mut self, id: StreamId, len: u32, end_stream: bool) -> Judged {
+    #[cold]
+    fn drop_piece(&mut self, id: StreamId, len: u32, end_stream: bool) {
         self.recv_window.skip(len);
         self.update_connection_window();
         if end_stream && let Some(slot) = self.table.find(id) {
@@ -280,7 +318,6 @@ impl Connection {
                 self.remove_if_closed(slot);
             }
         }
-        Ok(())
     }
 }
 
@@ -310,12 +347,12 @@ fn charge_stream(
     }
 }
 
-fn judge_request(section: &Section) -> Result<message::Request, StreamError> {
+fn judge_request(section: Section, fields: &FieldSection) -> Result<message::Request, StreamError> {
     if let Some(fault) = section.fault() {
         return Err(fault);
     }
-    let request = message::check_request(&section.fields, section.decoded.flags)
-        .map_err(StreamError::protocol)?;
+    let request =
+        message::check_request(fields, section.decoded.flags).map_err(StreamError::protocol)?;
     match (section.end_stream, request.content_length) {
         (true, Some(1..)) => Err(StreamError::protocol("content-length without DATA")),
         (true, Some(0) | None) | (false, _) => Ok(request),
@@ -323,9 +360,13 @@ fn judge_request(section: &Section) -> Result<message::Request, StreamError> {
 }
 
 /// Client role. §8.1: any number of informational heads, then one final head.
-fn judge_response(stream: &mut Stream, section: &Section) -> Result<SectionKind, StreamError> {
-    let response = message::check_response(&section.fields, section.decoded.flags)
-        .map_err(StreamError::protocol)?;
+fn judge_response(
+    stream: &mut Stream,
+    section: Section,
+    fields: &FieldSection,
+) -> Result<SectionKind, StreamError> {
+    let response =
+        message::check_response(fields, section.decoded.flags).map_err(StreamError::protocol)?;
     if response.status < 200 {
         return match section.end_stream {
             true => Err(StreamError::protocol("END_STREAM on an informational head")),
@@ -340,12 +381,11 @@ fn judge_response(stream: &mut Stream, section: &Section) -> Result<SectionKind,
     Ok(SectionKind::Response)
 }
 
-fn judge_trailers(section: &Section) -> Result<SectionKind, StreamError> {
+fn judge_trailers(section: Section, fields: &FieldSection) -> Result<SectionKind, StreamError> {
     if !section.end_stream {
         return Err(StreamError::protocol("trailers without END_STREAM"));
     }
-    message::check_trailers(&section.fields, section.decoded.flags)
-        .map_err(StreamError::protocol)?;
+    message::check_trailers(fields, section.decoded.flags).map_err(StreamError::protocol)?;
     Ok(SectionKind::Trailers)
 }
 

@@ -186,22 +186,27 @@ impl Connection {
     }
 
     /// What the peer did next.
+    #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
+        let mut event = None;
+        self.next_event(&mut event);
+        event
+    }
+
+    /// In place: an event is large, and handed on from here many times per call.
+    fn next_event(&mut self, event: &mut Option<Event>) {
         // Bounded: each turn uses up octets of the peer, or ends.
-        loop {
-            if let Some(event) = self.events.pop_front() {
-                return Some(event);
-            }
-            if self.phase == Phase::Failed {
-                return None;
-            }
-            match self.step() {
-                Ok(true) => {}
-                Ok(false) => {
-                    self.trim();
-                    return None;
+        while event.is_none() {
+            if !self.events.is_empty() {
+                *event = self.events.pop_front();
+            } else if self.phase == Phase::Failed {
+                return;
+            } else {
+                match self.step(event) {
+                    Ok(true) => {}
+                    Ok(false) => return self.trim(),
+                    Err(error) => self.fail(error),
                 }
-                Err(error) => self.fail(error),
             }
         }
     }
@@ -285,11 +290,20 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn known(&self, id: StreamId) -> Known {
-        if let Some(slot) = self.table.find(id) {
-            return Known::Live(slot);
+        if id.0 >= self.next_id {
+            return Known::Idle;
         }
-        if id.0 >= self.next_id || id.0.is_multiple_of(2) {
+        match self.table.find(id) {
+            Some(slot) => Known::Live(slot),
+            None => self.known_closed(id),
+        }
+    }
+
+    #[cold]
+    fn known_closed(&self, id: StreamId) -> Known {
+        if id.0.is_multiple_of(2) {
             return Known::Idle;
         }
         match (self.closed.how(id), self.role) {
@@ -299,12 +313,14 @@ impl Connection {
     }
 
     /// RST_STREAM for a live stream; it is gone.
+    #[cold]
     fn reset_stream(&mut self, slot: Slot, code: ErrorCode) {
         let id = self.remove(slot);
         self.reset_unseen(id, code);
     }
 
     /// RST_STREAM for a stream that is not in the table.
+    #[cold]
     fn reset_unseen(&mut self, id: StreamId, code: ErrorCode) {
         frame::write_rst_stream(self.outbox.control(), id, code);
         self.closed.reset(id);
@@ -331,12 +347,14 @@ impl Connection {
         }
     }
 
+    #[inline]
     fn update_connection_window(&mut self) {
         if let Some(increment) = self.recv_window.take_due() {
             frame::write_window_update(self.outbox.control(), StreamId(0), increment);
         }
     }
 
+    #[inline]
     fn update_stream_window(&mut self, slot: Slot) {
         let stream = self.table.stream_mut(slot);
         if stream.is_receiving()
@@ -347,6 +365,7 @@ impl Connection {
     }
 
     /// RFC 9113 §5.4.1.
+    #[cold]
     fn fail(&mut self, error: ConnectionError) {
         if self.phase == Phase::Failed {
             return;
@@ -366,10 +385,14 @@ impl Connection {
     fn trim(&mut self) {
         if self.table.is_empty() {
             self.outbox.trim();
-            self.spares.truncate(SPARES_IDLE_MAX);
-            self.spares.shrink_to(SPARES_IDLE_MAX);
-            self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
-            self.events.shrink_to(EVENTS_IDLE_MAX);
+            if self.spares.capacity() > SPARES_IDLE_MAX {
+                self.spares.truncate(SPARES_IDLE_MAX);
+                self.spares.shrink_to(SPARES_IDLE_MAX);
+                self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
+            }
+            if self.events.capacity() > EVENTS_IDLE_MAX {
+                self.events.shrink_to(EVENTS_IDLE_MAX);
+            }
         }
     }
 

@@ -6,72 +6,73 @@
 //!
 //! Refuses to know field sections and DATA: `message` does.
 
-use super::{Connection, Known, Phase, Settling};
-use crate::http2::deframer::{Cut, Payload};
+use super::{Connection, Known, OpenBlock, Phase, Settling};
+use crate::http2::deframer::Cut;
 use crate::http2::error::{ConnectionError, ErrorCode, StreamError};
 use crate::http2::frame::{self, FrameHeader, FrameType, flag};
 use crate::http2::settings::{INITIAL_WINDOW_DEFAULT, PeerSettings};
 use crate::http2::table::Slot;
 use crate::http2::{Event, Role, StreamId};
+use bytes::Bytes;
 use std::time::Duration;
 
 type Judged = Result<(), ConnectionError>;
 
 impl Connection {
-    /// One step through what was received; `Ok(false)` when all of it is done.
-    pub(super) fn step(&mut self) -> Result<bool, ConnectionError> {
+    /// One step through what was received: `Ok(false)` when all of it is done. What the peer did
+    /// is in `event`, or queued in `events` where several things come of one frame.
+    #[inline(never)]
+    pub(super) fn step(&mut self, event: &mut Option<Event>) -> Result<bool, ConnectionError> {
         match self.deframer.cut()? {
             Cut::Hungry => return Ok(false),
-            Cut::Data { piece, last } => self.data_piece(piece, last)?,
+            Cut::Data => self.data_piece(self.receiver(self.data.stream), event)?,
             Cut::DataBegins { header, padding } => {
                 self.expect_frame(&header)?;
-                self.data_begins(header, padding)?;
+                let receiver = self.data_begins(header, padding)?;
+                self.data_piece(receiver, event)?;
             }
             Cut::Unknown(header) => {
                 self.expect_frame(&header)?;
                 self.budgets.control(self.now)?;
             }
-            Cut::Frame(header, payload) => {
+            Cut::Frame(header) => {
                 self.expect_frame(&header)?;
-                let judged = self.frame(header, &payload);
-                self.deframer.done(payload);
-                judged?;
+                self.frame(header, event)?;
+                self.deframer.done();
             }
         }
         if self.outbox.control_len() > self.limits.control_bytes_max as usize {
-            let reason = "too much waits to be read by the peer";
-            return Err(ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, reason));
+            return Err(unread());
         }
         Ok(true)
     }
 
     /// Order of frames: SETTINGS first (§3.4), nothing inside a field block (§4.3).
+    #[inline]
     fn expect_frame(&self, header: &FrameHeader) -> Judged {
-        if self.settling == Settling::Fresh
-            && (header.kind != FrameType::Settings || header.has(flag::ACK))
-        {
-            return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
-        }
-        let continues = match &self.block {
-            None => return Ok(()),
-            Some(block) => header.kind == FrameType::Continuation && header.stream == block.stream,
-        };
-        match continues {
-            true => Ok(()),
-            false => Err(ConnectionError::protocol("a frame inside a field block")),
+        match (self.settling, &self.block) {
+            (Settling::Unacknowledged | Settling::Settled, None) => Ok(()),
+            (settling, block) => expect_special(settling, block.as_deref(), header),
         }
     }
 
-    fn frame(&mut self, header: FrameHeader, payload: &Payload) -> Judged {
+    #[inline]
+    fn frame(&mut self, header: FrameHeader, event: &mut Option<Event>) -> Judged {
         match header.kind {
-            FrameType::Headers => self.on_headers(header, payload),
-            FrameType::Continuation => self.on_continuation(header, payload),
-            FrameType::Priority => self.on_priority(header, payload),
-            FrameType::RstStream => self.on_rst_stream(header, payload),
-            FrameType::Settings => self.on_settings(header, payload),
-            FrameType::Ping => self.on_ping(header, payload),
-            FrameType::Goaway => self.on_goaway(header, payload),
-            FrameType::WindowUpdate => self.on_window_update(header, payload),
+            FrameType::Headers => self.on_headers(header, event),
+            FrameType::Continuation => self.on_continuation(header, event),
+            FrameType::WindowUpdate => {
+                self.on_window_update(header, frame::parse_u32(self.deframer.payload()))
+            }
+            FrameType::Ping => self.on_ping(header, self.deframer.payload().try_into().ok()),
+            FrameType::Priority => {
+                self.on_priority(header, self.deframer.payload().try_into().ok())
+            }
+            FrameType::RstStream => {
+                self.on_rst_stream(header, frame::parse_u32(self.deframer.payload()))
+            }
+            FrameType::Settings => self.on_settings(header, &self.deframer.keep_payload()),
+            FrameType::Goaway => self.on_goaway(header, self.deframer.keep_payload()),
             // §8.4: a client cannot push, and we announced SETTINGS_ENABLE_PUSH 0.
             FrameType::PushPromise => Err(ConnectionError::protocol("PUSH_PROMISE")),
             FrameType::Data | FrameType::Unknown(_) => {
@@ -81,17 +82,18 @@ impl Connection {
     }
 
     /// §6.3 and §5.3.2: checked and otherwise ignored.
-    fn on_priority(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+    #[inline(never)]
+    fn on_priority(&mut self, header: FrameHeader, payload: Option<[u8; 5]>) -> Judged {
         self.budgets.rare(self.now)?;
         let id = on_a_stream(&header)?;
         let error = match payload {
-            [a, b, c, d, _weight] => {
-                if frame::parse_dependency([*a, *b, *c, *d]) != id {
+            Some([a, b, c, d, _weight]) => {
+                if frame::parse_dependency([a, b, c, d]) != id {
                     return Ok(());
                 }
                 StreamError::protocol("a stream that depends on itself")
             }
-            _ => StreamError::new(ErrorCode::FRAME_SIZE_ERROR, "length of PRIORITY"),
+            None => StreamError::new(ErrorCode::FRAME_SIZE_ERROR, "length of PRIORITY"),
         };
         match self.known(id) {
             Known::Live(slot) => self.fail_stream(slot, error),
@@ -101,9 +103,10 @@ impl Connection {
     }
 
     /// §6.4.
-    fn on_rst_stream(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+    #[inline(never)]
+    fn on_rst_stream(&mut self, header: FrameHeader, code: Option<u32>) -> Judged {
         let id = on_a_stream(&header)?;
-        let code = frame::parse_u32(payload).ok_or(wrong_length("length of RST_STREAM"))?;
+        let code = code.ok_or(wrong_length("length of RST_STREAM"))?;
         match self.known(id) {
             Known::Idle => Err(ConnectionError::protocol("RST_STREAM on an idle stream")),
             Known::Closed(_) => self.budgets.control(self.now),
@@ -124,6 +127,7 @@ impl Connection {
     }
 
     /// §6.5.
+    #[inline(never)]
     fn on_settings(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
         on_the_connection(&header)?;
         self.budgets.rare(self.now)?;
@@ -189,9 +193,10 @@ impl Connection {
     }
 
     /// §6.7. The acknowledgement goes ahead of all DATA.
-    fn on_ping(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+    #[inline(never)]
+    fn on_ping(&mut self, header: FrameHeader, payload: Option<[u8; 8]>) -> Judged {
         on_the_connection(&header)?;
-        let payload = payload.try_into().map_err(|_| wrong_length("length of PING"))?;
+        let payload = payload.ok_or(wrong_length("length of PING"))?;
         self.budgets.control(self.now)?;
         match header.has(flag::ACK) {
             true => self.events.push_back(Event::Pong { payload }),
@@ -208,18 +213,18 @@ impl Connection {
     }
 
     /// §6.8. Our streams above the last one may be tried elsewhere.
-    fn on_goaway(&mut self, header: FrameHeader, payload: &Payload) -> Judged {
+    #[inline(never)]
+    fn on_goaway(&mut self, header: FrameHeader, payload: Bytes) -> Judged {
         on_the_connection(&header)?;
         self.budgets.rare(self.now)?;
-        let (Some(last), Some(code), Some(debug)) = (
+        let (Some(last), Some(code)) = (
             payload.first_chunk().map(|octets| frame::parse_dependency(*octets)),
             payload.get(4..8).and_then(frame::parse_u32),
-            payload.get(8..),
         ) else {
             return Err(wrong_length("length of GOAWAY"));
         };
         self.phase = Phase::Retired;
-        let debug = payload.keep(debug);
+        let debug = payload.slice(8..);
         self.events.push_back(Event::Goaway { last, code: ErrorCode(code), debug });
         if self.role == Role::Client {
             self.refuse_above(last);
@@ -244,8 +249,9 @@ impl Connection {
     }
 
     /// §6.9.
-    fn on_window_update(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
-        let increment = frame::parse_u32(payload).ok_or(wrong_length("length of WINDOW_UPDATE"))?;
+    #[inline(never)]
+    fn on_window_update(&mut self, header: FrameHeader, increment: Option<u32>) -> Judged {
+        let increment = increment.ok_or(wrong_length("length of WINDOW_UPDATE"))?;
         let increment = increment & frame::WINDOW_MAX;
         self.budgets.control(self.now)?;
         if header.stream == StreamId(0) {
@@ -278,6 +284,7 @@ impl Connection {
     }
 
     /// RFC 9113 §5.4.2: the peer broke a rule on a live stream.
+    #[cold]
     pub(super) fn fail_stream(&mut self, slot: Slot, error: StreamError) -> Judged {
         self.budgets.error(self.now)?;
         let stream = self.table.stream(slot);
@@ -288,6 +295,26 @@ impl Connection {
         }
         Ok(())
     }
+}
+
+#[cold]
+fn expect_special(settling: Settling, block: Option<&OpenBlock>, header: &FrameHeader) -> Judged {
+    if settling == Settling::Fresh && (header.kind != FrameType::Settings || header.has(flag::ACK))
+    {
+        return Err(ConnectionError::protocol("the first frame is not SETTINGS"));
+    }
+    match block {
+        Some(block) if header.kind != FrameType::Continuation || header.stream != block.stream => {
+            Err(ConnectionError::protocol("a frame inside a field block"))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+#[cold]
+fn unread() -> ConnectionError {
+    let reason = "too much waits to be read by the peer";
+    ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, reason)
 }
 
 pub(super) fn wrong_length(reason: &'static str) -> ConnectionError {
