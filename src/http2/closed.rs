@@ -14,6 +14,8 @@ use std::collections::VecDeque;
 
 const RESET_MAX: usize = 256;
 const ENDED_MAX: usize = 32;
+/// The connection's own ID, so no stream's.
+const NONE: StreamId = StreamId(0);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
@@ -28,26 +30,36 @@ pub enum Closed {
 }
 
 /// See the file's text.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ClosedStreams {
     reset: VecDeque<StreamId>,
-    ended: VecDeque<StreamId>,
+    /// Filled in turns, since every call comes by here; [`NONE`] where nothing is yet.
+    ended: [StreamId; ENDED_MAX],
+    turn: usize,
     /// The highest ID that fell out of either list.
-    forgotten: Option<StreamId>,
+    forgotten: StreamId,
+}
+
+impl Default for ClosedStreams {
+    fn default() -> Self {
+        Self { reset: VecDeque::new(), ended: [NONE; ENDED_MAX], turn: 0, forgotten: NONE }
+    }
 }
 
 impl ClosedStreams {
     pub fn reset(&mut self, id: StreamId) {
-        let dropped = push(&mut self.reset, id, RESET_MAX);
-        self.forget(dropped);
+        if self.reset.len() >= RESET_MAX
+            && let Some(dropped) = self.reset.pop_front()
+        {
+            self.forgotten = self.forgotten.max(dropped);
+        }
+        self.reset.push_back(id);
     }
 
+    #[inline]
     pub fn ended(&mut self, id: StreamId) {
-        let dropped = push(&mut self.ended, id, ENDED_MAX);
-        self.forget(dropped);
-    }
-
-    fn forget(&mut self, dropped: Option<StreamId>) {
+        self.turn = (self.turn + 1) % ENDED_MAX;
+        let dropped = std::mem::replace(&mut self.ended[self.turn], id);
         self.forgotten = self.forgotten.max(dropped);
     }
 
@@ -57,18 +69,12 @@ impl ClosedStreams {
             Closed::Reset
         } else if self.ended.contains(&id) {
             Closed::Ended
-        } else if Some(id) <= self.forgotten {
+        } else if id <= self.forgotten {
             Closed::Forgotten
         } else {
             Closed::Skipped
         }
     }
-}
-
-fn push(list: &mut VecDeque<StreamId>, id: StreamId, max: usize) -> Option<StreamId> {
-    let dropped = if list.len() >= max { list.pop_front() } else { None };
-    list.push_back(id);
-    dropped
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@
 //! 1. What is gathered is one frame header or one frame other than DATA: at most
 //!    `max_frame_size` octets.
 //! 2. A frame lent by [`Deframer::payload`] must be [`Deframer::done`] before the next cut.
-//! 3. For every DATA frame: [`Cut::DataBegins`] with its whole length, then pieces that make up
-//!    its data, the last one marked, be it empty. Padding is dropped here.
+//! 3. For every DATA frame: [`Cut::Frame`] with its whole length, then pieces that make up its
+//!    data, the last one marked, be it empty. Padding is dropped here.
 //! 4. Frames of unknown type are announced and their payload dropped.
 //!
 //! Refuses to know streams, windows and what payloads mean.
@@ -26,17 +26,11 @@ const CARRY_KEPT_MAX: usize = 512;
 pub enum Cut {
     /// All that was received is cut.
     Hungry,
-    /// A whole frame, neither DATA nor of unknown type: see [`Deframer::payload`].
+    /// A frame. DATA has begun: see [`Deframer::data_left`] and [`Deframer::piece`]; of unknown
+    /// type: its payload is dropped; else it is whole: see [`Deframer::payload`].
     Frame(FrameHeader),
-    /// `header.len` octets of flow control, `padding` of which (its length octet included) are
-    /// not data.
-    DataBegins {
-        header: FrameHeader,
-        padding: u32,
-    },
-    /// The frame that began last goes on: take the [`Deframer::piece`].
+    /// The DATA frame that began last goes on: take the [`Deframer::piece`].
     Data,
-    Unknown(FrameHeader),
 }
 
 /// Part of the data of the frame that began last.
@@ -234,10 +228,13 @@ impl Deframer {
                 self.state = State::PadLength(header);
                 Ok(None)
             }
-            FrameType::Data => Ok(Some(self.data_begins(header, 0))),
+            FrameType::Data => {
+                self.state = State::Data { left: header.len, padding: 0 };
+                Ok(Some(Cut::Frame(header)))
+            }
             FrameType::Unknown(_) => {
                 self.state = State::Skip { left: header.len };
-                Ok(Some(Cut::Unknown(header)))
+                Ok(Some(Cut::Frame(header)))
             }
             _ => Ok(self.whole(header)),
         }
@@ -272,14 +269,8 @@ impl Deframer {
         if padding >= header.len {
             return Err(ConnectionError::protocol("padding longer than its DATA frame"));
         }
-        Ok(self.data_begins(header, padding + 1))
-    }
-
-    /// `padding` counts the octet that says its length.
-    fn data_begins(&mut self, header: FrameHeader, padding: u32) -> Cut {
-        let trailing = padding.saturating_sub(1);
-        self.state = State::Data { left: header.len - padding, padding: trailing };
-        Cut::DataBegins { header, padding }
+        self.state = State::Data { left: header.len - padding - 1, padding };
+        Ok(Cut::Frame(header))
     }
 
     fn data(&mut self, left: u32, padding: u32) -> Piece {
@@ -326,14 +317,18 @@ mod tests {
         loop {
             match deframer.cut()? {
                 Cut::Hungry => return Ok(()),
+                Cut::Frame(header) if header.kind == FrameType::Data => {
+                    let padding = header.len - deframer.data_left();
+                    out.push(format!("DATA {} {} {padding} ", header.stream.0, header.len));
+                }
+                Cut::Frame(header) if matches!(header.kind, FrameType::Unknown(_)) => {
+                    out.push(format!("{:?}", header.kind));
+                }
                 Cut::Frame(header) => {
                     let text = String::from_utf8_lossy(deframer.payload()).into_owned();
                     assert_eq!(deframer.keep_payload(), deframer.payload());
                     out.push(format!("{:?} {} {text}", header.kind, header.stream.0));
                     deframer.done();
-                }
-                Cut::DataBegins { header, padding } => {
-                    out.push(format!("DATA {} {} {padding} ", header.stream.0, header.len));
                 }
                 Cut::Data => {
                     let Piece { data, last } = deframer.piece().unwrap();
@@ -342,7 +337,6 @@ mod tests {
                     open.push_str(&text);
                     open.push_str(if last { "." } else { "" });
                 }
-                Cut::Unknown(header) => out.push(format!("{:?}", header.kind)),
             }
         }
     }
@@ -404,7 +398,7 @@ mod tests {
         let bytes = Bytes::from(frame(FrameType::Data, 0, b"hello"));
         let mut deframer = Deframer::new(false, SIZE);
         deframer.push(bytes.clone());
-        assert!(matches!(deframer.cut(), Ok(Cut::DataBegins { .. })));
+        assert!(matches!(deframer.cut(), Ok(Cut::Frame(_))));
         let Some(Piece { data, last: true }) = deframer.piece() else { panic!() };
         assert_eq!(data.as_ptr(), bytes[HEADER_LEN..].as_ptr());
     }

@@ -88,7 +88,7 @@ pub fn check_response(fields: &FieldSection, flags: u8) -> Result<Response, Reas
         match field.kind() {
             NameKind::Status => {
                 pseudo.once(field.kind())?;
-                status = parse_status(field.value());
+                status = Some(field);
             }
             NameKind::Method
             | NameKind::Path
@@ -105,7 +105,7 @@ pub fn check_response(fields: &FieldSection, flags: u8) -> Result<Response, Reas
             NameKind::Regular | NameKind::Te | NameKind::Host => pseudo.end(),
         }
     }
-    match status {
+    match status.and_then(|field| parse_status(field.value())) {
         // RFC 9113 §8.6: there is no upgrade in HTTP/2.
         Some(101) => Err(":status 101"),
         Some(status) => Ok(Response { status, content_length }),

@@ -69,6 +69,17 @@ enum Piece {
     Gathered(Vec<u8>),
 }
 
+impl Piece {
+    #[inline]
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Shared(bytes) => bytes,
+            Self::Gathered(gathered) => Bytes::from(gathered),
+            Self::Vacant => Bytes::new(),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Node {
     piece: Piece,
@@ -144,6 +155,7 @@ impl Outbox {
     }
 
     /// Appends to a stream's queue. `waits`: its window is closed, or the connection's.
+    #[inline]
     pub fn push(&mut self, queue: &mut Queue, data: Bytes, waits: bool) {
         debug_assert!(!data.is_empty());
         let gather = data.len() < COMPACT_BELOW && (waits || queue.pieces >= PIECES_BY_REFERENCE);
@@ -152,17 +164,24 @@ impl Outbox {
         if !gather {
             return self.append(queue, Piece::Shared(data));
         }
+        self.gather(queue, &data);
+    }
+
+    /// Puts a small piece to the last one, if that is gathered.
+    #[cold]
+    fn gather(&mut self, queue: &mut Queue, data: &[u8]) {
         // COPY: a small piece that waits, so that it does not pin a read buffer; once per piece.
         if let Some(Node { piece: Piece::Gathered(gathered), .. }) =
             self.nodes.get_mut(queue.tail as usize)
             && gathered.len() + data.len() <= GATHERED_MAX
         {
-            gathered.extend_from_slice(&data);
+            gathered.extend_from_slice(data);
             return;
         }
         self.append(queue, Piece::Gathered(data.to_vec()));
     }
 
+    #[inline]
     fn append(&mut self, queue: &mut Queue, piece: Piece) {
         let node = Node { piece, next: NONE };
         let at = match self.vacant {
@@ -185,38 +204,31 @@ impl Outbox {
     }
 
     /// Takes the first piece off, without counting its octets.
-    fn detach(&mut self, queue: &mut Queue) -> Piece {
-        if queue.head == NONE {
-            return Piece::Vacant;
-        }
+    #[inline]
+    fn detach(&mut self, queue: &mut Queue) -> Option<Piece> {
         let at = queue.head;
-        let node = &mut self.nodes[at as usize];
-        let piece = std::mem::replace(&mut node.piece, Piece::Vacant);
+        let node = self.nodes.get_mut(at as usize)?;
         queue.head = std::mem::replace(&mut node.next, self.vacant);
         self.vacant = at;
         queue.pieces -= 1;
         if queue.head == NONE {
             queue.tail = NONE;
         }
-        piece
+        Some(std::mem::replace(&mut node.piece, Piece::Vacant))
     }
 
-    /// Up to `max` octets off the front.
-    fn take(&mut self, queue: &mut Queue, max: usize) -> Bytes {
+    /// Up to `max` octets off the front, without counting them.
+    fn split(&mut self, queue: &mut Queue, max: usize) -> Bytes {
         let Some(node) = self.nodes.get_mut(queue.head as usize) else { return Bytes::new() };
         if let Piece::Gathered(gathered) = &mut node.piece {
             node.piece = Piece::Shared(Bytes::from(std::mem::take(gathered)));
         }
-        let taken = match &mut node.piece {
+        match &mut node.piece {
             Piece::Shared(bytes) if bytes.len() > max => bytes.split_to(max),
-            Piece::Shared(_) | Piece::Gathered(_) | Piece::Vacant => match self.detach(queue) {
-                Piece::Shared(bytes) => bytes,
-                Piece::Gathered(_) | Piece::Vacant => Bytes::new(),
-            },
-        };
-        queue.octets -= taken.len();
-        self.queued -= taken.len();
-        taken
+            Piece::Shared(_) | Piece::Gathered(_) | Piece::Vacant => {
+                self.detach(queue).map_or(Bytes::new(), Piece::into_bytes)
+            }
+        }
     }
 
     /// One DATA frame of the first `len` octets of `queue`.
@@ -233,21 +245,28 @@ impl Outbox {
         let from = out.framing.len();
         FrameHeader::new(len as u32, FrameType::Data, flags, stream).write(&mut out.framing);
         note_framing(out, from);
+        out.len += len;
+        self.queued -= len;
+        let drained = len == queue.octets;
+        queue.octets -= len;
+        if drained {
+            while let Some(piece) = self.detach(queue) {
+                out.segments.push(Segment::Payload(piece.into_bytes()));
+            }
+            return;
+        }
         let mut left = len;
         while left > 0 {
-            let bytes = self.take(queue, left);
+            let bytes = self.split(queue, left);
             debug_assert!(!bytes.is_empty());
             left -= bytes.len().clamp(1, left);
-            out.len += bytes.len();
             out.segments.push(Segment::Payload(bytes));
         }
     }
 
     /// Drops what is queued.
     pub fn clear(&mut self, queue: &mut Queue) {
-        while queue.head != NONE {
-            self.detach(queue);
-        }
+        while self.detach(queue).is_some() {}
         self.queued -= queue.octets;
         queue.octets = 0;
         debug_assert_eq!(queue.pieces, 0);
@@ -260,13 +279,13 @@ impl Outbox {
         self.queued -= old.octets;
         for _ in 0..old.pieces {
             match self.detach(&mut old) {
-                Piece::Shared(bytes) => self.push(queue, bytes, true),
-                Piece::Gathered(gathered) => {
+                Some(Piece::Shared(bytes)) => self.push(queue, bytes, true),
+                Some(Piece::Gathered(gathered)) => {
                     queue.octets += gathered.len();
                     self.queued += gathered.len();
                     self.append(queue, Piece::Gathered(gathered));
                 }
-                Piece::Vacant => {}
+                Some(Piece::Vacant) | None => {}
             }
         }
         debug_assert_eq!(queue.octets, old.octets);
@@ -287,6 +306,7 @@ impl Outbox {
     }
 
     /// Puts a stream at the end of the ring, or takes it out, as its state asks (invariant 3).
+    #[inline]
     pub fn relink(&mut self, table: &mut Table, slot: Slot) {
         let stream = table.stream(slot);
         match (stream.is_sendable(), stream.link.is_some()) {
@@ -312,6 +332,7 @@ impl Outbox {
     }
 
     /// Takes a stream out of the ring, if it is in.
+    #[inline]
     pub fn unlink(&mut self, table: &mut Table, slot: Slot) {
         let Some(Link { previous, next }) = table.stream_mut(slot).link.take() else { return };
         match previous {
@@ -407,6 +428,7 @@ impl Outbox {
 
 /// Counts what was appended to the framing buffer since `from`, in one segment with its
 /// predecessor where they adjoin.
+#[inline]
 pub fn note_framing(out: &mut Transmit, from: usize) {
     let (from, end) = (from as u32, out.framing.len() as u32);
     out.len += (end - from) as usize;

@@ -189,24 +189,27 @@ impl Connection {
     #[inline]
     pub fn poll_event(&mut self) -> Option<Event> {
         let mut event = None;
-        self.next_event(&mut event);
+        // Bounded: each turn uses up octets of the peer, or ends.
+        while event.is_none() && self.next_event(&mut event) {}
         event
     }
 
-    /// In place: an event is large, and handed on from here many times per call.
-    fn next_event(&mut self, event: &mut Option<Event>) {
-        // Bounded: each turn uses up octets of the peer, or ends.
-        while event.is_none() {
-            if !self.events.is_empty() {
-                *event = self.events.pop_front();
-            } else if self.phase == Phase::Failed {
-                return;
-            } else {
-                match self.step(event) {
-                    Ok(true) => {}
-                    Ok(false) => return self.trim(),
-                    Err(error) => self.fail(error),
-                }
+    /// One turn; false when there is nothing to come. An event is written in place, since events
+    /// are large, and handed on from here many times per call.
+    fn next_event(&mut self, event: &mut Option<Event>) -> bool {
+        if !self.events.is_empty() {
+            *event = self.events.pop_front();
+            return true;
+        }
+        match self.step(event) {
+            Ok(true) => true,
+            Ok(false) => {
+                self.trim();
+                false
+            }
+            Err(error) => {
+                self.fail(error);
+                true
             }
         }
     }
@@ -280,14 +283,16 @@ impl Connection {
 
     /// Takes a field section back. Sections wander with what is relayed, so the owner may give
     /// one connection what it got from another.
+    #[inline]
     pub fn recycle(&mut self, mut fields: FieldSection) {
         let kept = fields.kept();
         let octets = self.spare_octets + kept;
-        if (1..=SPARE_OCTETS_MAX).contains(&kept) && octets <= SPARES_OCTETS_MAX {
-            fields.clear();
-            self.spares.push(fields);
-            self.spare_octets = octets;
+        if kept == 0 || kept > SPARE_OCTETS_MAX || octets > SPARES_OCTETS_MAX {
+            return drop(fields);
         }
+        fields.clear();
+        self.spares.push(fields);
+        self.spare_octets = octets;
     }
 
     #[inline]
@@ -338,12 +343,24 @@ impl Connection {
         id
     }
 
-    /// Takes a stream out of the table if nothing is left of it.
+    /// Takes a stream out of the table if nothing is left of it: then it has left the outbox.
+    #[inline]
     fn remove_if_closed(&mut self, slot: Slot) {
         if self.table.stream(slot).is_closed() {
-            let id = self.remove(slot);
-            self.closed.ended(id);
-            self.budgets.complete();
+            self.remove_closed(slot);
+        }
+    }
+
+    fn remove_closed(&mut self, slot: Slot) {
+        let stream = self.table.stream(slot);
+        debug_assert!(stream.queue.is_empty() && stream.link.is_none());
+        let held = stream.recv_window.held();
+        self.closed.ended(stream.id);
+        self.table.remove(slot);
+        self.budgets.complete();
+        if held > 0 {
+            self.recv_window.release(held);
+            self.update_connection_window();
         }
     }
 

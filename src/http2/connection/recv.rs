@@ -21,24 +21,14 @@ type Judged = Result<(), ConnectionError>;
 impl Connection {
     /// One step through what was received: `Ok(false)` when all of it is done. What the peer did
     /// is in `event`, or queued in `events` where several things come of one frame.
-    #[inline(never)]
+    #[inline]
     pub(super) fn step(&mut self, event: &mut Option<Event>) -> Result<bool, ConnectionError> {
         match self.deframer.cut()? {
             Cut::Hungry => return Ok(false),
             Cut::Data => self.data_piece(self.receiver(self.data.stream), event)?,
-            Cut::DataBegins { header, padding } => {
-                self.expect_frame(&header)?;
-                let receiver = self.data_begins(header, padding)?;
-                self.data_piece(receiver, event)?;
-            }
-            Cut::Unknown(header) => {
-                self.expect_frame(&header)?;
-                self.budgets.control(self.now)?;
-            }
             Cut::Frame(header) => {
                 self.expect_frame(&header)?;
                 self.frame(header, event)?;
-                self.deframer.done();
             }
         }
         if self.outbox.control_len() > self.limits.control_bytes_max as usize {
@@ -59,11 +49,24 @@ impl Connection {
     #[inline]
     fn frame(&mut self, header: FrameHeader, event: &mut Option<Event>) -> Judged {
         match header.kind {
-            FrameType::Headers => self.on_headers(header, event),
-            FrameType::Continuation => self.on_continuation(header, event),
-            FrameType::WindowUpdate => {
-                self.on_window_update(header, frame::parse_u32(self.deframer.payload()))
+            FrameType::Data => {
+                let receiver = self.data_begins(header)?;
+                return self.data_piece(receiver, event);
             }
+            FrameType::Headers => self.on_headers(header, event)?,
+            FrameType::WindowUpdate => {
+                self.on_window_update(header, frame::parse_u32(self.deframer.payload()))?;
+            }
+            _ => self.rare_frame(header, event)?,
+        }
+        self.deframer.done();
+        Ok(())
+    }
+
+    #[cold]
+    fn rare_frame(&mut self, header: FrameHeader, event: &mut Option<Event>) -> Judged {
+        match header.kind {
+            FrameType::Continuation => self.on_continuation(header, event),
             FrameType::Ping => self.on_ping(header, self.deframer.payload().try_into().ok()),
             FrameType::Priority => {
                 self.on_priority(header, self.deframer.payload().try_into().ok())
@@ -75,14 +78,14 @@ impl Connection {
             FrameType::Goaway => self.on_goaway(header, self.deframer.keep_payload()),
             // §8.4: a client cannot push, and we announced SETTINGS_ENABLE_PUSH 0.
             FrameType::PushPromise => Err(ConnectionError::protocol("PUSH_PROMISE")),
-            FrameType::Data | FrameType::Unknown(_) => {
-                unreachable!("the deframer gives these in other ways")
+            FrameType::Unknown(_) => self.budgets.control(self.now),
+            FrameType::Data | FrameType::Headers | FrameType::WindowUpdate => {
+                unreachable!("these are not rare")
             }
         }
     }
 
     /// §6.3 and §5.3.2: checked and otherwise ignored.
-    #[inline(never)]
     fn on_priority(&mut self, header: FrameHeader, payload: Option<[u8; 5]>) -> Judged {
         self.budgets.rare(self.now)?;
         let id = on_a_stream(&header)?;
@@ -103,7 +106,6 @@ impl Connection {
     }
 
     /// §6.4.
-    #[inline(never)]
     fn on_rst_stream(&mut self, header: FrameHeader, code: Option<u32>) -> Judged {
         let id = on_a_stream(&header)?;
         let code = code.ok_or(wrong_length("length of RST_STREAM"))?;
@@ -127,7 +129,6 @@ impl Connection {
     }
 
     /// §6.5.
-    #[inline(never)]
     fn on_settings(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
         on_the_connection(&header)?;
         self.budgets.rare(self.now)?;
@@ -193,7 +194,6 @@ impl Connection {
     }
 
     /// §6.7. The acknowledgement goes ahead of all DATA.
-    #[inline(never)]
     fn on_ping(&mut self, header: FrameHeader, payload: Option<[u8; 8]>) -> Judged {
         on_the_connection(&header)?;
         let payload = payload.ok_or(wrong_length("length of PING"))?;
@@ -213,7 +213,6 @@ impl Connection {
     }
 
     /// §6.8. Our streams above the last one may be tried elsewhere.
-    #[inline(never)]
     fn on_goaway(&mut self, header: FrameHeader, payload: Bytes) -> Judged {
         on_the_connection(&header)?;
         self.budgets.rare(self.now)?;
@@ -249,7 +248,6 @@ impl Connection {
     }
 
     /// §6.9.
-    #[inline(never)]
     fn on_window_update(&mut self, header: FrameHeader, increment: Option<u32>) -> Judged {
         let increment = increment.ok_or(wrong_length("length of WINDOW_UPDATE"))?;
         let increment = increment & frame::WINDOW_MAX;

@@ -75,7 +75,7 @@ impl Connection {
     pub fn send_headers(&mut self, stream: StreamId, fields: FieldSection, end_stream: bool) {
         let Some(slot) = self.table.find(stream) else { return self.recycle(fields) };
         let state = self.table.stream_mut(slot);
-        let after = match &state.send {
+        let ended = match &state.send {
             _ if state.is_discarded() => return self.recycle(fields),
             SendHalf::EndQueued | SendHalf::TrailersQueued(_) | SendHalf::Ended => {
                 return self.recycle(fields);
@@ -84,13 +84,14 @@ impl Connection {
                 state.send = SendHalf::TrailersQueued(fields);
                 return;
             }
-            SendHalf::Body => SendHalf::Ended,
-            SendHalf::Head if end_stream => SendHalf::Ended,
-            SendHalf::Head if message::is_informational(&fields) => SendHalf::Head,
-            SendHalf::Head => SendHalf::Body,
+            SendHalf::Body => true,
+            SendHalf::Head => end_stream,
         };
-        let ended = matches!(after, SendHalf::Ended);
-        state.send = after;
+        if ended {
+            state.send = SendHalf::Ended;
+        } else if !message::is_informational(&fields) {
+            state.send = SendHalf::Body;
+        }
         self.write_head(stream, &fields, ended);
         self.recycle(fields);
         if ended {
@@ -116,7 +117,9 @@ impl Connection {
             if end_stream {
                 state.send = SendHalf::EndQueued;
             }
-            self.outbox.relink(&mut self.table, slot);
+            if state.link.is_none() {
+                self.outbox.relink(&mut self.table, slot);
+            }
         } else if end_stream && state.queue.is_empty() {
             // Nothing of this stream waits: its end may go with the control frames.
             state.send = SendHalf::Ended;
@@ -248,21 +251,30 @@ impl Connection {
             return self.outbox.relink(&mut self.table, slot);
         }
         let stream = self.table.stream_mut(slot);
-        match std::mem::replace(&mut stream.send, SendHalf::Ended) {
-            SendHalf::EndQueued => self.send_ended(slot),
+        match &mut stream.send {
+            SendHalf::Body => {}
+            SendHalf::EndQueued => {
+                stream.send = SendHalf::Ended;
+                self.send_ended(slot);
+            }
             SendHalf::TrailersQueued(fields) => {
-                let from = out.framing.len();
-                let frame_max = self.peer.max_frame_size as usize;
-                frame::write_field_block(&mut out.framing, id, true, frame_max, |out| {
-                    self.encoder.encode(&fields, out);
-                });
-                outbox::note_framing(out, from);
+                let fields = std::mem::take(fields);
+                stream.send = SendHalf::Ended;
+                self.transmit_trailers(id, &fields, out);
                 self.recycle(fields);
                 self.send_ended(slot);
             }
-            SendHalf::Body => stream.send = SendHalf::Body,
             SendHalf::Head | SendHalf::Ended => unreachable!("DATA is queued in the body only"),
         }
+    }
+
+    fn transmit_trailers(&mut self, id: StreamId, fields: &FieldSection, out: &mut Transmit) {
+        let from = out.framing.len();
+        let frame_max = self.peer.max_frame_size as usize;
+        frame::write_field_block(&mut out.framing, id, true, frame_max, |out| {
+            self.encoder.encode(fields, out);
+        });
+        outbox::note_framing(out, from);
     }
 
     /// All of the owner's side of the stream has been handed out.
