@@ -25,21 +25,39 @@ impl MessageScanner {
                 piece = &piece[step..];
                 continue;
             }
-            let have = usize::from(self.have);
-            let step = piece.len().min(PREFIX - have);
-            self.prefix[have..have + step].copy_from_slice(&piece[..step]);
-            self.have += step as u8;
-            piece = &piece[step..];
-            if usize::from(self.have) == PREFIX {
-                let [_, a, b, c, d] = self.prefix;
-                self.have = 0;
-                self.left = u32::from_be_bytes([a, b, c, d]);
-                if u64::from(self.left) > max {
-                    return Err(self.left);
+            let prefix = match piece.split_first_chunk() {
+                // Prefixes are seldom cut.
+                Some((prefix, rest)) if self.have == 0 => {
+                    piece = rest;
+                    *prefix
                 }
+                Some(_) | None => match self.collect(&mut piece) {
+                    Some(prefix) => prefix,
+                    None => return Ok(()),
+                },
+            };
+            let [_, a, b, c, d] = prefix;
+            self.left = u32::from_be_bytes([a, b, c, d]);
+            if u64::from(self.left) > max {
+                return Err(self.left);
             }
         }
         Ok(())
+    }
+
+    /// Takes what is missing of the prefix; gives it when it is whole.
+    #[cold]
+    fn collect(&mut self, piece: &mut &[u8]) -> Option<[u8; PREFIX]> {
+        let have = usize::from(self.have);
+        let (missing, rest) = piece.split_at(piece.len().min(PREFIX - have));
+        self.prefix[have..have + missing.len()].copy_from_slice(missing);
+        self.have += missing.len() as u8;
+        *piece = rest;
+        if usize::from(self.have) < PREFIX {
+            return None;
+        }
+        self.have = 0;
+        Some(self.prefix)
     }
 }
 

@@ -26,21 +26,22 @@ pub fn parse(value: &[u8]) -> Option<Duration> {
 /// The finest unit in which eight digits are enough, rounded up: a deadline is never sent on
 /// shorter than it is because of its text.
 pub fn encode(timeout: Duration) -> ([u8; TIMEOUT_TEXT_MAX], usize) {
-    const MAX: u128 = 99_999_999;
-    const UNITS: [(u128, u8); 6] = [
-        (1, b'n'),
-        (1_000, b'u'),
-        (1_000_000, b'm'),
-        (1_000_000_000, b'S'),
-        (60_000_000_000, b'M'),
-        (3_600_000_000_000, b'H'),
+    const MAX: u64 = 99_999_999;
+    let (secs, nanos) = (timeout.as_secs(), u64::from(timeout.subsec_nanos()));
+    // What is too much for 64 bits is too much for eight digits.
+    let fine = |per_second: u64, rest: u64| secs.saturating_mul(per_second).saturating_add(rest);
+    let whole = secs.saturating_add(u64::from(nanos > 0));
+    let units = [
+        (fine(1_000_000_000, nanos), b'n'),
+        (fine(1_000_000, nanos.div_ceil(1_000)), b'u'),
+        (fine(1_000, nanos.div_ceil(1_000_000)), b'm'),
+        (whole, b'S'),
+        (whole.div_ceil(60), b'M'),
+        (whole.div_ceil(3_600), b'H'),
     ];
-    let nanos = timeout.as_nanos();
-    let fits = UNITS.iter().find(|(size, _)| nanos.div_ceil(*size) <= MAX);
-    match fits {
-        Some((size, unit)) => write(nanos.div_ceil(*size) as u64, *unit),
-        None => write(MAX as u64, b'H'),
-    }
+    let fits = units.into_iter().find(|(amount, _)| *amount <= MAX);
+    let (amount, unit) = fits.unwrap_or((MAX, b'H'));
+    write(amount, unit)
 }
 
 fn write(mut amount: u64, unit: u8) -> ([u8; TIMEOUT_TEXT_MAX], usize) {
@@ -85,6 +86,9 @@ mod tests {
         assert_eq!(text(Duration::from_secs(1000)), "1000000m");
         assert_eq!(text(Duration::ZERO), "0n");
         assert_eq!(text(Duration::new(0, 100_000_001)), "100001u");
+        assert_eq!(text(Duration::new(99_999_999, 1)), "1666667M");
+        assert_eq!(text(Duration::from_secs(99_999_999 * 60 + 1)), "1666667H");
+        assert_eq!(text(Duration::MAX), "99999999H");
     }
 
     #[test]

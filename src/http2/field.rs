@@ -412,6 +412,12 @@ impl FieldSection {
         self.entries.iter().filter(|entry| !entry.removed).map(|entry| self.field(entry))
     }
 
+    /// Class and value of each field that has a class, in order: all that some owners look for.
+    pub fn classed(&self) -> impl Iterator<Item = (u8, &[u8])> {
+        let classed = self.entries.iter().filter(|entry| entry.class != 0 && !entry.removed);
+        classed.map(|entry| (entry.class, self.bytes(entry.value)))
+    }
+
     /// The first value under `name`.
     pub fn value(&self, name: &[u8]) -> Option<&[u8]> {
         self.iter().find(|field| field.name == name).map(|field| field.value)
@@ -423,6 +429,15 @@ impl FieldSection {
             let entry = self.entries[index];
             if !entry.removed && !keep(self.field(&entry)) {
                 self.entries[index].removed = true;
+            }
+        }
+    }
+
+    /// Keeps the fields without a class, and those for whose class `keep` says true.
+    pub fn retain_classes(&mut self, mut keep: impl FnMut(u8) -> bool) {
+        for entry in &mut self.entries {
+            if entry.class != 0 && !entry.removed {
+                entry.removed = !keep(entry.class);
             }
         }
     }

@@ -12,13 +12,16 @@
 //! 3. Nothing is sent downstream after the end; nothing twice.
 
 use super::contract::Listener;
-use super::failure::{self, Failure};
-use super::head;
+use super::failure::Failure;
+use super::head::{self, RequestHead};
+use super::memo::Route;
 use super::peer::Side;
+use super::rewrite::{self, Fixed};
 use super::route::{self, Destination};
-use super::tally::Tally;
-use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy, rewrite};
+use super::tally::{self, Tally};
+use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy};
 use crate::grpc::{Code, MessageScanner, timeout};
+use crate::http2::field::PreparedField;
 use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
 use crate::observe::cells::Gauge;
 use bytes::Bytes;
@@ -56,7 +59,7 @@ pub(super) enum ContentType {
     Grpc,
     /// What every sidecar sends.
     Proto,
-    Other(Box<[u8]>),
+    Other(Box<PreparedField>),
 }
 
 impl ContentType {
@@ -64,15 +67,15 @@ impl ContentType {
         match value {
             None | Some(b"application/grpc") => Self::Grpc,
             Some(rewrite::CONTENT_TYPE) => Self::Proto,
-            Some(other) => Self::Other(other.into()),
+            Some(other) => Self::Other(Box::new(rewrite::content_type(other))),
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(super) fn field<'a>(&'a self, fixed: &'a Fixed) -> &'a PreparedField {
         match self {
-            Self::Grpc => failure::GRPC,
-            Self::Proto => rewrite::CONTENT_TYPE,
-            Self::Other(value) => value,
+            Self::Grpc => &fixed.grpc,
+            Self::Proto => &fixed.proto,
+            Self::Other(field) => field,
         }
     }
 }
@@ -170,31 +173,46 @@ impl Proxy {
             let message = "ringside: too many calls in flight in this worker; try again";
             return Err(Failure::new(Code::ResourceExhausted, message));
         }
-        let config = &self.snapshot.config;
         let head = head::read_request(fields);
-        let destination = route::judge(&head, listener, config)?;
+        let route = match self.memo.find(listener, &head) {
+            Some(route) if self.pools.exists(route.pool) => {
+                route::admit(&head, listener, &self.snapshot.config)?;
+                route
+            }
+            Some(_) | None => self.explore(&head, listener)?,
+        };
         let deadline = match head.timeout {
             None => None,
             Some(value) => Some(now + parse_timeout(value)?),
         };
         let content_type = ContentType::new(head.content_type);
-        let tally = Tally::new(&head, listener, config, &mut self.cells);
-        let pool = match destination {
-            Destination::App => {
-                let pool = self.pools.app();
-                rewrite::strip_inbound(fields, config);
-                pool
-            }
-            Destination::Remote(text) => {
-                let pool = self.pools.remote(text, &config.namespace)?;
+        let tally = Tally::new(listener, route.method, head.stream);
+        match self.pools.callee(route.pool) {
+            Some(callee) => {
+                let drop_token = self.snapshot.config.api_token.is_some();
                 let forced = matches!(listener, Listener::Forward(_));
-                if let Some(target) = self.pools.target(pool) {
-                    rewrite::strip_outbound(fields, config, target, forced);
-                }
-                pool
+                rewrite::strip_outbound(fields, &self.fixed, callee, drop_token, forced);
             }
+            None => rewrite::strip_inbound(fields, &self.fixed),
+        }
+        Ok(Plan { pool: route.pool, deadline, content_type, tally })
+    }
+
+    /// Finds the way of a call that no other has shown.
+    #[cold]
+    fn explore(&mut self, head: &RequestHead<'_>, listener: Listener) -> Result<Route, Failure> {
+        let config = &self.snapshot.config;
+        let destination = route::judge(head, listener, config)?;
+        // Told before a target that is none, or one too many.
+        head.timeout.map(parse_timeout).transpose()?;
+        let method = tally::method(head, listener, config, &mut self.cells);
+        let pool = match destination {
+            Destination::App => self.pools.app(),
+            Destination::Remote(text) => self.pools.remote(text, &config.namespace)?,
         };
-        Ok(Plan { pool, deadline, content_type, tally })
+        let route = Route { pool, method };
+        self.memo.keep(listener, head, route);
+        Ok(route)
     }
 
     /// Answers a stream that never became a call.
@@ -210,7 +228,7 @@ impl Proxy {
         fields.clear();
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if failure.http_status == 200 {
-            failure.write_head(&mut fields, content_type.bytes());
+            failure.write_head(&mut fields, content_type.field(&self.fixed).value());
             peer.h2.send_headers(stream, fields, true);
         } else {
             // Not a gRPC client: somebody may look at this with curl, so the text is the body too.
@@ -253,7 +271,7 @@ impl Proxy {
             self.fail(key, &Failure::deadline(), now);
             return;
         }
-        rewrite::stamp(&mut fields, authority, remaining);
+        rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
         let ends = call.request_ended && pending.is_empty();
         let stream = match peer.h2.open(&fields, ends, key.data().as_ffi()) {
             Ok(stream) => stream,
@@ -297,7 +315,7 @@ impl Proxy {
             if call.head_sent {
                 failure.write_trailers(&mut fields);
             } else {
-                failure.write_head(&mut fields, call.content_type.bytes());
+                failure.write_head(&mut fields, call.content_type.field(&self.fixed).value());
             }
             peer.h2.send_headers(stream, fields, true);
         }

@@ -3,8 +3,9 @@
 //! 1. One pass over the fields, by class: names were sorted when they entered the decoder's table.
 //! 2. The first value of a repeated name counts, as in daprd.
 
+use super::rewrite;
+use crate::http2::FieldSection;
 use crate::http2::field::VOLATILE;
-use crate::http2::{Field, FieldSection};
 
 /// Classes that the connections of a proxy give to names (see `http2::Classify`).
 pub mod class {
@@ -70,7 +71,7 @@ pub struct RequestHead<'a> {
 pub fn read_request(fields: &FieldSection) -> RequestHead<'_> {
     let mut head = RequestHead::default();
     let mut stream = None;
-    for Field { class, value, .. } in fields.iter() {
+    for (class, value) in fields.classed() {
         match class {
             class::METHOD => head.method = value,
             class::PATH => head.path = value,
@@ -97,7 +98,7 @@ pub struct ResponseHead<'a> {
 
 pub fn read_response(fields: &FieldSection) -> ResponseHead<'_> {
     let mut head = ResponseHead::default();
-    for Field { class, value, .. } in fields.iter() {
+    for (class, value) in fields.classed() {
         match class {
             class::STATUS => head.status = value,
             class::CONTENT_TYPE => head.content_type = head.content_type.or(Some(value)),
@@ -111,6 +112,9 @@ pub fn read_response(fields: &FieldSection) -> ResponseHead<'_> {
 /// `application/grpc`, alone or with a subtype or parameters (grpc-go's `ContentSubtype`).
 pub fn is_grpc(content_type: &[u8]) -> bool {
     const BASE: &[u8] = b"application/grpc";
+    if content_type == BASE || content_type == rewrite::CONTENT_TYPE {
+        return true;
+    }
     if content_type.len() < BASE.len() || !content_type[..BASE.len()].eq_ignore_ascii_case(BASE) {
         return false;
     }

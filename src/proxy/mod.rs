@@ -21,6 +21,7 @@ mod failure;
 mod farewell;
 mod head;
 mod lookup;
+mod memo;
 mod peer;
 mod pool;
 mod relay;
@@ -46,8 +47,10 @@ use crate::observe::cells::{Cells, Gauge};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use call::{Call, Up};
+use memo::Memo;
 use peer::{Peer, Side, Stage};
 use pool::Pools;
+use rewrite::Fixed;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -109,6 +112,8 @@ pub struct Proxy {
     peers: SlotMap<ConnKey, Peer>,
     calls: SlotMap<CallKey, Call>,
     pools: Pools,
+    memo: Memo,
+    fixed: Fixed,
     outputs: VecDeque<Output>,
     /// Taken by the heads of parked calls.
     parked_octets: usize,
@@ -124,10 +129,12 @@ pub struct Proxy {
 impl Proxy {
     pub fn new(snapshot: Arc<Snapshot>, now: Instant) -> Self {
         Self {
+            fixed: Fixed::new(&snapshot.config),
             snapshot,
             peers: SlotMap::with_key(),
             calls: SlotMap::with_key(),
             pools: Pools::new(),
+            memo: Memo::default(),
             outputs: VecDeque::new(),
             parked_octets: 0,
             timers: Timers::new(),
@@ -290,6 +297,8 @@ impl Proxy {
     fn publish(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
         if snapshot.epoch > self.snapshot.epoch {
             self.snapshot = snapshot;
+            self.memo.clear();
+            self.fixed = Fixed::new(&self.snapshot.config);
             self.app_endpoint_changed(now);
         }
     }

@@ -7,6 +7,7 @@
 
 use super::{CallKey, ConnKey, Listener, Output, PoolKey};
 use crate::http2::Connection;
+use crate::http2::field::PreparedField;
 use crate::http2::{ErrorCode, StreamId};
 use crate::resolve::Endpoint;
 use std::collections::VecDeque;
@@ -47,7 +48,7 @@ pub enum Side {
         pool: PoolKey,
         endpoint: Endpoint,
         /// `:authority` of every call on it.
-        authority: Box<[u8]>,
+        authority: PreparedField,
         to_app: bool,
         stage: Stage,
     },

@@ -12,9 +12,10 @@ use super::call::{Call, Parked, Up};
 use super::contract::{CloseReason, Output, Security};
 use super::failure::Failure;
 use super::peer::{Peer, Side, Stage};
-use super::{CallKey, ConnKey, PoolKey, Proxy, head, limits};
+use super::{CallKey, ConnKey, PoolKey, Proxy, head, limits, rewrite};
 use crate::config::AppProtocol;
 use crate::grpc::Code;
+use crate::http2::field::PreparedField;
 use crate::http2::{Connection, FieldSection, Role};
 use crate::identity::{Namespace, Target};
 use crate::observe::cells::Gauge;
@@ -33,10 +34,6 @@ const PARKED_MAX: usize = 64 << 10;
 pub(super) const PARKED_OCTETS_MAX: usize = 64 << 20;
 /// Targets of one worker.
 const POOLS_MAX: usize = 4096;
-/// Spellings of targets that are remembered.
-const SPELLINGS_MAX: usize = 8192;
-/// Longer ones are parsed each time.
-const SPELLING_OCTETS_MAX: usize = 256;
 /// Endpoints tried before those who wait are told.
 const DIALS_PER_ROUND: usize = 3;
 
@@ -44,6 +41,7 @@ const DIALS_PER_ROUND: usize = 3;
 pub(super) struct Pool {
     /// `None`: our own app.
     pub(super) target: Option<Target>,
+    callee: Option<PreparedField>,
     conns: Vec<ConnKey>,
     dialing: Option<ConnKey>,
     parked: VecDeque<CallKey>,
@@ -65,6 +63,7 @@ pub(super) struct Pool {
 impl Pool {
     fn new(target: Option<Target>) -> Self {
         Self {
+            callee: target.as_ref().map(|target| rewrite::callee_app_id(&target.app_id)),
             target,
             conns: Vec::new(),
             dialing: None,
@@ -89,49 +88,40 @@ pub struct Pools {
     pub(super) pools: SlotMap<PoolKey, Pool>,
     app: PoolKey,
     pub(super) by_target: HashMap<Target, PoolKey>,
-    /// The text in `dapr-app-id` as callers spell it, so that a call costs no parsing.
-    by_spelling: HashMap<Box<str>, PoolKey>,
 }
 
 impl Pools {
     pub fn new() -> Self {
         let mut pools = SlotMap::with_key();
         let app = pools.insert(Pool::new(None));
-        Self { pools, app, by_target: HashMap::new(), by_spelling: HashMap::new() }
+        Self { pools, app, by_target: HashMap::new() }
     }
 
     pub fn app(&self) -> PoolKey {
         self.app
     }
 
-    pub fn target(&self, pool: PoolKey) -> Option<&Target> {
-        self.pools.get(pool)?.target.as_ref()
+    pub fn exists(&self, pool: PoolKey) -> bool {
+        self.pools.contains_key(pool)
+    }
+
+    /// What a target is told of its name; `None`: our own app.
+    pub fn callee(&self, pool: PoolKey) -> Option<&PreparedField> {
+        self.pools.get(pool)?.callee.as_ref()
     }
 
     /// The pool of a target as spelled, made when there is none.
     pub fn remote(&mut self, text: &str, own: &Namespace) -> Result<PoolKey, Failure> {
-        if let Some(pool) = self.by_spelling.get(text) {
+        let target = Target::parse(text, own).map_err(|error| Failure::target(&error))?;
+        if let Some(pool) = self.by_target.get(&target) {
             return Ok(*pool);
         }
-        let target = Target::parse(text, own).map_err(|error| Failure::target(&error))?;
-        let pool = match self.by_target.get(&target).copied() {
-            Some(pool) => pool,
-            None if !self.has_room() => {
-                let message = "ringside: calls to too many different app ids; try again later";
-                return Err(Failure::new(Code::ResourceExhausted, message));
-            }
-            None => {
-                let pool = self.pools.insert(Pool::new(Some(target.clone())));
-                self.by_target.insert(target, pool);
-                pool
-            }
-        };
-        if self.by_spelling.len() >= SPELLINGS_MAX {
-            self.by_spelling.clear();
+        if !self.has_room() {
+            let message = "ringside: calls to too many different app ids; try again later";
+            return Err(Failure::new(Code::ResourceExhausted, message));
         }
-        if text.len() <= SPELLING_OCTETS_MAX {
-            self.by_spelling.insert(text.into(), pool);
-        }
+        let pool = self.pools.insert(Pool::new(Some(target.clone())));
+        self.by_target.insert(target, pool);
         Ok(pool)
     }
 
@@ -157,11 +147,10 @@ impl Pools {
         if before < POOLS_MAX {
             return true;
         }
-        let Self { pools, app, by_target, by_spelling } = self;
+        let Self { pools, app, by_target } = self;
         pools.retain(|key, pool| key == *app || pool.asked.is_some() || !pool.is_idle());
         if pools.len() < before {
             by_target.retain(|_, key| pools.contains_key(*key));
-            by_spelling.retain(|_, key| pools.contains_key(*key));
         }
         pools.len() < POOLS_MAX
     }
@@ -174,14 +163,12 @@ impl Pools {
         }
         if let Some(target) = self.pools.remove(key).and_then(|pool| pool.target) {
             self.by_target.remove(&target);
-            self.by_spelling.retain(|_, pool| *pool != key);
         }
     }
 
     pub fn check_invariants(&self) {
-        assert!(self.pools.len() <= POOLS_MAX && self.by_spelling.len() <= SPELLINGS_MAX);
+        assert!(self.pools.len() <= POOLS_MAX);
         assert!(self.by_target.values().all(|key| self.pools.contains_key(*key)));
-        assert!(self.by_spelling.values().all(|key| self.pools.contains_key(*key)));
         assert!(self.pools.values().all(|pool| pool.conns.len() <= CONNECTIONS_MAX));
     }
 }
@@ -306,7 +293,7 @@ impl Proxy {
         let side = Side::Upstream {
             pool,
             endpoint,
-            authority: authority.into_bytes().into(),
+            authority: rewrite::authority(&authority),
             to_app: pool == self.pools.app(),
             stage: Stage::Dialing,
         };

@@ -109,7 +109,7 @@ impl Proxy {
             self.fail(key, &failure, now);
             return;
         }
-        rewrite::response(&mut fields, call.content_type.bytes());
+        rewrite::response(&mut fields, call.content_type.field(&self.fixed));
         if !ours {
             fields.replace(b":status", b"200");
         }

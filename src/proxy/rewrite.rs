@@ -4,64 +4,112 @@
 //! 2. `strip` happens when a call arrives, `stamp` when its upstream stream opens: authority and
 //!    remaining time are not known before.
 
+use super::failure;
 use super::head::class;
 use crate::config::Config;
 use crate::grpc::timeout;
+use crate::http2::field::{NameKind, PreparedField};
 use crate::http2::{Field, FieldSection};
-use crate::identity::Target;
+use crate::identity::AppId;
 use data_encoding::BASE64_NOPAD;
 use std::time::Duration;
 
 /// What daprd's codec name makes of every content type on its way to a callee.
 pub const CONTENT_TYPE: &[u8] = b"application/grpc+proto";
 
-/// Hop 1: from our app to another sidecar.
-pub fn strip_outbound(fields: &mut FieldSection, config: &Config, target: &Target, forced: bool) {
-    let drop_token = config.api_token.is_some();
-    fields.retain(|field| match field.class {
+/// Fields that many calls get, made once per configuration.
+#[derive(Debug)]
+pub struct Fixed {
+    caller_app_id: PreparedField,
+    /// What our app asks of us.
+    app_token: Option<PreparedField>,
+    te: PreparedField,
+    /// Content types: what callers say, and what every sidecar does.
+    pub grpc: PreparedField,
+    pub proto: PreparedField,
+}
+
+impl Fixed {
+    pub fn new(config: &Config) -> Self {
+        let token = config.app_token.as_ref();
+        Self {
+            caller_app_id: PreparedField::new(
+                b"dapr-caller-app-id",
+                config.app_id.as_str().as_bytes(),
+            ),
+            app_token: token.map(|it| PreparedField::new(b"dapr-api-token", it.as_bytes())),
+            te: PreparedField::new(b"te", b"trailers"),
+            grpc: content_type(failure::GRPC),
+            proto: content_type(CONTENT_TYPE),
+        }
+    }
+}
+
+pub fn content_type(value: &[u8]) -> PreparedField {
+    PreparedField::new(b"content-type", value)
+}
+
+/// What a callee's sidecar is told of whom the call is for.
+pub fn callee_app_id(id: &AppId) -> PreparedField {
+    PreparedField::new(b"dapr-callee-app-id", id.as_str().as_bytes())
+}
+
+/// `:authority` of every call on a connection.
+pub fn authority(value: &str) -> PreparedField {
+    PreparedField::new(b":authority", value.as_bytes())
+}
+
+/// Hop 1: from our app to another sidecar, to which `callee` names the target. `drop_token`: the
+/// field named a token of ours. `forced`: on a forward port the port decides, whatever the client
+/// says.
+pub fn strip_outbound(
+    fields: &mut FieldSection,
+    fixed: &Fixed,
+    callee: &PreparedField,
+    drop_token: bool,
+    forced: bool,
+) {
+    fields.retain_classes(|class| match class {
         class::APP_ID => false,
-        // On a forward port the port decides, whatever the client says.
         class::CALLEE_APP_ID => !forced,
         class::API_TOKEN => !drop_token,
-        _ => keep_always(field),
+        _ => keep_always(class),
     });
-    fields.push(b"dapr-caller-app-id", config.app_id.as_str().as_bytes());
-    fields.push(b"dapr-callee-app-id", target.app_id.as_str().as_bytes());
+    fields.push_prepared(&fixed.caller_app_id);
+    fields.push_prepared(callee);
 }
 
 /// Hop 2, and calls to one's own app ID: to the app.
-pub fn strip_inbound(fields: &mut FieldSection, config: &Config) {
+pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed) {
     let mut last_traceparent = None;
     let mut last_trace_bin = None;
-    for (index, field) in fields.iter().enumerate() {
-        match field.class {
-            class::TRACEPARENT if !is_void_traceparent(field.value) => {
-                last_traceparent = Some(index);
-            }
-            class::TRACE_BIN if !is_void_trace_bin(field.value) => last_trace_bin = Some(index),
+    for (index, (class, value)) in fields.classed().enumerate() {
+        match class {
+            class::TRACEPARENT if !is_void_traceparent(value) => last_traceparent = Some(index),
+            class::TRACE_BIN if !is_void_trace_bin(value) => last_trace_bin = Some(index),
             _ => {}
         }
     }
     let mut index = 0;
-    fields.retain(|field| {
+    fields.retain_classes(|class| {
         let at = Some(index);
         index += 1;
-        match field.class {
+        match class {
             class::APP_ID | class::API_TOKEN => false,
             class::TRACEPARENT => at == last_traceparent,
             class::TRACE_BIN => at == last_trace_bin,
-            _ => keep_always(field),
+            _ => keep_always(class),
         }
     });
-    if let Some(token) = &config.app_token {
-        fields.push(b"dapr-api-token", token.as_bytes());
+    if let Some(token) = &fixed.app_token {
+        fields.push_prepared(token);
     }
 }
 
 /// Reserved by gRPC in requests, or made anew by [`stamp`].
-fn keep_always(field: Field<'_>) -> bool {
+fn keep_always(class: u8) -> bool {
     !matches!(
-        field.class,
+        class,
         class::HOST
             | class::TE
             | class::TIMEOUT
@@ -73,14 +121,19 @@ fn keep_always(field: Field<'_>) -> bool {
 }
 
 /// The last touch before HEADERS leave: where to, and how long.
-pub fn stamp(fields: &mut FieldSection, authority: &[u8], remaining: Option<Duration>) {
-    if !fields.replace(b":authority", authority) {
+pub fn stamp(
+    fields: &mut FieldSection,
+    fixed: &Fixed,
+    authority: &PreparedField,
+    remaining: Option<Duration>,
+) {
+    if !fields.replace_kind(NameKind::Authority, authority) {
         // A request without `:authority` had a Host field or nothing: the callee wants one, and a
         // pseudo-header field may not come after the others.
-        fields.push_front(b":authority", authority);
+        fields.push_prepared_front(authority);
     }
-    fields.push(b"content-type", CONTENT_TYPE);
-    fields.push(b"te", b"trailers");
+    fields.push_prepared(&fixed.proto);
+    fields.push_prepared(&fixed.te);
     if let Some(remaining) = remaining {
         let (text, len) = timeout::encode(remaining);
         let (name, class) = (b"grpc-timeout", class::TIMEOUT);
@@ -89,9 +142,9 @@ pub fn stamp(fields: &mut FieldSection, authority: &[u8], remaining: Option<Dura
 }
 
 /// A response head on its way back: the caller's own content type.
-pub fn response(fields: &mut FieldSection, content_type: &[u8]) {
-    if !fields.replace(b"content-type", content_type) {
-        fields.push(b"content-type", content_type);
+pub fn response(fields: &mut FieldSection, content_type: &PreparedField) {
+    if !fields.replace_class(class::CONTENT_TYPE, content_type) {
+        fields.push_prepared(content_type);
     }
 }
 
@@ -119,6 +172,7 @@ fn is_void_trace_bin(value: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::Target;
     use crate::proxy::tests::{config, section};
 
     fn text(section: &FieldSection) -> Vec<(String, String)> {
@@ -148,8 +202,10 @@ mod tests {
             ("blob-bin", "AAEC"),
             ("user-agent", "me/1"),
         ]);
-        strip_outbound(&mut fields, &config, &target, false);
-        stamp(&mut fields, b"10.0.0.9:50002", Some(Duration::from_millis(5)));
+        let fixed = Fixed::new(&config);
+        strip_outbound(&mut fields, &fixed, &callee_app_id(&target.app_id), false, false);
+        let remaining = Some(Duration::from_millis(5));
+        stamp(&mut fields, &fixed, &authority("10.0.0.9:50002"), remaining);
         let expected = pairs(&[
             (":method", "POST"),
             (":scheme", "http"),
@@ -182,7 +238,7 @@ mod tests {
             ("grpc-trace-bin", "AAAAAAAAAAAAAAAAAAAAAAAAAAABAAAAAAAAAAACAA"),
             ("dapr-caller-app-id", "client"),
         ]);
-        strip_inbound(&mut fields, &config);
+        strip_inbound(&mut fields, &Fixed::new(&config));
         let names: Vec<_> = text(&fields);
         assert!(names.contains(&("traceparent".into(), real.into())));
         assert!(!names.contains(&("traceparent".into(), void.into())));
@@ -209,8 +265,7 @@ mod tests {
     /// Whatever the two ends agree on, known to us or not.
     #[test]
     fn compression_and_baggage_pass_both_hops() {
-        let config = config();
-        let target = Target::parse("server", &config.namespace).unwrap();
+        let fixed = Fixed::new(&config());
         let kept = [
             ("grpc-encoding", "zstd"),
             ("grpc-accept-encoding", "zstd,gzip"),
@@ -218,19 +273,20 @@ mod tests {
             ("grpc-previous-rpc-attempts", "1"),
         ];
         let mut fields = section(&kept);
-        strip_outbound(&mut fields, &config, &target, false);
-        strip_inbound(&mut fields, &config);
+        let callee = callee_app_id(&AppId::new("server").unwrap());
+        strip_outbound(&mut fields, &fixed, &callee, false, false);
+        strip_inbound(&mut fields, &fixed);
         assert_eq!(text(&fields)[..kept.len()], pairs(&kept));
     }
 
     /// Without a token of its own the sidecar does not know that the field is one.
     #[test]
     fn only_the_token_that_is_required_is_dropped() {
-        let target = Target::parse("server", &config().namespace).unwrap();
-        for (required, left) in [(None, 1), (Some("s3cret".into()), 0)] {
-            let config = Config { api_token: required, ..config() };
+        let fixed = Fixed::new(&config());
+        let callee = callee_app_id(&AppId::new("server").unwrap());
+        for (required, left) in [(false, 1), (true, 0)] {
             let mut fields = section(&[("dapr-api-token", "s3cret")]);
-            strip_outbound(&mut fields, &config, &target, false);
+            strip_outbound(&mut fields, &fixed, &callee, required, false);
             let tokens = fields.iter().filter(|field| field.name == b"dapr-api-token").count();
             assert_eq!(tokens, left);
         }

@@ -47,9 +47,25 @@ pub fn judge<'a>(
     }
 }
 
-/// grpc-go's `http2_server.go` and `server.go`. A forward port takes any request: it is there for
-/// clients that know nothing of Dapr, and what its callee thinks of them is the callee's affair.
+/// What each call must show by itself, though its path and target are known to be good.
+pub fn admit(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Result<(), Failure> {
+    check_request(head, listener)?;
+    check_token(head, listener, config)
+}
+
+/// grpc-go's `http2_server.go` and `server.go`.
 fn check_protocol(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
+    check_request(head, listener)?;
+    if matches!(listener, Listener::Forward(_)) {
+        return Ok(());
+    }
+    method::check_shape(head.path)
+        .map_err(|error| Failure::new(Code::Unimplemented, method::error_message(head.path, error)))
+}
+
+/// Is it a gRPC request? A forward port takes any request: it is there for
+/// clients that know nothing of Dapr, and what its callee thinks of them is the callee's affair.
+fn check_request(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
     if matches!(listener, Listener::Forward(_)) {
         return Ok(());
     }
@@ -65,8 +81,7 @@ fn check_protocol(head: &RequestHead<'_>, listener: Listener) -> Result<(), Fail
             format!("Received a HEADERS frame with :method {quoted} which should be POST");
         return Err(Failure::not_grpc(405, Code::Internal, message));
     }
-    method::check_shape(head.path)
-        .map_err(|error| Failure::new(Code::Unimplemented, method::error_message(head.path, error)))
+    Ok(())
 }
 
 fn check_token(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Result<(), Failure> {

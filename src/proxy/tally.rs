@@ -37,22 +37,12 @@ enum Attempt {
 }
 
 impl Tally {
-    pub(super) fn new(
-        head: &RequestHead<'_>,
-        listener: Listener,
-        config: &Config,
-        cells: &mut Cells,
-    ) -> Self {
-        let kind = if head.stream { CallKind::Streaming } else { CallKind::Unary };
-        let (hop, label) = match listener {
-            Listener::Internal => (Hop::Inbound, None),
-            Listener::Api => (Hop::Outbound, head.app_id),
-            Listener::Forward(index) => {
-                let forward = config.forwards.get(index);
-                (Hop::Outbound, forward.map(|forward| forward.app_id.as_bytes()))
-            }
+    pub(super) fn new(listener: Listener, method: Option<MethodId>, stream: bool) -> Self {
+        let kind = if stream { CallKind::Streaming } else { CallKind::Unary };
+        let hop = match listener {
+            Listener::Internal => Hop::Inbound,
+            Listener::Api | Listener::Forward(_) => Hop::Outbound,
         };
-        let method = label.map(|label| cells.method(label, head.path));
         Self { hop, kind, method, attempt: Attempt::None }
     }
 
@@ -85,6 +75,23 @@ impl Tally {
     }
 }
 
+/// Under which labels Dapr's series tell a call, if they do.
+pub(super) fn method(
+    head: &RequestHead<'_>,
+    listener: Listener,
+    config: &Config,
+    cells: &mut Cells,
+) -> Option<MethodId> {
+    let label = match listener {
+        Listener::Internal => None,
+        Listener::Api => head.app_id,
+        Listener::Forward(index) => {
+            config.forwards.get(index).map(|forward| forward.app_id.as_bytes())
+        }
+    };
+    label.map(|label| cells.method(label, head.path))
+}
+
 impl Proxy {
     /// A request that never became a call.
     pub(super) fn tally_rejected(
@@ -95,7 +102,8 @@ impl Proxy {
     ) {
         let head = head::read_request(fields);
         let config = &self.snapshot.config;
-        let tally = Tally::new(&head, listener, config, &mut self.cells);
+        let method = method(&head, listener, config, &mut self.cells);
+        let tally = Tally::new(listener, method, head.stream);
         tally.ended(&mut self.cells, failure.code as u8, Duration::ZERO);
     }
 

@@ -1,0 +1,144 @@
+//! What was found out about a method and its target, so that it is found out once.
+//!
+//! 1. An entry speaks for the very octets that it was made of, and for the port they came by.
+//! 2. It tells what follows from those and the configuration alone; what else a call must show
+//!    (content type, token) is asked of each.
+//! 3. Bounded: [`SETS`] sets of two, of which the older makes way; long names are not kept.
+
+use super::head::RequestHead;
+use super::{Listener, PoolKey};
+use crate::observe::cells::MethodId;
+
+const SETS: usize = 512;
+const _: () = assert!(SETS.is_power_of_two());
+/// Path and app IDs of one entry; longer ones are looked at each time.
+const OCTETS_MAX: usize = 512;
+
+/// What is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// May be gone by now.
+    pub pool: PoolKey,
+    /// `None`: calls that no series of Dapr's tells.
+    pub method: Option<MethodId>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    listener: Listener,
+    path: Box<[u8]>,
+    app_id: Option<Box<[u8]>>,
+    callee_app_id: Option<Box<[u8]>>,
+    route: Route,
+}
+
+/// See the file's text.
+#[derive(Debug, Default)]
+pub struct Memo {
+    /// Empty until there is something to keep; in each set the younger entry comes first.
+    sets: Vec<[Option<Box<Entry>>; 2]>,
+}
+
+impl Memo {
+    pub fn find(&self, listener: Listener, head: &RequestHead<'_>) -> Option<Route> {
+        let set = self.sets.get(place(head))?;
+        let entry = set.iter().flatten().find(|entry| entry.is_of(listener, head))?;
+        Some(entry.route)
+    }
+
+    pub fn keep(&mut self, listener: Listener, head: &RequestHead<'_>, route: Route) {
+        let ids = [head.app_id, head.callee_app_id].into_iter().flatten();
+        if head.path.len() + ids.map(<[u8]>::len).sum::<usize>() > OCTETS_MAX {
+            return;
+        }
+        if self.sets.is_empty() {
+            self.sets.resize_with(SETS, Default::default);
+        }
+        let Some([younger, older]) = self.sets.get_mut(place(head)) else { return };
+        *older = younger.replace(Box::new(Entry {
+            listener,
+            path: head.path.into(),
+            app_id: head.app_id.map(Into::into),
+            callee_app_id: head.callee_app_id.map(Into::into),
+            route,
+        }));
+    }
+
+    /// The configuration changed.
+    pub fn clear(&mut self) {
+        self.sets.clear();
+    }
+}
+
+impl Entry {
+    fn is_of(&self, listener: Listener, head: &RequestHead<'_>) -> bool {
+        self.listener == listener
+            && *self.path == *head.path
+            && self.app_id.as_deref() == head.app_id
+            && self.callee_app_id.as_deref() == head.callee_app_id
+    }
+}
+
+/// A set by hash. Those who make theirs collide on purpose push out entries, no more.
+fn place(head: &RequestHead<'_>) -> usize {
+    let hash = fold(head.path.len() as u64, head.path);
+    let hash = fold(hash, head.app_id.or(head.callee_app_id).unwrap_or_default());
+    (hash >> 32) as usize % SETS
+}
+
+/// Multiplies word by word, in the manner of FxHash.
+fn fold(hash: u64, octets: &[u8]) -> u64 {
+    let mix =
+        |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let (words, rest) = octets.as_chunks();
+    let hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
+    let rest = rest.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
+    mix(hash, rest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(path: &'static [u8], app_id: &'static [u8]) -> RequestHead<'static> {
+        RequestHead { path, app_id: Some(app_id), ..RequestHead::default() }
+    }
+
+    fn route(method: u32) -> Route {
+        Route { pool: PoolKey::default(), method: Some(MethodId(method)) }
+    }
+
+    #[test]
+    fn speaks_for_the_very_octets() {
+        let mut memo = Memo::default();
+        let known = head(b"/a.B/C", b"server");
+        assert_eq!(memo.find(Listener::Api, &known), None);
+        memo.keep(Listener::Api, &known, route(1));
+        assert_eq!(memo.find(Listener::Api, &known), Some(route(1)));
+        assert_eq!(memo.find(Listener::Internal, &known), None);
+        assert_eq!(memo.find(Listener::Api, &head(b"/a.B/D", b"server")), None);
+        assert_eq!(memo.find(Listener::Api, &head(b"/a.B/C", b"serves")), None);
+        let bare = RequestHead { app_id: None, ..head(b"/a.B/C", b"") };
+        assert_eq!(memo.find(Listener::Api, &bare), None);
+        let both = RequestHead { callee_app_id: Some(b"server"), ..head(b"/a.B/C", b"server") };
+        assert_eq!(memo.find(Listener::Api, &both), None);
+    }
+
+    /// Methods that are more than there is room for push out each other, nothing else.
+    #[test]
+    fn is_bounded() {
+        let mut memo = Memo::default();
+        for number in 0..10_000_u32 {
+            let path = format!("/a.B/{number}").into_bytes();
+            let head = RequestHead { path: &path, ..RequestHead::default() };
+            memo.keep(Listener::Api, &head, route(number));
+            assert_eq!(memo.find(Listener::Api, &head), Some(route(number)));
+        }
+        let kept = memo.sets.iter().flatten().flatten().count();
+        assert!(kept <= 2 * SETS && kept > SETS, "{kept}");
+        let long = [b'x'; OCTETS_MAX + 1];
+        let head = RequestHead { path: &long, ..RequestHead::default() };
+        memo.keep(Listener::Api, &head, route(1));
+        assert_eq!(memo.find(Listener::Api, &head), None);
+    }
+}
