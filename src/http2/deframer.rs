@@ -140,17 +140,34 @@ impl Deframer {
 
     #[inline]
     pub fn cut(&mut self) -> Result<Cut, ConnectionError> {
-        if self.state == State::Header
-            && self.carry.is_empty()
-            && let Some(octets) = self.chunk.first_chunk()
-        {
-            let header = FrameHeader::parse(octets);
-            self.chunk.advance(HEADER_LEN);
-            if let Some(cut) = self.begin(header)? {
-                return Ok(cut);
-            }
+        match self.simple_frame() {
+            Some(header) => Ok(Cut::Frame(header)),
+            None => self.cut_by_pieces(),
         }
-        self.cut_by_pieces()
+    }
+
+    /// What nearly all frames are: a header, and a payload that lies whole behind it or is DATA
+    /// without padding.
+    #[inline]
+    fn simple_frame(&mut self) -> Option<FrameHeader> {
+        if self.state != State::Header || !self.carry.is_empty() {
+            return None;
+        }
+        let header = FrameHeader::parse(self.chunk.first_chunk()?);
+        let whole = header.len as usize <= self.chunk.len() - HEADER_LEN;
+        if header.len > self.max_frame_size {
+            return None;
+        }
+        match header.kind {
+            FrameType::Data if !header.has(flag::PADDED) => {
+                self.state = State::Data { left: header.len, padding: 0 };
+            }
+            FrameType::Data | FrameType::Unknown(_) => return None,
+            _ if whole => self.lent = header.len as usize,
+            _ => return None,
+        }
+        self.chunk.advance(HEADER_LEN);
+        Some(header)
     }
 
     /// What straddles chunks, or is not simply one frame after the other.
@@ -215,7 +232,6 @@ impl Deframer {
         self.begin(header)
     }
 
-    #[inline]
     fn begin(&mut self, header: FrameHeader) -> Result<Option<Cut>, ConnectionError> {
         if header.len > self.max_frame_size {
             return Err(wrong_size("frame larger than SETTINGS_MAX_FRAME_SIZE"));
@@ -248,7 +264,6 @@ impl Deframer {
         self.chunk.advance(missing);
     }
 
-    #[inline]
     fn whole(&mut self, header: FrameHeader) -> Option<Cut> {
         let len = header.len as usize;
         if self.carry.is_empty() && self.chunk.len() >= len {

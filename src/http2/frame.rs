@@ -101,11 +101,14 @@ impl FrameHeader {
 
     pub const fn parse(octets: &[u8; HEADER_LEN]) -> Self {
         let [a, b, c, kind, flags, s0, s1, s2, s3] = *octets;
+        // One load, and shifts.
+        let word = u64::from_be_bytes([a, b, c, kind, flags, s0, s1, s2]);
+        let stream = (word as u32) << 8 | s3 as u32;
         Self {
-            len: u32::from_be_bytes([0, a, b, c]),
-            kind: FrameType::from_octet(kind),
-            flags,
-            stream: StreamId(u32::from_be_bytes([s0, s1, s2, s3]) & WINDOW_MAX),
+            len: (word >> 40) as u32,
+            kind: FrameType::from_octet((word >> 32) as u8),
+            flags: (word >> 24) as u8,
+            stream: StreamId(stream & WINDOW_MAX),
         }
     }
 

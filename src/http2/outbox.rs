@@ -15,7 +15,6 @@ use super::stream::Stream;
 use super::table::{Slot, Table};
 use super::{Segment, Sent, StreamId, Transmit};
 use bytes::Bytes;
-use std::collections::VecDeque;
 
 const NONE: u32 = u32::MAX;
 /// A piece smaller than this is copied when it has to wait for a window.
@@ -96,7 +95,9 @@ pub struct Outbox {
     vacant: u32,
     first: u32,
     last: u32,
-    sent: VecDeque<Sent>,
+    sent: Vec<Sent>,
+    /// Of `sent`, those that were polled.
+    told: usize,
     /// DATA octets in all queues.
     queued: usize,
 }
@@ -110,7 +111,8 @@ impl Outbox {
             vacant: NONE,
             first: NONE,
             last: NONE,
-            sent: VecDeque::new(),
+            sent: Vec::new(),
+            told: 0,
             queued: 0,
         }
     }
@@ -131,7 +133,12 @@ impl Outbox {
 
     /// COPY: control frames and field blocks into the framing buffer, tens of octets each.
     /// True when none is left.
+    #[inline]
     pub fn flush_control(&mut self, out: &mut Transmit, octets_max: usize) -> bool {
+        self.control.is_empty() || self.flush_some_control(out, octets_max)
+    }
+
+    fn flush_some_control(&mut self, out: &mut Transmit, octets_max: usize) -> bool {
         let room = octets_max.saturating_sub(out.len);
         let len = self.control_len().min(room);
         if len > 0 {
@@ -181,7 +188,7 @@ impl Outbox {
         self.append(queue, Piece::Gathered(data.to_vec()));
     }
 
-    #[inline]
+    #[inline(always)]
     fn append(&mut self, queue: &mut Queue, piece: Piece) {
         let node = Node { piece, next: NONE };
         let at = match self.vacant {
@@ -316,6 +323,7 @@ impl Outbox {
         }
     }
 
+    #[inline(always)]
     fn link(&mut self, table: &mut Table, slot: Slot) {
         let previous = self.last;
         match previous {
@@ -353,18 +361,27 @@ impl Outbox {
         }
     }
 
+    #[inline]
     pub fn note_sent(&mut self, sent: Sent) {
-        if let Some(last) = self.sent.back_mut()
+        if let Some([.., last]) = self.sent.get_mut(self.told..)
             && last.stream == sent.stream
         {
             last.octets += sent.octets;
             return;
         }
-        self.sent.push_back(sent);
+        self.sent.push(sent);
     }
 
     pub fn poll_sent(&mut self) -> Option<Sent> {
-        self.sent.pop_front()
+        let sent = self.sent.get(self.told).copied();
+        match sent {
+            Some(_) => self.told += 1,
+            None => {
+                self.sent.clear();
+                self.told = 0;
+            }
+        }
+        sent
     }
 
     /// Forgets all DATA, with the streams it belonged to; control octets stay.
@@ -385,7 +402,7 @@ impl Outbox {
             self.drop_data();
         }
         if self.sent.is_empty() && self.sent.capacity() > PIECES_KEPT_MAX {
-            self.sent = VecDeque::new();
+            self.sent = Vec::new();
         }
     }
 

@@ -59,7 +59,7 @@ impl Table {
 
     #[inline]
     pub fn find(&self, id: StreamId) -> Option<Slot> {
-        let place = self.place(id).and_then(|at| self.index.get(at))?;
+        let place = self.index.get(self.place(id)?)?;
         (place.slot != GONE).then_some(Slot(place.slot))
     }
 
@@ -136,19 +136,20 @@ impl Table {
 
     #[inline]
     fn place(&self, id: StreamId) -> Option<usize> {
-        let newest = self.index.last()?.id;
-        let steps = newest.0.checked_sub(id.0)? as usize / 2;
-        let at = (self.index.len() - 1).saturating_sub(steps);
-        match self.index[at].id == id {
-            true => Some(at),
-            false => self.place_after(at, id),
+        let steps = self.index.last()?.id.0.checked_sub(id.0)? / 2;
+        // Wraps around, to no place at all, when IDs were left out.
+        let at = self.index.len().wrapping_sub(1 + steps as usize);
+        match self.index.get(at) {
+            Some(place) if place.id == id => Some(at),
+            Some(_) | None => self.place_after(at, id),
         }
     }
 
     #[cold]
     fn place_after(&self, at: usize, id: StreamId) -> Option<usize> {
-        let found = self.index[at..].binary_search_by_key(&id, |place| place.id);
-        found.ok().map(|beyond| at + beyond)
+        let from = if at < self.index.len() { at } else { 0 };
+        let found = self.index[from..].binary_search_by_key(&id, |place| place.id);
+        found.ok().map(|beyond| from + beyond)
     }
 
     /// Invariants 1 and 2.

@@ -99,6 +99,7 @@ impl Connection {
         BlockLimits { list_size: self.limits.header_list_size, fields_max: self.limits.fields_max }
     }
 
+    #[inline(always)]
     fn on_section(
         &mut self,
         section: Section,
