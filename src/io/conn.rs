@@ -11,6 +11,7 @@
 //! Refuses to know what the bytes mean.
 
 use super::buffer::{AMPLE_OCTETS, ReadBuffer};
+use super::clock::{Clock, Sleep};
 use super::dial::errno_static;
 use super::local::{Place, yield_now};
 use super::output::{self, Rest};
@@ -52,6 +53,7 @@ pub(super) struct Conn {
     reader: Cell<ReaderState>,
     /// Why a write failed; the reader reports it.
     fault: Cell<Option<&'static str>>,
+    clock: Rc<Clock>,
     _place: Place,
 }
 
@@ -91,7 +93,12 @@ pub(super) enum Written {
 }
 
 impl Conn {
-    pub(super) fn new(socket: Rc<Socket>, session: Option<Session>, place: Place) -> Self {
+    pub(super) fn new(
+        socket: Rc<Socket>,
+        session: Option<Session>,
+        clock: &Rc<Clock>,
+        place: Place,
+    ) -> Self {
         let transport = match session {
             Some(session) => Transport::Tls(Box::new(session)),
             None => Transport::Plain(None),
@@ -104,6 +111,7 @@ impl Conn {
             queued: Cell::new(false),
             reader: Cell::new(ReaderState::Reading),
             fault: Cell::new(None),
+            clock: Rc::clone(clock),
             _place: place,
         }
     }
@@ -132,15 +140,15 @@ impl Conn {
         self.judge(result)
     }
 
-    /// Writes `transmit`, which is empty afterwards.
-    pub(super) fn send(&self, transmit: &mut Transmit) -> Written {
+    /// Writes `transmit`, which is empty afterwards. In `room` small ones are put together.
+    pub(super) fn send(&self, transmit: &mut Transmit, room: &mut Vec<u8>) -> Written {
         if let Some(state) = self.stuck() {
             debug_assert!(state == Written::Never, "the rest goes first");
             transmit.clear();
             return state;
         }
         let result = match &mut *self.transport.borrow_mut() {
-            Transport::Plain(rest) => output::send(&self.socket, transmit, rest),
+            Transport::Plain(rest) => output::send(&self.socket, transmit, room, rest),
             Transport::Tls(session) => {
                 let sealed = session.seal(transmit);
                 transmit.clear();
@@ -200,7 +208,7 @@ impl Conn {
 
     /// A closing connection waits for room in its socket: not for ever.
     pub(super) fn bound_flush(self: &Rc<Self>) {
-        monoio::spawn(abort_later(Rc::downgrade(self), FLUSH_TIMEOUT));
+        monoio::spawn(abort_after(self.clock.sleep(FLUSH_TIMEOUT), Rc::downgrade(self)));
     }
 
     /// All that was transmitted is written: say goodbye.
@@ -216,7 +224,7 @@ impl Conn {
         self.write.set(WriteState::Finished);
         self.socket.shutdown(Shutdown::Write);
         if self.reader.get() == ReaderState::Reading {
-            monoio::spawn(abort_later(Rc::downgrade(self), LINGER_TIMEOUT));
+            monoio::spawn(abort_after(self.clock.sleep(LINGER_TIMEOUT), Rc::downgrade(self)));
         }
         Written::Never
     }
@@ -255,8 +263,8 @@ struct Opened {
 }
 
 /// Ends a connection's pending operations if it is still there by then.
-async fn abort_later(conn: Weak<Conn>, after: Duration) {
-    monoio::time::sleep(after).await;
+async fn abort_after(sleep: Sleep, conn: Weak<Conn>) {
+    sleep.await;
     if let Some(conn) = conn.upgrade() {
         conn.socket.shutdown(Shutdown::Both);
     }
@@ -349,7 +357,7 @@ fn digest(worker: &Rc<Worker>, conn: &Rc<Conn>, octets: Bytes) -> Option<CloseRe
     }
 }
 
-/// Reads to the end, within bounds of time (`abort_later`) and size, and looks at nothing.
+/// Reads to the end, within bounds of time (`abort_after`) and size, and looks at nothing.
 async fn drain(socket: &Socket, mut buffer: ReadBuffer) {
     let mut octets = 0;
     loop {
@@ -365,7 +373,8 @@ async fn drain(socket: &Socket, mut buffer: ReadBuffer) {
 }
 
 /// Closes a socket that never became a connection, so that the peer sees an end and no reset.
-pub(super) async fn part(socket: &Socket, buffer: ReadBuffer) {
+pub(super) async fn part(socket: &Socket, buffer: ReadBuffer, clock: &Rc<Clock>) {
     socket.shutdown(Shutdown::Write);
-    super::local::deadline(LINGER_TIMEOUT, socket, drain(socket, buffer)).await;
+    let limit = clock.sleep(LINGER_TIMEOUT);
+    super::local::deadline(limit, socket, drain(socket, buffer)).await;
 }

@@ -9,6 +9,7 @@
 //! `syscall/zerrors_linux_amd64.go`; spec 03 §3.8, §3.9.
 
 use super::buffer::ReadBuffer;
+use super::clock::Clock;
 use super::local::deadline;
 use super::sys::{Shutdown, Socket};
 use super::tls::{self, Contexts, Session};
@@ -60,6 +61,7 @@ pub(super) async fn dial(
     security: &Security,
     contexts: &Contexts,
     dialing: &Dialing,
+    clock: &Rc<Clock>,
     epoll: bool,
 ) -> Result<Dialed, String> {
     let refused = |cause: String| quote(&format!("transport: Error while dialing: {cause}"));
@@ -72,7 +74,7 @@ pub(super) async fn dial(
         connected(&socket, epoll).await.map_err(Failure::Connect)?;
         secure(&socket, address, security, contexts, epoll).await
     };
-    let (outcome, expired) = deadline(DIAL_TIMEOUT, &socket, work).await;
+    let (outcome, expired) = deadline(clock.sleep(DIAL_TIMEOUT), &socket, work).await;
     let (session, plain, buffer) = outcome.map_err(|failure| match failure {
         Failure::Connect(_) if expired => refused(format!("dial tcp {address}: i/o timeout")),
         Failure::Connect(error) => {

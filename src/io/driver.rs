@@ -8,7 +8,6 @@
 use super::sys;
 use crate::config::IoDriver;
 use io_uring::{IoUring, Probe, opcode};
-use monoio::time::TimeDriver;
 use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
 use std::fmt;
 use std::io;
@@ -35,9 +34,9 @@ pub(super) enum Flags {
 const LADDER: [Flags; 4] = [Flags::CoopSingleDefer, Flags::CoopSingle, Flags::Coop, Flags::None];
 
 pub(super) enum Driver {
-    Uring(Box<Runtime<TimeDriver<IoUringDriver>>>, Flags),
+    Uring(Box<Runtime<IoUringDriver>>, Flags),
     /// With why it is not io_uring; `None` when epoll was asked for.
-    Epoll(Box<Runtime<TimeDriver<LegacyDriver>>>, Option<io::Error>),
+    Epoll(Box<Runtime<LegacyDriver>>, Option<io::Error>),
 }
 
 impl Driver {
@@ -55,13 +54,12 @@ impl Driver {
         let runtime = RuntimeBuilder::<IoUringDriver>::new()
             .with_entries(SUBMISSION_ENTRIES)
             .uring_builder(ring(flags, COMPLETION_ENTRIES))
-            .enable_timer()
             .build()?;
         Ok(Self::Uring(Box::new(runtime), flags))
     }
 
     fn epoll(why: Option<io::Error>) -> io::Result<Self> {
-        let runtime = RuntimeBuilder::<LegacyDriver>::new().enable_timer().build()?;
+        let runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
         Ok(Self::Epoll(Box::new(runtime), why))
     }
 

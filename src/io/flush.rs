@@ -1,7 +1,8 @@
-//! The flusher: one task per worker that writes once per dirty connection and turn.
+//! The flusher: writes once per dirty connection and turn.
 //!
-//! 1. It is woken by the first dirty mark and runs after the readers that were woken before it,
-//!    so it sees what the whole turn had to say: one send instead of many.
+//! 1. It is woken by the first dirty mark. It is the worker's outermost future, which the runtime
+//!    polls when no task is ready: so it sees what the whole turn had to say, one send instead of
+//!    many, and is itself no task that would be queued.
 //! 2. Nothing is taken from the proxy for a connection whose socket is full: backpressure.
 //! 3. Its queues and scratch are used again; a turn allocates nothing.
 //!
@@ -9,6 +10,7 @@
 
 use super::conn::{Conn, Written};
 use super::worker::{Core, Worker};
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,10 +23,14 @@ const TLS_OCTETS_MAX: usize = 128 << 10;
 /// See [`look_again`].
 const PAUSE: Duration = Duration::from_millis(1);
 
-pub(super) async fn run(worker: Rc<Worker>) {
+/// Until the mailbox ends; gives how.
+pub(super) async fn run(worker: &Rc<Worker>) -> io::Result<()> {
     loop {
         worker.dirty.wait().await;
         worker.flush();
+        if let Some(served) = worker.served.take() {
+            return served;
+        }
     }
 }
 
@@ -42,7 +48,7 @@ impl Worker {
             }
             core.spare = batch;
         }
-        self.load.tell_busy(self.now());
+        self.load.tell_busy(core.told);
     }
 
     fn flush_one(self: &Rc<Self>, core: &mut Core, conn: &Rc<Conn>) {
@@ -68,7 +74,8 @@ impl Worker {
         let octets_max = if conn.is_tls() { TLS_OCTETS_MAX } else { PLAIN_OCTETS_MAX };
         let more = core.proxy.transmit(id, &mut core.transmit, octets_max);
         let progress = !core.transmit.is_empty();
-        let written = conn.send(&mut core.transmit);
+        let Core { transmit, room, .. } = &mut *core;
+        let written = conn.send(transmit, room);
         if more && written == Written::All {
             if progress {
                 core.mark_dirty(conn);
@@ -83,7 +90,7 @@ impl Worker {
 
 /// More was announced than was given: never to be asked for in a circle.
 async fn look_again(worker: Rc<Worker>, conn: Rc<Conn>) {
-    monoio::time::sleep(PAUSE).await;
+    worker.clock.sleep(PAUSE).await;
     worker.mark_dirty(&conn);
 }
 

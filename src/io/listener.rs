@@ -131,7 +131,7 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
     while !worker.is_draining() {
         if !worker.placement.has_room(acceptor.needs, worker.now()) {
             complaint.log(&worker, acceptor.listener, FULL);
-            monoio::time::sleep(FULL_PAUSE).await;
+            worker.clock.sleep(FULL_PAUSE).await;
             continue;
         }
         match acceptor.accept().await {
@@ -144,7 +144,7 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
             Err(error) => {
                 let cause = errno_text(&error);
                 complaint.log(&worker, acceptor.listener, &cause);
-                monoio::time::sleep(backoff).await;
+                worker.clock.sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
         }
@@ -170,7 +170,7 @@ async fn place(
             Offered::Refused(back) => fresh = back,
         }
         complaint.log(worker, listener, FULL);
-        monoio::time::sleep(FULL_PAUSE).await;
+        worker.clock.sleep(FULL_PAUSE).await;
     }
 }
 
@@ -271,12 +271,12 @@ async fn serve(
             Err(cause) => {
                 let peer = peer.map_or_else(String::new, |peer| peer.to_string());
                 tracing::debug!(scope = SCOPE, "TLS handshake with {peer} failed: {cause}");
-                return conn::part(&socket, buffer).await;
+                return conn::part(&socket, buffer, &worker.clock).await;
             }
         }
     }
     let (session, spiffe_id) = secured.unzip();
-    let conn = Rc::new(Conn::new(socket, session, place));
+    let conn = Rc::new(Conn::new(socket, session, &worker.clock, place));
     worker.arrived(&conn, Arrival { listener, peer, spiffe_id });
     conn::start(worker, conn, buffer, plain.freeze());
 }
@@ -295,7 +295,7 @@ async fn shake_hands(
         None => return Err("no SVID yet".to_owned()),
     };
     let work = tls::handshake(socket, &mut session, buffer, plain, worker.epoll);
-    let (outcome, expired) = deadline(HANDSHAKE_TIMEOUT, socket, work).await;
+    let (outcome, expired) = deadline(worker.clock.sleep(HANDSHAKE_TIMEOUT), socket, work).await;
     match outcome {
         Ok(()) => {}
         Err(_) if expired => return Err("i/o timeout".to_owned()),

@@ -3,6 +3,7 @@
 //! 1. All of it stays on one thread.
 //! 2. A [`deadline`] never drops the work: it makes the work end, and waits for it.
 
+use super::clock::Sleep;
 use super::load::{Number, OwnLoad};
 use super::sys::{Shutdown, Socket};
 use std::cell::{Cell, RefCell};
@@ -10,21 +11,22 @@ use std::future::{Future, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 /// A flag on which one task waits.
 #[derive(Debug, Default)]
 pub(super) struct Notify {
     set: Cell<bool>,
+    /// The task that waited last.
     waiting: RefCell<Option<Waker>>,
 }
 
 impl Notify {
     pub(super) fn notify(&self) {
         if !self.set.replace(true)
-            && let Some(waker) = self.waiting.borrow_mut().take()
+            && let Some(waker) = &*self.waiting.borrow()
         {
-            waker.wake();
+            // Puts the task into the runtime's queue, and runs nothing.
+            waker.wake_by_ref();
         }
     }
 
@@ -34,7 +36,11 @@ impl Notify {
             if self.set.replace(false) {
                 return Poll::Ready(());
             }
-            *self.waiting.borrow_mut() = Some(context.waker().clone());
+            // Nearly always the one that is there.
+            match &mut *self.waiting.borrow_mut() {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
             Poll::Pending
         })
     }
@@ -68,11 +74,11 @@ pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Out
 /// Runs `work` on `socket`; when `limit` is over, shuts the socket down, so that whatever `work`
 /// waits for completes, and still awaits it. The answer says whether that happened.
 pub(super) async fn deadline<T>(
-    limit: Duration,
+    limit: Sleep,
     socket: &Socket,
     work: impl Future<Output = T>,
 ) -> (T, bool) {
-    let (mut work, mut timer) = (pin!(work), pin!(monoio::time::sleep(limit)));
+    let (mut work, mut timer) = (pin!(work), pin!(limit));
     let mut expired = false;
     poll_fn(move |context| {
         if let Poll::Ready(output) = work.as_mut().poll(context) {

@@ -12,6 +12,7 @@
 //! Refuses to decide: it knows no field names and no policy.
 
 mod buffer;
+mod clock;
 mod conn;
 mod dial;
 mod driver;

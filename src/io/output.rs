@@ -1,6 +1,7 @@
 //! What of a plaintext transmit the socket did not take yet.
 //!
-//! 1. Octets leave in order and once; payloads stay slices, they are not copied.
+//! 1. Octets leave in order and once; payloads stay slices, they are not copied unless they are
+//!    so small that this is cheaper than to tell the kernel of each.
 //! 2. A connection that owes nothing holds nothing.
 //!
 //! Knows nothing of TLS, which keeps its own records.
@@ -12,6 +13,9 @@ use std::io::{self, IoSlice};
 /// Slices of an ordinary send, and of a large one (`IOV_MAX`).
 const SLICES_FEW: usize = 64;
 const SLICES_MAX: usize = 1024;
+
+/// Up to here a transmit is copied together and leaves in a plain `send`.
+const TOGETHER_OCTETS_MAX: usize = 1 << 10;
 
 /// A transmit, and how far it is written.
 #[derive(Debug, Default)]
@@ -26,16 +30,21 @@ struct Cursor {
     octet: usize,
 }
 
-/// Writes `transmit` to `socket`. What does not fit is left in `rest`, and `transmit` is empty
-/// afterwards either way. True when all is written.
+/// Writes `transmit` to `socket`, in `room` if it is small. What does not fit is left in `rest`,
+/// and `transmit` is empty afterwards either way. True when all is written.
 pub(super) fn send(
     socket: &Socket,
     transmit: &mut Transmit,
+    room: &mut Vec<u8>,
     rest: &mut Option<Box<Rest>>,
 ) -> io::Result<bool> {
     debug_assert!(rest.is_none(), "the rest goes first");
     let mut at = Cursor::default();
-    let outcome = write(socket, transmit, &mut at);
+    let outcome = if transmit.len <= TOGETHER_OCTETS_MAX {
+        write_together(socket, transmit, room, &mut at)
+    } else {
+        write(socket, transmit, &mut at)
+    };
     if let Ok(false) = outcome {
         *rest = Some(Box::new(Rest { transmit: std::mem::take(transmit), at }));
     }
@@ -53,6 +62,31 @@ pub(super) fn send_rest(socket: &Socket, rest: &mut Option<Box<Rest>>) -> io::Re
         *rest = None;
     }
     Ok(done)
+}
+
+fn write_together(
+    socket: &Socket,
+    transmit: &Transmit,
+    room: &mut Vec<u8>,
+    at: &mut Cursor,
+) -> io::Result<bool> {
+    if transmit.is_empty() {
+        return Ok(true);
+    }
+    room.clear();
+    for slice in transmit.slices() {
+        // COPY: once, of a small message.
+        room.extend_from_slice(slice);
+    }
+    match socket.send_octets(room) {
+        Ok(octets) if octets == transmit.len => Ok(true),
+        Ok(octets) => {
+            advance(transmit, at, octets);
+            Ok(false)
+        }
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn write(socket: &Socket, transmit: &Transmit, at: &mut Cursor) -> io::Result<bool> {

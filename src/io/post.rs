@@ -56,7 +56,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
 
 async fn repost(worker: Rc<Worker>) {
     loop {
-        monoio::time::sleep(UNSENT_PAUSE).await;
+        worker.clock.sleep(UNSENT_PAUSE).await;
         let mut unsent = worker.unsent.borrow_mut();
         while let Some(message) = unsent.pop_front() {
             if let Err(message) = worker.control.send(message) {

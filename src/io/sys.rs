@@ -21,6 +21,9 @@ use std::time::Duration;
 
 pub(super) use rustix::net::Shutdown;
 
+/// A socket may be a blocking one, for the ring's sake; and a peer that has gone is an error.
+const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
+
 /// A connected stream socket that is read through the runtime and written directly.
 #[derive(Debug)]
 pub(super) struct Socket {
@@ -106,12 +109,22 @@ impl Socket {
         }
     }
 
+    /// One `send`; never blocks. `WouldBlock` when the socket takes nothing.
+    pub(super) fn send_octets(&self, octets: &[u8]) -> io::Result<usize> {
+        loop {
+            match rustix::net::send(self.fd(), octets, SEND) {
+                Ok(sent) => return Ok(sent),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// One `sendmsg` of all slices; never blocks. `WouldBlock` when the socket takes nothing.
     pub(super) fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
             let mut none = SendAncillaryBuffer::default();
-            match rustix::net::sendmsg(self.fd(), slices, &mut none, flags) {
+            match rustix::net::sendmsg(self.fd(), slices, &mut none, SEND) {
                 Ok(octets) => return Ok(octets),
                 Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error.into()),

@@ -1,6 +1,7 @@
 //! Connections against connections, over real sockets, on each driver that there is.
 
 use super::buffer::{Ample, ReadBuffer};
+use super::clock::Clock;
 use super::conn::{self, Conn, Written};
 use super::dial::{self, Dialing};
 use super::driver::Driver;
@@ -53,11 +54,15 @@ fn tcp_pair(epoll: bool) -> (Socket, Socket) {
     (adopt(one), adopt(other))
 }
 
+fn clock() -> Rc<Clock> {
+    Clock::start().unwrap()
+}
+
 fn conn(socket: Socket, session: Option<Session>) -> Rc<Conn> {
     #[allow(clippy::disallowed_methods)]
     let load = Rc::new(OwnLoad::new(Loads::new(1), 0, std::time::Instant::now()));
     let place = Place::take(&load, Number::Connections);
-    Rc::new(Conn::new(Rc::new(socket), session, place))
+    Rc::new(Conn::new(Rc::new(socket), session, &clock(), place))
 }
 
 /// Numbers without order (Marsaglia's xorshift), the same in each run.
@@ -105,9 +110,10 @@ const ROUNDS: usize = 60;
 /// Writes until the end; gives how many octets, and how often the socket was full.
 async fn write_stream(conn: &Rc<Conn>, seed: u64) -> (usize, usize) {
     let (mut numbers, mut at, mut full) = (Numbers(seed), 0, 0);
+    let mut room = Vec::new();
     for _ in 0..ROUNDS {
         let mut next = transmit(&mut numbers, &mut at);
-        let mut written = conn.send(&mut next);
+        let mut written = conn.send(&mut next, &mut room);
         assert!(next.is_empty());
         while written == Written::Blocked {
             full += 1;
@@ -388,7 +394,7 @@ fn a_plaintext_peer_sees_the_end() {
         );
         // More that nobody will look at.
         peer.write_all(&[7; 1000]).unwrap();
-        conn::part(&socket, ReadBuffer::new()).await;
+        conn::part(&socket, ReadBuffer::new(), &clock()).await;
         assert_eq!(reader.join().unwrap().unwrap(), Vec::<u8>::new());
     });
 }
@@ -400,7 +406,8 @@ fn a_silent_peer_is_given_up() {
         let callee = Authority::new().identity("callee");
         let session = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
         let work = shake_one(&socket, session, epoll);
-        let (outcome, expired) = deadline(Duration::from_millis(20), &socket, work).await;
+        let (outcome, expired) =
+            deadline(clock().sleep(Duration::from_millis(20)), &socket, work).await;
         assert!(expired);
         assert!(matches!(outcome, Err(HandshakeError::Eof)));
     });
@@ -444,13 +451,16 @@ fn dials_and_says_why_not() {
         let address = listener.local_addr().unwrap();
         let dialing = Dialing::default();
         let dialed =
-            dial::dial(address, &Security::Plaintext, &contexts, &dialing, epoll).await.unwrap();
+            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &clock(), epoll)
+                .await
+                .unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(b"hello").unwrap();
         let (result, room) = dialed.socket.read(BytesMut::with_capacity(16)).await;
         assert_eq!((result.unwrap(), &room[..]), (5, &b"hello"[..]));
         drop((listener, peer));
-        let refused = dial::dial(address, &Security::Plaintext, &contexts, &dialing, epoll).await;
+        let refused =
+            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &clock(), epoll).await;
         assert_eq!(
             refused.unwrap_err(),
             format!(
@@ -478,7 +488,9 @@ fn a_hanging_dial_can_be_taken_back() {
             let ended = Rc::new(Notify::default());
             hanging.push((Rc::clone(&dialing), Rc::clone(&ended)));
             monoio::spawn(async move {
-                let _ = dial::dial(address, &Security::Plaintext, &contexts, &dialing, epoll).await;
+                let _ =
+                    dial::dial(address, &Security::Plaintext, &contexts, &dialing, &clock(), epoll)
+                        .await;
                 ended.notify();
             });
         }
@@ -500,7 +512,7 @@ fn a_broken_socket_ends_its_reader() {
         let conn = conn(ours, None);
         let mut numbers = Numbers(3);
         let mut next = transmit(&mut numbers, &mut 0);
-        assert_eq!(conn.send(&mut next), Written::Never);
+        assert_eq!(conn.send(&mut next, &mut Vec::new()), Written::Never);
         assert_eq!(conn.send_rest(), Written::Never);
         let (result, _) = conn.socket.read(BytesMut::with_capacity(16)).await;
         assert!(matches!(result, Ok(0) | Err(_)));

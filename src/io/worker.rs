@@ -9,6 +9,7 @@
 //! Refuses to decide: the proxy does.
 
 use super::buffer::Ample;
+use super::clock::{self, Clock};
 use super::conn::{self, Conn};
 use super::dial::{self, Dialing};
 use super::driver::Driver;
@@ -37,7 +38,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// The runtime's timers know no less.
+/// Between two ticks.
 const TICK_MIN: Duration = Duration::from_millis(1);
 
 /// Descriptors that are not connections: listeners, rings, mailboxes, files.
@@ -113,7 +114,8 @@ async fn work(
     let sockets = std::mem::take(&mut options.sockets);
     let identity = options.snapshot.identity.as_ref();
     let contexts = Contexts::new(identity).map_err(|error| WorkerError::Tls(error.to_string()))?;
-    let (worker, mailbox) = Worker::new(options, epoll, connections_max, contexts);
+    let clock = Clock::start().map_err(WorkerError::Driver)?;
+    let (worker, mailbox) = Worker::new(options, epoll, connections_max, contexts, clock);
     let worker = Rc::new(worker);
     for (index, (socket, listener)) in sockets.into_iter().zip(&worker.listeners).enumerate() {
         let acceptor = Acceptor::new(&worker, socket, index, *listener);
@@ -121,12 +123,19 @@ async fn work(
         worker.stoppers.borrow_mut().push(acceptor.stopper());
         monoio::spawn(listener::run(Rc::clone(&worker), acceptor));
     }
-    monoio::spawn(flush::run(Rc::clone(&worker)));
     monoio::spawn(tick(Rc::clone(&worker)));
     worker.carry_out(&mut worker.core.borrow_mut());
-    let served = post::serve(&worker, &mailbox).await;
+    monoio::spawn(read_mail(Rc::clone(&worker), mailbox));
+    let served = flush::run(&worker).await;
     worker.placement.close();
     served.map_err(WorkerError::Mailbox)
+}
+
+/// The worker ends with its mailbox.
+async fn read_mail(worker: Rc<Worker>, mailbox: Mailbox<ToWorker>) {
+    let served = post::serve(&worker, &mailbox).await;
+    worker.served.set(Some(served));
+    worker.dirty.notify();
 }
 
 /// See the file's text.
@@ -134,6 +143,7 @@ pub(super) struct Worker {
     pub(super) index: usize,
     pub(super) epoll: bool,
     pub(super) connections_max: usize,
+    pub(super) clock: Rc<Clock>,
     pub(super) core: RefCell<Core>,
     /// Plaintext of TLS reads, until it is handed on.
     pub(super) plain: RefCell<BytesMut>,
@@ -141,6 +151,8 @@ pub(super) struct Worker {
     pub(super) ample: RefCell<Ample>,
     /// The flusher has something to do.
     pub(super) dirty: Rc<Notify>,
+    /// How the mailbox ended, when it has.
+    pub(super) served: Cell<Option<io::Result<()>>>,
     /// The proxy's next time moved forward.
     earlier: Notify,
     /// What this worker tells the one that accepts.
@@ -164,9 +176,13 @@ pub(super) struct Core {
     pub(super) dirty: Vec<Rc<Conn>>,
     pub(super) spare: Vec<Rc<Conn>>,
     pub(super) transmit: Transmit,
+    /// Where what is sent is put together.
+    pub(super) room: Vec<u8>,
     wake: Rc<Notify>,
     /// When the timer task will look next.
     armed: Option<Instant>,
+    /// When the proxy was last told something: the turn's time, for what follows from it.
+    pub(super) told: Instant,
 }
 
 enum Slot {
@@ -227,30 +243,36 @@ impl Worker {
         epoll: bool,
         connections_max: usize,
         contexts: Contexts,
+        clock: Rc<Clock>,
     ) -> (Self, Mailbox<ToWorker>) {
         let WorkerOptions { index, listeners, others, loads, snapshot, mailbox, control, .. } =
             options;
         let wake = Rc::new(Notify::default());
         let mtls = snapshot.config.mtls;
+        let now = clock::now();
         let core = Core {
-            proxy: Proxy::new(snapshot, now()),
+            proxy: Proxy::new(snapshot, now),
             slots: Vec::new(),
             dirty: Vec::new(),
             spare: Vec::new(),
             transmit: Transmit::new(),
+            room: Vec::new(),
             wake: Rc::clone(&wake),
             armed: None,
+            told: now,
         };
         let worker = Self {
             index,
             epoll,
             connections_max,
+            clock,
             core: RefCell::new(core),
             plain: RefCell::default(),
             ample: RefCell::default(),
             dirty: wake,
+            served: Cell::new(None),
             earlier: Notify::default(),
-            load: Rc::new(OwnLoad::new(Arc::clone(&loads), index, now())),
+            load: Rc::new(OwnLoad::new(Arc::clone(&loads), index, now)),
             listeners,
             placement: Placement::new(loads, index, connections_max, others),
             draining: Cell::new(false),
@@ -264,7 +286,7 @@ impl Worker {
     }
 
     pub(super) fn now(&self) -> Instant {
-        now()
+        clock::now()
     }
 
     pub(super) fn is_draining(&self) -> bool {
@@ -286,7 +308,9 @@ impl Worker {
     /// A downstream connection is ready for HTTP/2.
     pub(super) fn arrived(self: &Rc<Self>, conn: &Rc<Conn>, arrival: Arrival) {
         let mut core = self.core.borrow_mut();
-        let id = core.proxy.accept(arrival, now());
+        let now = clock::now();
+        core.told = now;
+        let id = core.proxy.accept(arrival, now);
         conn.name(id);
         core.put(id, Slot::Open(id.generation, Rc::clone(conn)));
         self.carry_out(&mut core);
@@ -307,7 +331,9 @@ impl Worker {
     /// Tells the proxy a fact and does what it asks.
     pub(super) fn tell(self: &Rc<Self>, input: Input) {
         let mut core = self.core.borrow_mut();
-        core.proxy.handle(input, now());
+        let now = clock::now();
+        core.told = now;
+        core.proxy.handle(input, now);
         self.carry_out(&mut core);
     }
 
@@ -329,7 +355,7 @@ impl Worker {
                     {
                         let result = Err(Arc::from("too many name resolutions are waiting"));
                         let refusal = Resolution { target, result };
-                        core.proxy.handle(Input::Resolved(refusal), now());
+                        core.proxy.handle(Input::Resolved(refusal), core.told);
                     }
                 }
                 Output::Close(id) => close(core, id),
@@ -392,13 +418,16 @@ async fn serve_dial(
 ) {
     let place = Place::take(&worker.load, Number::Connections);
     let contexts = worker.contexts();
-    let outcome = dial::dial(endpoint.0, &security, &contexts, &dialing, worker.epoll).await;
+    let outcome = {
+        let Worker { clock, epoll, .. } = &*worker;
+        dial::dial(endpoint.0, &security, &contexts, &dialing, clock, *epoll).await
+    };
     if dialing.is_cancelled() {
         return;
     }
     match outcome {
         Ok(dialed) => {
-            let conn = Rc::new(Conn::new(dialed.socket, dialed.session, place));
+            let conn = Rc::new(Conn::new(dialed.socket, dialed.session, &worker.clock, place));
             conn.name(id);
             worker.core.borrow_mut().put(id, Slot::Open(id.generation, Rc::clone(&conn)));
             worker.tell(Input::Dialed { conn: id });
@@ -418,14 +447,13 @@ async fn tick(worker: Rc<Worker>) {
         worker.core.borrow_mut().armed = next;
         match next {
             None => worker.earlier.wait().await,
-            Some(at) if at <= now() => {
+            Some(at) if at <= clock::now() => {
                 worker.tell(Input::Tick);
                 // Never more than one in a millisecond, whatever the proxy says.
-                monoio::time::sleep(TICK_MIN).await;
+                worker.clock.sleep(TICK_MIN).await;
             }
             Some(at) => {
-                let sleep = monoio::time::sleep_until(monoio::time::Instant::from_std(at));
-                either(sleep, worker.earlier.wait()).await;
+                either(worker.clock.sleep_until(at), worker.earlier.wait()).await;
             }
         }
     }
@@ -440,10 +468,4 @@ fn log(line: &LogLine) {
         Level::Warn => tracing::warn!(scope = *scope, "{message}"),
         Level::Error => tracing::error!(scope = *scope, "{message}"),
     }
-}
-
-/// The worker's clock.
-#[allow(clippy::disallowed_methods)] // This is one of the rooms that may ask for the time.
-fn now() -> Instant {
-    Instant::now()
 }
