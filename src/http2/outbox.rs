@@ -313,7 +313,6 @@ impl Outbox {
     }
 
     /// Puts a stream at the end of the ring, or takes it out, as its state asks (invariant 3).
-    #[inline]
     pub fn relink(&mut self, table: &mut Table, slot: Slot) {
         let stream = table.stream(slot);
         match (stream.is_sendable(), stream.link.is_some()) {
@@ -323,8 +322,9 @@ impl Outbox {
         }
     }
 
-    #[inline(always)]
-    fn link(&mut self, table: &mut Table, slot: Slot) {
+    /// Puts a sendable stream at the end of the ring.
+    #[inline]
+    pub fn link(&mut self, table: &mut Table, slot: Slot) {
         let previous = self.last;
         match previous {
             NONE => self.first = slot.0,

@@ -98,9 +98,13 @@ impl StreamWindow {
 
     /// The increment worth sending now, given the window's full `size`: half of it, or an eighth
     /// when less than half is open, so that a slow owner does not starve its sender.
+    #[inline]
     pub fn take_due(&mut self, size: u32) -> Option<u32> {
-        let scarce = self.open < i64::from(size / 2) && self.due >= (size / 8).max(1);
-        if self.due == 0 || !(self.due >= size.div_ceil(2) || scarce) {
+        if self.due < (size / 8).max(1) {
+            return None;
+        }
+        let scarce = self.open < i64::from(size / 2);
+        if !(self.due >= size.div_ceil(2) || scarce) {
             return None;
         }
         self.open += i64::from(self.due);

@@ -274,6 +274,7 @@ impl Connection {
     }
 
     /// What has come of the DATA frame's next piece.
+    #[inline]
     pub(super) fn data_piece(
         &mut self,
         receiver: Option<Slot>,

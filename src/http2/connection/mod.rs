@@ -252,6 +252,7 @@ impl Connection {
     }
 
     /// Answers the held PING if it has waited for `delay`.
+    #[inline]
     fn answer_ping(&mut self, delay: Duration) {
         if let Some((payload, since)) = self.held_ping
             && self.now >= since + delay

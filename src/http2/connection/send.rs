@@ -117,8 +117,8 @@ impl Connection {
             if end_stream {
                 state.send = SendHalf::EndQueued;
             }
-            if state.link.is_none() {
-                self.outbox.relink(&mut self.table, slot);
+            if state.link.is_none() && state.is_sendable() {
+                self.outbox.link(&mut self.table, slot);
             }
         } else if end_stream && state.queue.is_empty() {
             // Nothing of this stream waits: its end may go with the control frames.
