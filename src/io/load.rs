@@ -98,6 +98,8 @@ pub(super) struct OwnLoad {
 #[derive(Clone, Copy, Debug)]
 struct Clock {
     at: Instant,
+    /// Until then it is not asked again.
+    next: Instant,
     cpu: Duration,
 }
 
@@ -110,7 +112,11 @@ pub(super) enum Number {
 
 impl OwnLoad {
     pub(super) fn new(loads: Arc<Loads>, worker: usize, now: Instant) -> Self {
-        let clock = std::cell::Cell::new(Clock { at: now, cpu: sys::thread_time() });
+        let clock = std::cell::Cell::new(Clock {
+            at: now,
+            next: now + BUSY_INTERVAL,
+            cpu: sys::thread_time(),
+        });
         Self { loads, worker, clock }
     }
 
@@ -150,13 +156,13 @@ impl OwnLoad {
     /// Once per turn of the loop.
     pub(super) fn tell_busy(&self, now: Instant) {
         let Some(cell) = self.cell() else { return };
-        let Clock { at, cpu } = self.clock.get();
-        let passed = now.saturating_duration_since(at);
-        if passed < BUSY_INTERVAL {
+        let Clock { at, next, cpu } = self.clock.get();
+        if now < next {
             return;
         }
+        let passed = now.saturating_duration_since(at);
         let used = sys::thread_time();
-        self.clock.set(Clock { at: now, cpu: used });
+        self.clock.set(Clock { at: now, next: now + BUSY_INTERVAL, cpu: used });
         let more = nanos(used.saturating_sub(cpu));
         let busy = decay(cell.busy.load(Ordering::Relaxed), passed).saturating_add(more);
         cell.busy.store(busy, Ordering::Relaxed);
