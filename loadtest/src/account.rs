@@ -43,10 +43,6 @@ impl Usage {
         }
         Ok(sum)
     }
-
-    pub fn switches(&self) -> u64 {
-        self.voluntary_switches + self.involuntary_switches
-    }
 }
 
 impl Sub for Usage {
@@ -248,7 +244,7 @@ mod tests {
         let output = Command::new("true").output().unwrap();
         assert!(output.status.success());
         let after = Usage::of(&[std::process::id()]).unwrap() - before;
-        assert!(after.voluntary_switches > 0 && after.switches() >= after.voluntary_switches);
+        assert!(after.voluntary_switches > 0);
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod serve;
 mod spread;
 pub mod value;
 
+use crate::interrupt;
 use clap::{ArgMatches, Command};
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,6 +55,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     let Some(subcommand) = found else { return ExitCode::from(USAGE) };
     match (subcommand.run)(matches) {
         Ok(()) => ExitCode::SUCCESS,
+        // Whatever failed then failed because of that.
+        Err(_) if interrupt::came() => {
+            eprintln!("loadtest {name}: interrupted; what it started has ended");
+            ExitCode::FAILURE
+        }
         Err(sentence) => {
             eprintln!("loadtest {name}: {sentence}");
             ExitCode::FAILURE

@@ -16,12 +16,14 @@
 //! report      every figure of every round: the JSON
 //! markdown    medians, ratios, goals
 //! crowd       several pairs at once
+//! groups      CPU groups for threads that get a quota
 //! spread      client connections over worker threads
 //! ```
 
 pub mod crowd;
 mod footprint;
 mod goals;
+mod groups;
 mod markdown;
 mod measure;
 mod probe;

@@ -35,6 +35,7 @@ mod phase;
 pub(crate) mod slot;
 mod timer;
 
+use crate::interrupt;
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Schedule};
 use bytes::Bytes;
@@ -42,7 +43,6 @@ use std::net::SocketAddr;
 use std::time::Instant;
 use std::{fmt, io};
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::task::LocalSet;
 
 /// Where the measured part begins and ends, for whoever reads clocks of his own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +72,8 @@ pub enum RunError {
         calls: usize,
     },
     Machine(io::Error),
+    /// By a signal.
+    Interrupted,
 }
 
 impl fmt::Display for RunError {
@@ -86,6 +88,7 @@ impl fmt::Display for RunError {
                 write!(out, "{calls} calls of the warm-up were never answered")
             }
             Self::Machine(error) => write!(out, "this machine refuses: {error}"),
+            Self::Interrupted => out.write_str("interrupted"),
         }
     }
 }
@@ -98,25 +101,14 @@ impl From<io::Error> for RunError {
     }
 }
 
-/// Runs within the caller's current-thread runtime, which needs its I/O and time drivers.
-pub async fn run(plan: &Plan) -> Result<Outcome, RunError> {
-    run_marked(plan, &mut |_| ()).await
-}
-
-/// As [`run`], and says where the measured part begins and ends.
-pub async fn run_marked(plan: &Plan, mark: &mut dyn FnMut(Mark)) -> Result<Outcome, RunError> {
-    LocalSet::new().run_until(drive(plan, &[], mark)).await
-}
-
-/// Runs on this thread with a runtime of its own, which is cheaper than [`run`].
+/// Runs on this thread, with a runtime of its own.
 pub fn run_blocking(plan: &Plan) -> Result<Outcome, RunError> {
     run_blocking_marked(plan, &mut |_| ())
 }
 
 /// As [`run_blocking`], and says where the measured part begins and ends.
 pub fn run_blocking_marked(plan: &Plan, mark: &mut dyn FnMut(Mark)) -> Result<Outcome, RunError> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(drive(plan, &[], mark))
+    run_sequence_blocking_marked(plan, &[], mark)
 }
 
 /// As [`run_blocking_marked`]; the messages of a stream are the plan's and then `more`, in turn;
@@ -127,7 +119,13 @@ pub fn run_sequence_blocking_marked(
     mark: &mut dyn FnMut(Mark),
 ) -> Result<Outcome, RunError> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(drive(plan, more, mark))
+    runtime.block_on(async {
+        tokio::select! {
+            biased;
+            outcome = drive(plan, more, mark) => outcome,
+            () = interrupt::wait() => Err(RunError::Interrupted),
+        }
+    })
 }
 
 async fn drive(

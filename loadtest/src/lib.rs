@@ -8,6 +8,7 @@
 //! report    as text, as JSON, as ghz's JSON
 //! serve     the app under test
 //! relay     a byte relay: the floor of what a hop can cost
+//! interrupt SIGINT and SIGTERM end a run by returning
 //! account   what processes cost: scheduler's time, memory, switches
 //! topology  starts direct, relay, ringside, daprd, HAProxy, Envoy, nginx
 //! ratio     medians and spreads of per-round ratios
@@ -20,6 +21,7 @@ pub mod cli;
 pub mod compare;
 pub mod framing;
 pub mod generate;
+mod interrupt;
 pub mod outcome;
 pub mod plan;
 pub mod ratio;

@@ -18,7 +18,7 @@ mod proxies;
 mod relays;
 
 pub use dapr::Authority;
-pub use process::{Process, raise_open_files, until};
+pub use process::{Process, http_get, raise_open_files, until};
 pub use programs::{PROGRAMS, Program, Programs};
 
 use certificates::Certificates;
@@ -78,9 +78,15 @@ impl Kind {
         match self {
             Self::Direct => "client to app, no hop",
             Self::Relay => "two epoll byte relays, no TLS, no HTTP/2: the floor",
-            Self::HaproxyTcp => "two HAProxies in TCP mode, one thread, no TLS",
+            Self::HaproxyTcp => {
+                "two HAProxies in TCP mode, one thread, no TLS, buffers of 64 KiB as the relays'"
+            }
             Self::Ringside => "two ringsides, mTLS by a real Sentry, a static table of names",
-            Self::Daprd => "two daprds, mTLS by a real Sentry, a static table of names",
+            Self::Daprd => {
+                "two daprds as scripts/peers builds them, from the module of 1.18.1 with few \
+                 components and a resolver of ours compiled in: mTLS by a real Sentry, a static \
+                 table of names"
+            }
             Self::Haproxy => "two HAProxies, HTTP/2 and mTLS, one thread",
             Self::Nginx => "two nginxes, HTTP/2 and mTLS, one process each (`master_process off`)",
             Self::Envoy => "two Envoys, HTTP/2 and mTLS, concurrency 1",
@@ -125,14 +131,7 @@ impl Ingredients {
         }
     }
 
-    /// An authority that runs already; without, a Sentry is started when the first pair needs one.
-    pub fn with_authority(self, authority: Authority) -> Self {
-        // A fresh cell takes what it is given.
-        let _ = self.authority.set(authority);
-        self
-    }
-
-    /// The authority of ringside and daprd.
+    /// The authority of ringside and daprd, started when the first pair needs it.
     pub fn authority(&self) -> Result<&Authority, StartError> {
         if self.authority.get().is_none() {
             let _ = self.authority.set(Authority::sentry(self)?);
@@ -177,6 +176,8 @@ pub struct Running {
     pub sidecars: Vec<u32>,
     /// What every call has to carry on this way.
     pub metadata: Vec<(String, Vec<u8>)>,
+    /// Where sidecars of Dapr's kind tell their metrics, in the order of `sidecars`.
+    pub metrics: Vec<SocketAddr>,
     hops: Vec<Hop>,
 }
 
@@ -198,7 +199,8 @@ enum Ready {
 impl Running {
     fn new(kind: Kind, entry: SocketAddr, hops: Vec<Hop>) -> Self {
         let sidecars = hops.iter().map(|hop| hop.process.pid()).collect();
-        Self { kind, name: kind.name(), entry, sidecars, metadata: Vec::new(), hops }
+        let (metadata, metrics) = (Vec::new(), Vec::new());
+        Self { kind, name: kind.name(), entry, sidecars, metadata, metrics, hops }
     }
 
     /// Waits until each hop is ready.

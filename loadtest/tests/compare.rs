@@ -5,8 +5,9 @@
 //! them.
 
 use serde_json::Value;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 const TOPOLOGIES: [&str; 8] =
     ["direct", "relay", "haproxy-tcp", "ringside", "daprd", "haproxy", "nginx", "envoy"];
@@ -102,7 +103,7 @@ fn a_short_comparison_is_whole_and_without_errors() {
 
 #[test]
 fn a_crowd_of_pairs_is_measured() {
-    let args = ["--pairs=2", "--workload=w1", "--rounds=1", "--seconds=0.2"];
+    let args = ["--pairs=2", "--workload=w1", "--rate=200", "--rounds=1", "--seconds=0.2"];
     let (text, json) = loadtest("crowd", &args);
     let runs = json["runs"].as_array().expect("runs");
     assert_eq!(runs.len(), 2, "one pair and two: {json:#}");
@@ -110,7 +111,8 @@ fn a_crowd_of_pairs_is_measured() {
         assert_eq!(run["errors"], serde_json::json!({}), "{run:#}");
         above_zero(run, &["calls", "cpu_us_per_unit", "machine_cpu_us_per_unit", "p99_us_max"]);
     }
-    assert!(text.contains("CPU with 2 pairs over that with one"), "{text}");
+    assert!(text.contains("| CPU per call with 2 pairs over that with one |"), "{text}");
+    assert!(text.contains("| ringside pairs under W1 at 200 calls/s each |"), "{text}");
 }
 
 #[test]
@@ -122,8 +124,17 @@ fn connections_spread_over_workers() {
     let args = ["--client-connections=1,2", "--workers=2", quota, "--rounds=1", "--seconds=0.3"];
     let (text, json) = loadtest("spread", &args);
     let runs = json["runs"].as_array().expect("runs");
-    assert_eq!(runs.len(), 2);
+    // With a quota and without.
+    assert_eq!(runs.len(), if quota == "--quota=0" { 2 } else { 4 });
     for run in runs {
+        for side in ["outbound_connections", "inbound_connections"] {
+            let held = run[side].as_array().expect(side).iter().map(|n| n.as_u64().expect(side));
+            let held: Vec<u64> = held.collect();
+            assert_eq!(held.len(), 2, "{run:#}");
+            let all = held.iter().sum::<u64>();
+            assert!(side != "outbound_connections" || Some(all) == run["connections"].as_u64());
+            assert!(all > 0, "{run:#}");
+        }
         assert_eq!(run["errors"], serde_json::json!({}), "{run:#}");
         assert_eq!(run["outbound_shares"].as_array().map(Vec::len), Some(2), "{run:#}");
         above_zero(run, &["calls", "calls_per_s"]);
@@ -139,4 +150,37 @@ fn what_is_missing_is_said_with_its_remedy() {
     assert_eq!(said.status.code(), Some(1));
     let err = String::from_utf8_lossy(&said.stderr).into_owned();
     assert!(err.contains("there is no topology istio: direct, relay, "), "{err}");
+}
+
+/// Nothing that it started or made outlives a run that is told to end: Ctrl-C is the same.
+#[test]
+fn a_signal_ends_a_run_and_leaves_nothing() {
+    let folder = std::env::temp_dir().join(format!("loadtest-signal-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    let args = ["compare", "--topologies=relay", "--workloads=w3", "--seconds=3000", "--rounds=1"];
+    command.args(args).env("TMPDIR", &folder).stderr(Stdio::piped());
+    let mut run = command.spawn().expect("loadtest runs");
+    let mut said = BufReader::new(run.stderr.take().expect("piped"));
+    let mut text = String::new();
+    while !text.ends_with("round 1 of 1\n") {
+        assert!(said.read_line(&mut text).expect("UTF-8") > 0, "{text}");
+    }
+    let scratch = folder.join(format!("loadtest-{}", run.id()));
+    assert!(scratch.is_dir() && !working_below(&scratch).is_empty(), "{text}");
+    let kill = Command::new("kill").args(["-TERM", &run.id().to_string()]).status();
+    assert!(kill.expect("kill runs").success());
+    said.read_to_string(&mut text).expect("UTF-8");
+    assert_eq!(run.wait().expect("ours").code(), Some(1));
+    assert!(text.contains("loadtest compare: interrupted"), "{text}");
+    assert!(!scratch.exists());
+    assert_eq!(working_below(&scratch), Vec::<PathBuf>::new());
+    std::fs::remove_dir_all(&folder).expect("ours");
+}
+
+/// Processes whose working directory is there, or was.
+fn working_below(folder: &Path) -> Vec<PathBuf> {
+    let processes = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let directories = processes.flat_map(|process| process.path().join("cwd").read_link());
+    directories.filter(|directory| directory.starts_with(folder)).collect()
 }

@@ -2,6 +2,7 @@
 
 use super::Ended;
 use crate::compare::{self, Options, Workload, peers_folders};
+use crate::interrupt;
 use crate::topology::{Ingredients, Kind, Program, Programs};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::fs;
@@ -133,7 +134,7 @@ pub(super) fn write_json(matches: &ArgMatches, json: &str) -> Ended {
     fs::write(path, json).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// The command as typed, with the program by its name and without options that say where files
+/// The command as typed, with programs by their names and without options that say where files
 /// are on this machine.
 pub(super) fn typed() -> String {
     typed_of(std::env::args().skip(1))
@@ -144,7 +145,13 @@ fn typed_of(words: impl Iterator<Item = String>) -> String {
     let mut words = words;
     while let Some(word) = words.next() {
         match word.split_once('=').map_or(word.as_str(), |(name, _)| name) {
-            "--ringside" | "--peers" | "--json" => {
+            "--ringside" => {
+                let path = word.split_once('=').map(|(_, path)| path.to_owned());
+                let path = path.or_else(|| words.next()).unwrap_or_default();
+                let name = Path::new(&path).file_name().unwrap_or_default();
+                shown.push(format!("--ringside {}", name.to_string_lossy()));
+            }
+            "--peers" | "--json" => {
                 if !word.contains('=') {
                     words.next();
                 }
@@ -205,11 +212,13 @@ fn missing(kind: Kind, programs: &Programs) -> Option<String> {
     wanted.find_map(|program| programs.path(program).err()).map(|error| error.to_string())
 }
 
-/// A folder that goes away with this, for configurations and logs.
+/// A folder that goes away with this, for configurations and logs; from then on a signal ends the
+/// run by returning, so that it does.
 pub(super) struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new() -> Result<Self, String> {
+        interrupt::arm().map_err(|e| format!("signals cannot be caught: {e}"))?;
         let folder = std::env::temp_dir().join(format!("loadtest-{}", std::process::id()));
         fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         Ok(Self(folder))
@@ -235,6 +244,8 @@ mod tests {
     fn a_report_shows_no_paths() {
         let words = "compare --ringside /a/b --rounds 3 --json=/c --peers /d --workloads w1";
         let shown = typed_of(words.split(' ').map(str::to_owned));
-        assert_eq!(shown, "loadtest compare --rounds 3 --workloads w1");
+        assert_eq!(shown, "loadtest compare --ringside b --rounds 3 --workloads w1");
+        let shown = typed_of(["crowd", "--ringside=/a/c"].map(str::to_owned).into_iter());
+        assert_eq!(shown, "loadtest crowd --ringside c");
     }
 }

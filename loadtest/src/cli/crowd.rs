@@ -1,7 +1,7 @@
 //! `loadtest crowd`: several pairs of sidecars at once.
 
-use super::Ended;
 use super::compare::{self, Scratch};
+use super::{Ended, value};
 use crate::compare::crowd::{self, Options};
 use crate::topology::{Ingredients, Kind};
 use clap::{Arg, ArgMatches, Command, value_parser};
@@ -26,6 +26,13 @@ pub fn grammar() -> Command {
                 .help("What each pair gets"),
         )
         .arg(
+            Arg::new("rate")
+                .long("rate")
+                .value_name("CALLS")
+                .value_parser(value::rate)
+                .help("Calls per second of each pair, as an open loop; some CPU should stay idle"),
+        )
+        .arg(
             Arg::new("topology")
                 .long("topology")
                 .value_name("NAME")
@@ -35,12 +42,17 @@ pub fn grammar() -> Command {
 }
 
 pub fn run(matches: &ArgMatches) -> Ended {
+    let rate = matches.get_one::<f64>("rate").copied();
+    if rate == Some(0.0) {
+        return Err("--rate is above 0".to_owned());
+    }
     let text = |name: &str| matches.get_one::<String>(name).cloned().unwrap_or_default();
     let kind = Kind::named(&text("topology"));
     let options = Options {
         pairs: matches.get_one::<u16>("pairs").copied().map_or(2, usize::from),
         kind: kind.ok_or_else(|| format!("there is no topology {}", text("topology")))?,
         workload: compare::workload(&text("workload"))?,
+        rate,
         rounds: compare::rounds(matches),
         seconds: compare::seconds(matches)?,
         command: compare::typed(),

@@ -5,7 +5,10 @@
 use crate::plan::Segment;
 use std::time::Duration;
 
-/// `250us`, `1.5s`, `2m`.
+/// So long that nobody waits for it, and that no clock overflows.
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
+/// `250us`, `1.5s`, `2m`; a year at most.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("{text:?} is no duration such as 500ms, 10s or 2m");
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(wrong)?;
@@ -19,7 +22,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         _ => return Err(wrong()),
     };
     let number: f64 = number.parse().map_err(|_| wrong())?;
-    Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())
+    let duration = Duration::try_from_secs_f64(number * seconds).map_err(|_| wrong())?;
+    if duration > DURATION_MAX {
+        return Err(format!("{text:?} is longer than a year"));
+    }
+    Ok(duration)
 }
 
 /// `step:1000@5s,2000@5s` or `ramp:0..5000@30s`, segments separated by commas.
@@ -76,6 +83,9 @@ mod tests {
         for wrong in ["", "10", "s", "-1s", "1 s", "1d", "1e400s", "nans"] {
             assert!(duration(wrong).is_err(), "{wrong}");
         }
+        assert_eq!(duration("8784h"), Ok(DURATION_MAX));
+        let longer = duration("18000000000000000000s").unwrap_err();
+        assert_eq!(longer, "\"18000000000000000000s\" is longer than a year");
     }
 
     #[test]

@@ -1,16 +1,19 @@
 //! Several pairs at once: do they share the CPUs evenly, and what does a call cost then?
 //!
 //! One pair and many pairs take turns, each pair with an app and a client thread of its own, all
-//! under the same workload: an open loop loads each pair alike, a closed one all that is left.
+//! under the same workload: an open loop loads each pair alike, a closed one takes all that is
+//! left. Whether the CPUs are loaded evenly shows only where some of them is idle, so it is a
+//! question for an open loop: [`Options::rate`].
 
+use super::goals::{self, Limit};
 use super::measure::at_quantile_us;
 use super::report::{self, Header};
 use super::site::Site;
 use super::workload::Workload;
 use crate::account::{Machine, Usage};
-use crate::generate::{self, Mark};
+use crate::generate;
 use crate::outcome::Outcome;
-use crate::plan::Plan;
+use crate::plan::{Plan, Schedule, Segment};
 use crate::ratio::Spread;
 use crate::topology::{self, Ingredients, Kind, Process, Running};
 use serde::Serialize;
@@ -25,6 +28,8 @@ pub struct Options {
     pub pairs: usize,
     pub kind: Kind,
     pub workload: Workload,
+    /// Calls per second of each pair, in place of the workload's own schedule.
+    pub rate: Option<f64>,
     pub rounds: usize,
     pub seconds: f64,
     pub command: String,
@@ -52,6 +57,7 @@ pub struct Report {
     pub header: Header,
     pub topology: &'static str,
     pub workload: &'static str,
+    pub rate: Option<f64>,
     pub seconds: f64,
     pub runs: Vec<Run>,
 }
@@ -96,13 +102,18 @@ pub fn run(
     }
     let header = site.header(&options.command, &[options.kind]);
     let (topology, workload) = (options.kind.name(), options.workload.name());
-    Ok(Report { header, topology, workload, seconds: options.seconds, runs })
+    let Options { rate, seconds, .. } = *options;
+    Ok(Report { header, topology, workload, rate, seconds, runs })
 }
 
 /// The kernel's books between the moments at which the last client began and the last one ended.
 fn one_run(options: &Options, ways: &[&Running]) -> Result<Run, String> {
     let length = Duration::from_secs_f64(options.seconds);
-    let plan = |way: &&Running| options.workload.plan(way.entry, &way.metadata, length, WARMUP);
+    let plan = |way: &&Running| {
+        let plan = options.workload.plan(way.entry, &way.metadata, length, WARMUP);
+        let constant = |rate| Schedule::Open(vec![Segment { from: rate, to: rate, length }]);
+        Plan { schedule: options.rate.map_or(plan.schedule, constant), ..plan }
+    };
     let plans: Vec<Plan> = ways.iter().map(plan).collect();
     let pids: Vec<u32> = ways.iter().flat_map(|way| way.sidecars.iter().copied()).collect();
     let books = || Ok::<_, std::io::Error>((Usage::of(&pids)?, Machine::now()?));
@@ -126,16 +137,35 @@ fn one_run(options: &Options, ways: &[&Running]) -> Result<Run, String> {
     Ok(figures(options, &ended, before.map_err(unread)?, after.map_err(unread)?))
 }
 
-/// Passes both gates whatever happens, so that nobody waits for it in vain.
-fn client(plan: &Plan, gates: &[Barrier; 2]) -> Result<Outcome, String> {
-    let mut passed = 0;
-    let outcome = generate::run_blocking_marked(plan, &mut |mark: Mark| {
-        gates[usize::from(mark == Mark::End)].wait();
-        passed += 1;
-    });
-    for gate in gates.iter().skip(passed) {
-        gate.wait();
+/// One client's way through the gates. Those that are left it passes when it is dropped, whatever
+/// ends the client, a panic too: so nobody waits for it in vain.
+struct Passage<'a> {
+    left: std::slice::Iter<'a, Barrier>,
+}
+
+impl<'a> Passage<'a> {
+    fn through(gates: &'a [Barrier; 2]) -> Self {
+        Self { left: gates.iter() }
     }
+
+    fn pass(&mut self) {
+        if let Some(gate) = self.left.next() {
+            gate.wait();
+        }
+    }
+}
+
+impl Drop for Passage<'_> {
+    fn drop(&mut self) {
+        for gate in self.left.by_ref() {
+            gate.wait();
+        }
+    }
+}
+
+fn client(plan: &Plan, gates: &[Barrier; 2]) -> Result<Outcome, String> {
+    let mut passage = Passage::through(gates);
+    let outcome = generate::run_blocking_marked(plan, &mut |_| passage.pass());
     outcome.map_err(|e| e.to_string())
 }
 
@@ -181,12 +211,14 @@ impl Report {
     }
 
     pub fn markdown(&self) -> String {
-        let mut out = self.header.opening() + ".\n\n";
+        let mut out = self.header.opening() + ".\n";
+        let rate = self.rate.map_or(String::new(), |rate| format!(" at {rate} calls/s each"));
         let _ = writeln!(
             out,
-            "| {} pairs under {} | CPU µs, both sidecars | machine µs | calls/s | busy share of \
-             each CPU | busiest over idlest | p50 µs | p99 µs | errors |\n\
+            "{}\n\n| {} pairs under {}{rate} | CPU µs, both sidecars | machine µs | calls/s | \
+             busy share of each CPU | busiest over idlest | p50 µs | p99 µs | errors |\n\
              |---|---|---|---|---|---|---|---|---|",
+            self.header.programs(),
             self.topology,
             self.workload.to_uppercase()
         );
@@ -216,25 +248,61 @@ impl Report {
                 text(|run| run.p99_us_max),
             );
         }
-        let of = |pairs: usize| -> Vec<Option<f64>> {
-            let runs = self.runs.iter().filter(|run| run.pairs == pairs);
-            runs.map(|run| Some(run.cpu_us_per_unit)).collect()
-        };
-        if let Some(ratio) = Spread::of_ratios(&of(most), &of(1)) {
-            let _ = writeln!(
-                out,
-                "\nCPU with {most} pairs over that with one, within rounds: {} (goal: 0.85 to \
-                 1.15).",
-                ratio.text()
-            );
-        }
+        self.verdicts(&mut out, most);
         let errors = self.runs.iter().flat_map(|run| &run.errors);
         for (text, count) in errors {
             let _ = writeln!(out, "- ⚠ {count} × {text}");
         }
         out
     }
+
+    /// Both goals, as far as these runs can show them.
+    fn verdicts(&self, out: &mut String, most: usize) {
+        let errors = self.failed();
+        let crowded = || self.runs.iter().filter(|run| run.pairs == most);
+        let cpu = |pairs: usize| -> Vec<Option<f64>> {
+            let runs = self.runs.iter().filter(|run| run.pairs == pairs);
+            runs.map(|run| Some(run.cpu_us_per_unit)).collect()
+        };
+        let idlest =
+            |run: &Run| 1.0 - run.busy_shares.iter().copied().fold(f64::INFINITY, f64::min);
+        let idle = Spread::of(crowded().map(idlest));
+        let some_idle = idle.is_some_and(|idle| idle.median >= IDLE_MIN);
+        let even = Spread::of(crowded().map(|run| imbalance(&run.busy_shares)));
+        let even = even.filter(|_| some_idle);
+        let what = format!("{most} pairs: the busiest CPU's time over the idlest's");
+        let rows = [
+            goals::row(&what, EVEN, even, errors),
+            goals::row(
+                &format!("CPU per call with {most} pairs over that with one"),
+                UNCHANGED,
+                Spread::of_ratios(&cpu(most), &cpu(1)),
+                errors,
+            ),
+        ];
+        let _ = write!(out, "\n{}", goals::HEADING);
+        rows.iter().flatten().for_each(|row| out.push_str(row));
+        if let Some(idle) = idle {
+            let idle = format!("with {most} pairs the idlest CPU is idle for {}", idle.text());
+            let _ = if some_idle {
+                writeln!(out, "\nOf the run's length, {idle}.")
+            } else {
+                writeln!(
+                    out,
+                    "\nNo verdict on how evenly CPUs are used: {idle} of the run's length, so \
+                     none has work to spare (`--rate` says less)."
+                )
+            };
+        }
+    }
 }
+
+/// The busiest CPU's time over the idlest's, with all pairs under load.
+const EVEN: Limit = Limit::at_most(1.2);
+/// CPU per call with all pairs under load over that with one.
+const UNCHANGED: Limit = Limit::between(0.85, 1.15);
+/// With less of a CPU left, all are equally busy because there is no more.
+const IDLE_MIN: f64 = 0.1;
 
 /// The busiest CPU's time over the idlest's.
 fn imbalance(shares: &[f64]) -> f64 {
@@ -245,6 +313,70 @@ fn imbalance(shares: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Else the clients that wait for it would hang, and the test with them.
+    #[test]
+    fn a_client_that_panics_opens_the_gates() {
+        let gates = [Barrier::new(3), Barrier::new(3)];
+        let (panicked, passed) = thread::scope(|scope| {
+            let panicking = scope.spawn(|| {
+                let _passage = Passage::through(&gates);
+                panic!("as a client might");
+            });
+            let patient = scope.spawn(|| {
+                let mut passage = Passage::through(&gates);
+                passage.pass();
+                passage.pass();
+            });
+            let mut own = Passage::through(&gates);
+            own.pass();
+            own.pass();
+            (panicking.join().is_err(), patient.join().is_ok())
+        });
+        assert!(panicked && passed);
+    }
+
+    fn report(busy_shares: [f64; 2]) -> Report {
+        let run = |round: usize, pairs: usize| Run {
+            round,
+            pairs,
+            calls: 100,
+            errors: BTreeMap::new(),
+            calls_per_s: 50.0,
+            cpu_us_per_unit: if pairs == 1 { 100.0 } else { 90.0 + round as f64 },
+            machine_cpu_us_per_unit: 200.0,
+            busy_shares: busy_shares.to_vec(),
+            p50_us_max: 1.0,
+            p99_us_max: 2.0,
+        };
+        Report {
+            header: crate::compare::markdown::tests::header(),
+            topology: "ringside",
+            workload: "w2r",
+            rate: Some(700.0),
+            seconds: 2.0,
+            runs: vec![run(0, 1), run(0, 8), run(1, 8), run(1, 1)],
+        }
+    }
+
+    #[test]
+    fn both_goals_have_a_verdict() {
+        let text = report([0.5, 0.4]).markdown();
+        assert!(text.contains("| ringside pairs under W2R at 700 calls/s each |"), "{text}");
+        let even = "| 8 pairs: the busiest CPU's time over the idlest's | ≤ 1.200 | 1.250 \
+                    (1.250–1.250) | **not met** |";
+        assert!(text.contains(even), "{text}");
+        let unchanged = "| CPU per call with 8 pairs over that with one | 0.850 to 1.150 | 0.905 \
+                         (0.900–0.910) | met |";
+        assert!(text.contains(unchanged), "{text}");
+    }
+
+    #[test]
+    fn a_machine_without_idle_cpus_shows_no_evenness() {
+        let text = report([0.99, 0.98]).markdown();
+        assert!(!text.contains("the busiest CPU's time over the idlest's |"), "{text}");
+        assert!(text.contains("No verdict on how evenly CPUs are used: "), "{text}");
+    }
 
     #[test]
     fn imbalance_is_the_busiest_over_the_idlest() {

@@ -6,6 +6,7 @@ use super::report::Report;
 use super::workload::{Unit, Workload};
 use crate::ratio::Spread;
 use crate::topology::Kind;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 type Figure = fn(&Run) -> Option<f64>;
@@ -14,6 +15,11 @@ const CPU: Figure = |run| run.cpu_us_per_unit;
 const MACHINE: Figure = |run| Some(run.machine_cpu_us_per_unit);
 const P50: Figure = |run| Some(run.p50_us);
 const P99: Figure = |run| Some(run.p99_us);
+/// Of fewer latencies, what is above the 99.9th percentile is a handful.
+const P999_SAMPLES_MIN: u64 = 10_000;
+const P999: Figure = |run| (run.latency_samples >= P999_SAMPLES_MIN).then_some(run.p999_us);
+/// Behind figures without queueing; what it means is told above the tables.
+const CLOSED: &str = "†";
 
 impl Report {
     pub fn markdown(&self) -> String {
@@ -33,16 +39,14 @@ impl Report {
 
     fn head(&self, out: &mut String) {
         let header = &self.header;
-        let commit = header.commit.as_deref().unwrap_or("unknown");
         let _ = writeln!(
             out,
-            "{}; commit {commit}; {} rounds of {} s for each workload and way.",
+            "{}; {} rounds of {} s for each workload and way.",
             header.opening(),
             self.rounds,
             self.seconds
         );
-        let versions = header.versions.iter().map(|(name, version)| format!("{name} {version}"));
-        let _ = writeln!(out, "Programs: {}.\n", versions.collect::<Vec<_>>().join("; "));
+        let _ = writeln!(out, "{}\n", header.programs());
         for kind in self.topologies.iter().filter_map(|name| Kind::named(name)) {
             let _ = writeln!(out, "- *{}*: {}", kind.name(), kind.meaning());
         }
@@ -61,24 +65,20 @@ impl Report {
              runs over all ways before the next, in an order rotated and reversed from round to \
              round. CPU: user and system time of both hops by the scheduler's clock, over what \
              they moved, then with the client's and the app's; machine: of everything on it, by \
-             {}. Medians over the rounds, lowest and highest in brackets; a ratio is taken \
-             within a round.\n",
-            header.machine_clock
+             {}. All costs are over calls that ended OK. Medians over the rounds, lowest and \
+             highest in brackets; a ratio is taken within a round.{}\n\n\
+             {CLOSED} Closed loop: a call begins when the one before it has ended, so these \
+             latencies hold no queueing (coordinated omission): good for comparing ways, not for \
+             what callers would see. Lateness: how late the generator itself sent calls of an \
+             open loop. A p99.9 needs {P999_SAMPLES_MIN} latencies in a run.\n",
+            header.machine_clock,
+            debian(&header.versions),
         );
     }
 
     fn costs(&self, out: &mut String, workload: Workload) {
-        let (name, unit) = (workload.name(), workload.unit().name());
-        let scale = scale(workload.unit());
-        let time = if scale == 1.0 { "µs" } else { "ms" };
-        let _ = writeln!(out, "**{}**: {}\n", name.to_uppercase(), workload.meaning());
-        let _ = writeln!(
-            out,
-            "| Through | CPU {time}/{unit} | with client, app {time}/{unit} | \
-             machine {time}/{unit} | {unit}s/s | p50 µs | p90 µs | p99 µs | p99.9 µs | \
-             switches/{unit} (wait + forced) | RSS MiB | errors |\n\
-             |---|---|---|---|---|---|---|---|---|---|---|---|"
-        );
+        let (name, scale) = (workload.name(), scale(workload.unit()));
+        heading(out, workload);
         for way in &self.topologies {
             let values =
                 |figure: Figure| Spread::of(self.by_round(name, way, figure).into_iter().flatten());
@@ -95,9 +95,12 @@ impl Report {
                 if switches[0] == "–" { "–".to_owned() } else { switches.join(" + ") };
             let failed: u64 = self.errors(name, way).values().sum();
             let failed = if failed == 0 { "0".to_owned() } else { format!("**⚠ {failed}**") };
+            let late = || format!(" {} |", median(|run| Some(run.lateness_p99_us)));
+            let late = if workload.is_open() { late() } else { String::new() };
             let _ = writeln!(
                 out,
-                "| {way} | {} | {} | {} | {} | {} | {} | {} | {} | {switches} | {} | {failed} |",
+                "| {way} | {} | {} | {} | {} | {} | {} | {} | {} |{late} {switches} | {} | \
+                 {failed} |",
                 with_spread(values(CPU)),
                 with_spread(values(|run| Some(run.all_cpu_us_per_unit()))),
                 with_spread(values(MACHINE)),
@@ -105,7 +108,7 @@ impl Report {
                 median(P50),
                 median(|run| Some(run.p90_us)),
                 median(P99),
-                median(|run| Some(run.p999_us)),
+                median(P999),
                 median(|run| run.resident_octets.map(|octets| octets as f64 / MIB)),
             );
         }
@@ -117,18 +120,20 @@ impl Report {
         if !self.topologies.contains(&own) {
             return;
         }
-        for (title, figure) in [
-            ("CPU of each way's hops as a multiple of ringside's", CPU),
-            ("CPU of the whole machine as a multiple of that with ringside", MACHINE),
-            ("p50 as a multiple of ringside's", P50),
-            ("p99 as a multiple of ringside's", P99),
+        for (title, figure, is_latency) in [
+            ("CPU of each way's hops as a multiple of ringside's", CPU, false),
+            ("CPU of the whole machine as a multiple of that with ringside", MACHINE, false),
+            ("p50 as a multiple of ringside's", P50, true),
+            ("p99 as a multiple of ringside's", P99, true),
         ] {
             let others = self.topologies.iter().filter(|way| **way != own);
             let others: Vec<&str> = others.copied().collect();
             let _ = writeln!(out, "{title}:\n\n| | {} |", others.join(" | "));
             let _ = writeln!(out, "|---{}|", "|---".repeat(others.len()));
             for workload in &self.workloads {
-                let mut row = format!("| {} |", workload.to_uppercase());
+                let open = Workload::named(workload).is_some_and(Workload::is_open);
+                let mark = if is_latency && !open { CLOSED } else { "" };
+                let mut row = format!("| {}{mark} |", workload.to_uppercase());
                 let of_own = self.by_round(workload, own, figure);
                 for other in &others {
                     let ratio = Spread::of_ratios(&self.by_round(workload, other, figure), &of_own);
@@ -195,6 +200,36 @@ impl Report {
     }
 }
 
+/// The name of the workload and the columns of its table.
+fn heading(out: &mut String, workload: Workload) {
+    let unit = workload.unit().name();
+    let time = if scale(workload.unit()) == 1.0 { "µs" } else { "ms" };
+    let (mark, lateness) =
+        if workload.is_open() { ("", " lateness p99 µs |") } else { (CLOSED, "") };
+    let name = workload.name().to_uppercase();
+    let _ = writeln!(out, "**{name}**: {}\n", workload.meaning());
+    let _ = writeln!(
+        out,
+        "| Through | CPU {time}/{unit} | with client, app {time}/{unit} | machine {time}/{unit} | \
+         {unit}s/s | p50{mark} µs | p90{mark} µs | p99{mark} µs | p99.9{mark} µs |{lateness} \
+         switches/{unit} (wait + forced) | RSS MiB | errors |\n|{}",
+        "---|".repeat(12 + usize::from(workload.is_open()))
+    );
+}
+
+/// What is to be known of the proxies' versions.
+fn debian(versions: &BTreeMap<String, String>) -> String {
+    let known = [("haproxy", "version 2.6.", "HAProxy 2.6"), ("nginx", "/1.22.", "nginx 1.22")];
+    let is_old = |name: &str, part| versions.get(name).is_some_and(|text| text.contains(part));
+    let old = known.into_iter().filter(|(name, part, _)| is_old(name, *part));
+    let old: Vec<&str> = old.map(|(_, _, shown)| shown).collect();
+    if old.is_empty() {
+        return String::new();
+    }
+    let old = old.join(" and ");
+    format!(" {old} as Debian 12 has it, not as its authors release it now, which may cost less.")
+}
+
 const MIB: f64 = 1_048_576.0;
 
 /// Bulk costs are milliseconds for each gigabyte.
@@ -222,7 +257,6 @@ fn number(value: f64) -> String {
 pub(super) mod tests {
     use super::*;
     use crate::compare::{Footprint, Header, Options, Start};
-    use std::collections::BTreeMap;
 
     pub fn run(round: usize, workload: Workload, topology: Kind, cpu: f64) -> Run {
         Run {
@@ -235,6 +269,7 @@ pub(super) mod tests {
             errors: BTreeMap::new(),
             calls_per_s: 1000.0,
             units_per_s: 1000.0,
+            latency_samples: 9999,
             p50_us: 2.0 * cpu,
             p90_us: 3.0 * cpu,
             p99_us: 4.0 * cpu,
@@ -253,8 +288,8 @@ pub(super) mod tests {
         }
     }
 
-    pub fn report(kinds: &[Kind], workloads: &[Workload], cpu: fn(Kind) -> f64) -> Report {
-        let header = Header {
+    pub fn header() -> Header {
+        Header {
             command: "loadtest compare".to_owned(),
             date: "2026-11-23 15:00 UTC".to_owned(),
             machine: "2 CPUs".to_owned(),
@@ -263,7 +298,10 @@ pub(super) mod tests {
             versions: BTreeMap::from([("nginx".to_owned(), "1.22".to_owned())]),
             machine_clock: "a clock".to_owned(),
             ringside_args: Vec::new(),
-        };
+        }
+    }
+
+    pub fn report(kinds: &[Kind], workloads: &[Workload], cpu: fn(Kind) -> f64) -> Report {
         let options = Options {
             rounds: 3,
             seconds: 3.0,
@@ -273,7 +311,7 @@ pub(super) mod tests {
             start: true,
             command: String::new(),
         };
-        let mut report = Report::new(header, &options);
+        let mut report = Report::new(header(), &options);
         for round in 0..3 {
             // The machine slows down from round to round.
             let drift = 1.0 + round as f64;
@@ -331,6 +369,35 @@ pub(super) mod tests {
         assert!(text.contains("| 4.00 + 0.50 | 20.0 | 0 |"), "{text}");
         assert!(text.contains("Errors: 0 in 18 runs."), "{text}");
         assert!(text.contains("nginx 1.22") && text.contains("```sh\nloadtest compare\n```"));
+    }
+
+    #[test]
+    fn latencies_say_what_they_are() {
+        let kinds = [Kind::Ringside, Kind::Daprd];
+        let mut report = report(&kinds, &[Workload::W1, Workload::W3], cpu);
+        let text = report.markdown();
+        // The open loop tells how late it was, the closed one that it hides queueing.
+        assert!(text.contains("| p50 µs | p90 µs | p99 µs | p99.9 µs | lateness p99 µs |"));
+        assert!(text.contains("| p50† µs | p90† µs | p99† µs | p99.9† µs | switches/call"));
+        assert!(text.contains("| 1000 | 40.0 | 60.0 | 80.0 | – | 1.00 | 4.00 + 0.50 |"), "{text}");
+        assert!(text.contains("| 1000 | 40.0 | 60.0 | 80.0 | – | 4.00 + 0.50 |"), "{text}");
+        let ratios = text.split("p50 as a multiple").nth(1).unwrap();
+        assert!(ratios.contains("| W1 | 40.0") && ratios.contains("| W3† | 40.0"), "{ratios}");
+        for run in &mut report.runs {
+            run.latency_samples = P999_SAMPLES_MIN;
+        }
+        assert!(report.markdown().contains("| 80.0 | 100 | 1.00 |"));
+    }
+
+    #[test]
+    fn old_proxies_are_called_so() {
+        let versions = |haproxy: &str, nginx: &str| {
+            let pairs = [("haproxy", haproxy), ("nginx", nginx)];
+            BTreeMap::from(pairs.map(|(name, text)| (name.to_owned(), text.to_owned())))
+        };
+        let old = versions("HAProxy version 2.6.12-1+deb12u4 2026/10/17", "nginx/1.22.1");
+        assert!(debian(&old).starts_with(" HAProxy 2.6 and nginx 1.22 as Debian 12"));
+        assert_eq!(debian(&versions("HAProxy version 3.2.1", "nginx/1.29.0")), "");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Run {
     pub errors: BTreeMap<String, u64>,
     pub calls_per_s: f64,
     pub units_per_s: f64,
+    /// Of how many calls or round trips the percentiles are.
+    pub latency_samples: u64,
     pub p50_us: f64,
     pub p90_us: f64,
     pub p99_us: f64,
@@ -122,6 +124,7 @@ fn figures(
         errors: outcome.errors.clone(),
         calls_per_s: outcome.rate(),
         units_per_s: units / elapsed_s,
+        latency_samples: outcome.latency.len(),
         p50_us: at(0.5),
         p90_us: at(0.9),
         p99_us: at(0.99),

@@ -1,6 +1,7 @@
 //! Single calls and held connections, where a generator's run would be too much: the first call
 //! after a start, and a thousand connections that stay while memory is read.
 
+use crate::interrupt;
 use crate::serve::UNARY;
 use crate::serve::message::payload;
 use bytes::{BufMut, Bytes, BytesMut};
@@ -30,7 +31,7 @@ pub fn first_answer(at: SocketAddr, metadata: &Metadata, patience: Duration) -> 
                 Ok(Err(error)) => error,
                 Err(_) => format!("no answer in {TRY:?}"),
             };
-            if Instant::now() > end {
+            if Instant::now() > end || interrupt::came() {
                 return Err(format!("{failed}, after {patience:?} of tries"));
             }
             tokio::time::sleep(PAUSE).await;

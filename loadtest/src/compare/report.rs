@@ -21,7 +21,14 @@ impl Header {
     /// The command, and where and when it ran; the last line is open.
     pub fn opening(&self) -> String {
         let Self { command, machine, kernel, date, .. } = self;
-        format!("```sh\n{command}\n```\n{machine}, Linux {kernel}, {date}")
+        let commit = self.commit.as_deref().unwrap_or("unknown");
+        format!("```sh\n{command}\n```\n{machine}, Linux {kernel}, {date}; checkout at {commit}")
+    }
+
+    /// What was measured: versions, commits where programs say them, and the files' hashes.
+    pub fn programs(&self) -> String {
+        let versions = self.versions.iter().map(|(name, version)| format!("{name} {version}"));
+        format!("Programs: {}.", versions.collect::<Vec<_>>().join("; "))
     }
 }
 

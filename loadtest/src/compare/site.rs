@@ -54,15 +54,25 @@ impl<'a> Site<'a> {
     #[expect(clippy::disallowed_methods, reason = "a report says its date")]
     pub fn header(&self, command: &str, kinds: &[Kind]) -> Header {
         let programs = &self.ingredients.programs;
-        let wanted = |program: &Program| kinds.iter().any(|k| k.programs().contains(program));
-        let versions = PROGRAMS
-            .iter()
-            .filter(|program| wanted(program))
-            .filter_map(|program| Some((program.name().to_owned(), programs.version(*program)?)));
-        let mut versions: BTreeMap<String, String> = versions.collect();
-        let own = env!("CARGO_PKG_VERSION");
-        let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
-        versions.insert("loadtest".to_owned(), format!("{own}, {build}"));
+        let signed = kinds.iter().any(|kind| matches!(kind, Kind::Ringside | Kind::Daprd));
+        let wanted = |program: &Program| match program {
+            // It is the app in any case.
+            Program::Loadtest => true,
+            Program::Sentry => signed,
+            _ => kinds.iter().any(|kind| kind.programs().contains(program)),
+        };
+        let versions: BTreeMap<String, String> = PROGRAMS
+            .into_iter()
+            .filter(wanted)
+            .map(|program| {
+                let version = match program {
+                    Program::Loadtest => Some(own_version()),
+                    _ => programs.version(program),
+                };
+                let parts = [version, programs.digest(program)].into_iter().flatten();
+                (program.name().to_owned(), parts.collect::<Vec<_>>().join(", "))
+            })
+            .collect();
         Header {
             command: command.to_owned(),
             date: date(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)),
@@ -74,6 +84,13 @@ impl<'a> Site<'a> {
             ringside_args: self.ingredients.ringside_args.clone(),
         }
     }
+}
+
+/// The commit is said by who builds, as for ringside's `--build-info`.
+fn own_version() -> String {
+    let build = if cfg!(debug_assertions) { "debug build" } else { "release build" };
+    let commit = option_env!("RINGSIDE_COMMIT").map_or(String::new(), |c| format!(", commit {c}"));
+    format!("{}, {build}{commit}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Where `scripts/peers` puts programs, as far as they are there: its own folder and, beside it,

@@ -1,9 +1,15 @@
-//! 1, 2, 4 … client connections over worker threads: how the work spreads, and what it brings.
+//! 1, 2, 4 … client connections over worker threads: how they and the work spread, and what more
+//! connections bring.
 //!
 //! On a machine with few CPUs the workers are never what is scarce: the client and the app want as
-//! much. So each worker thread is put into a CPU group of its own (cgroup v1, `cpu`) with a quota
-//! of a few percent of a CPU; client and app have the rest. The groups are removed at the end.
+//! much. So each worker thread is put into a CPU group of its own with a quota of a few percent of
+//! a CPU; client and app have the rest. The same runs without a quota follow in each round.
+//!
+//! Which worker has which connection is what the sidecar itself says on `/metrics`; what a worker
+//! has done is its thread's CPU time.
 
+use super::goals::{self, Limit};
+use super::groups::Groups;
 use super::report::{self, Header};
 use super::site::Site;
 use super::workload::Workload;
@@ -11,13 +17,11 @@ use crate::account::{self, Thread};
 use crate::generate::{self, Mark};
 use crate::plan::{End, Plan, Schedule};
 use crate::ratio::Spread;
-use crate::topology::{Ingredients, Kind, Running};
+use crate::topology::{Ingredients, Kind, PATIENCE, Running, http_get, until};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 #[derive(Clone, Debug)]
@@ -38,12 +42,17 @@ pub struct Options {
 pub struct Run {
     pub round: usize,
     pub connections: usize,
+    /// Percent of a CPU for each worker.
+    pub quota: Option<u32>,
     pub calls: u64,
     pub errors: BTreeMap<String, u64>,
     pub calls_per_s: f64,
     /// CPU time of each worker over the run's length: the caller's side, the app's side.
     pub outbound_shares: Vec<f64>,
     pub inbound_shares: Vec<f64>,
+    /// `ringside_worker_downstream_connections` of each worker at the run's end.
+    pub outbound_connections: Vec<u64>,
+    pub inbound_connections: Vec<u64>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -68,12 +77,10 @@ pub fn run(
     let way = site.start(Kind::Ringside)?;
     let workers = way.sidecars.iter().map(|pid| workers(*pid));
     let workers: Vec<Vec<Thread>> = workers.collect::<Result<_, _>>()?;
-    let all = way.sidecars.iter().zip(&workers);
-    let threads = all.flat_map(|(pid, workers)| workers.iter().map(move |w| (*pid, w.id)));
-    let _groups = match options.quota {
-        Some(percent) => Some(Groups::make(threads.map(|(_, id)| id), percent)?),
-        None => None,
-    };
+    let threads = workers.iter().flatten().map(|worker| worker.id);
+    let threads: Vec<u32> = threads.collect();
+    let mut limits = vec![options.quota, None];
+    limits.dedup();
     let mut runs = Vec::new();
     for round in 0..options.rounds {
         says(&format!("round {} of {}", round + 1, options.rounds));
@@ -81,8 +88,13 @@ pub fn run(
         if round % 2 == 1 {
             turns.reverse();
         }
-        for connections in turns {
-            runs.push(Run { round, ..one_run(options, &way, connections)? });
+        for quota in &limits {
+            let group = |percent| Groups::make(threads.iter().copied(), percent);
+            let _groups = quota.map(group).transpose()?;
+            for connections in &turns {
+                let run = one_run(options, &way, *connections)?;
+                runs.push(Run { round, quota: *quota, ..run });
+            }
         }
     }
     let header = site.header(&options.command, &[Kind::Ringside]);
@@ -114,8 +126,12 @@ fn one_run(options: &Options, way: &Running, connections: usize) -> Result<Run, 
         way.sidecars.iter().map(|pid| workers(*pid)).collect()
     };
     let mut looks = [None, None];
+    let mut connected = Ok(Vec::new());
     let outcome = generate::run_blocking_marked(&plan, &mut |mark| {
         looks[usize::from(mark == Mark::End)] = Some(look());
+        if mark == Mark::End {
+            connected = way.metrics.iter().map(|at| connections_of_workers(*at)).collect();
+        }
     });
     let outcome = outcome.map_err(|e| format!("{connections} connections: {e}"))?;
     let [Some(before), Some(after)] = looks else { return Err("the run had no end".to_owned()) };
@@ -125,68 +141,44 @@ fn one_run(options: &Options, way: &Running, connections: usize) -> Result<Run, 
         let pairs = before.iter().zip(after);
         pairs.map(|(b, a)| a.cpu_ns.saturating_sub(b.cpu_ns) as f64 / elapsed_ns).collect()
     });
+    let mut connected = connected?.into_iter();
     Ok(Run {
         round: 0,
         connections,
+        quota: None,
         calls: outcome.calls,
         calls_per_s: outcome.rate(),
         errors: outcome.errors,
         outbound_shares: shares.next().unwrap_or_default(),
         inbound_shares: shares.next().unwrap_or_default(),
+        outbound_connections: connected.next().unwrap_or_default(),
+        inbound_connections: connected.next().unwrap_or_default(),
     })
 }
 
-/// CPU groups, one for each thread; dropping them moves the threads back and removes them.
-struct Groups {
-    root: PathBuf,
-    groups: Vec<(PathBuf, u32)>,
+/// While they are held open. A worker that was too busy to answer is asked again.
+fn connections_of_workers(metrics: SocketAddr) -> Result<Vec<u64>, String> {
+    let found = until(PATIENCE, || {
+        let (status, text) = http_get(metrics, "/metrics")?;
+        let answered = by_worker(&text, "ringside_worker_answered");
+        let whole = status == 200 && !answered.is_empty() && answered.iter().all(|one| *one == 1);
+        whole.then(|| by_worker(&text, "ringside_worker_downstream_connections"))
+    });
+    found.ok_or_else(|| format!("http://{metrics}/metrics does not tell of all workers"))
 }
 
-const CPU_GROUPS: &str = "/sys/fs/cgroup/cpu";
-/// The kernel's least quota is 1 ms, so this allows two percent and more.
-const PERIOD_US: u32 = 50_000;
-
-impl Groups {
-    fn make(threads: impl Iterator<Item = u32>, percent: u32) -> Result<Self, String> {
-        let root = PathBuf::from(CPU_GROUPS);
-        if !root.join("cpu.cfs_quota_us").exists() && !root.join("tasks").exists() {
-            return Err(format!(
-                "a quota for a thread needs cgroup v1's cpu controller at {CPU_GROUPS}; \
-                 --quota 0 runs without"
-            ));
-        }
-        let mut groups = Self { root, groups: Vec::new() };
-        for thread in threads {
-            groups.add(thread, percent).map_err(|e| format!("cannot make a CPU group: {e}"))?;
-        }
-        Ok(groups)
-    }
-
-    fn add(&mut self, thread: u32, percent: u32) -> io::Result<()> {
-        let group = self.root.join(format!("loadtest-{}-{thread}", std::process::id()));
-        fs::create_dir(&group)?;
-        self.groups.push((group.clone(), thread));
-        fs::write(group.join("cpu.cfs_period_us"), PERIOD_US.to_string())?;
-        fs::write(group.join("cpu.cfs_quota_us"), (PERIOD_US / 100 * percent).to_string())?;
-        fs::write(group.join("tasks"), thread.to_string())
-    }
+/// One gauge's values, by worker.
+fn by_worker(text: &str, gauge: &str) -> Vec<u64> {
+    let of_line = |line: &str| {
+        let (worker, value) =
+            line.strip_prefix(gauge)?.strip_prefix("{worker=\"")?.split_once("\"} ")?;
+        Some((worker.parse::<u32>().ok()?, value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(of_line).collect::<BTreeMap<_, _>>().into_values().collect()
 }
 
-impl Drop for Groups {
-    fn drop(&mut self) {
-        for (group, thread) in &self.groups {
-            // A thread that has ended is in no group any more.
-            let _ = fs::write(self.root.join("tasks"), thread.to_string());
-            remove(group);
-        }
-    }
-}
-
-fn remove(group: &Path) {
-    if let Err(error) = fs::remove_dir(group) {
-        eprintln!("loadtest: cannot remove {}: {error}", group.display());
-    }
-}
+/// With the workers as what is scarce, a second connection brings at least so much.
+const SECOND_CONNECTION: Limit = Limit::at_least(1.6);
 
 impl Report {
     pub fn failed(&self) -> u64 {
@@ -199,43 +191,84 @@ impl Report {
 
     pub fn markdown(&self) -> String {
         let mut out = self.header.opening() + ".\n";
-        let limit = self.quota.map_or("no limit".to_owned(), |percent| {
-            format!("{percent} % of a CPU for each worker thread (a cgroup of its own)")
-        });
         let args = self.header.ringside_args.join(" ");
         let _ = writeln!(
             out,
-            "Ringsides with `{args}`; closed loop, {} streams on each connection; {limit}. Work: \
-             each worker's CPU time over the run's length.\n\n\
-             | Connections | calls/s | over one connection's | work of the outbound workers | of \
-             the inbound workers | errors |\n|---|---|---|---|---|---|",
+            "{}\n\nRingsides with `{args}`; closed loop, {} streams on each connection. Limit: of \
+             a CPU for each worker thread (a cgroup of its own). Connections: how many each worker \
+             held at the end (`ringside_worker_downstream_connections`), with the number of \
+             rounds where they differ. Work: each worker's CPU time over the run's length, the \
+             busiest first.\n\n\
+             | Connections | limit | calls/s | over one connection's | connections of the outbound \
+             workers | their work | connections of the inbound workers | their work | errors |\n\
+             |---|---|---|---|---|---|---|---|---|",
+            self.header.programs(),
             self.streams
         );
-        let mut counts: Vec<usize> = self.runs.iter().map(|run| run.connections).collect();
-        counts.sort_unstable();
-        counts.dedup();
-        let rate = |count: usize| -> Vec<Option<f64>> {
-            let runs = self.runs.iter().filter(|run| run.connections == count);
-            runs.map(|run| Some(run.calls_per_s)).collect()
-        };
-        for count in &counts {
-            let runs: Vec<&Run> = self.runs.iter().filter(|r| r.connections == *count).collect();
-            let ratio = Spread::of_ratios(&rate(*count), &rate(1));
-            let failed: u64 = runs.iter().flat_map(|run| run.errors.values()).sum();
-            let _ = writeln!(
-                out,
-                "| {count} | {} | {} | {} | {} | {failed} |",
-                Spread::of(rate(*count).into_iter().flatten()).map_or("–".into(), |s| s.text()),
-                ratio.map_or("–".to_owned(), |ratio| ratio.text()),
-                shares(&runs, |run| &run.outbound_shares),
-                shares(&runs, |run| &run.inbound_shares),
-            );
+        let mut limits = vec![self.quota, None];
+        limits.dedup();
+        for quota in limits {
+            self.rows(&mut out, quota);
+        }
+        let scarce = |runs: &&Run| runs.quota.is_some();
+        let errors = self.runs.iter().filter(scarce).flat_map(|run| run.errors.values()).sum();
+        let ratio = Spread::of_ratios(&self.rates(self.quota, 2), &self.rates(self.quota, 1));
+        let ratio = ratio.filter(|_| self.quota.is_some());
+        let what = "calls/s on 2 connections over 1, the workers being the limit";
+        if let Some(row) = goals::row(what, SECOND_CONNECTION, ratio, errors) {
+            let _ = write!(out, "\n{}{row}", goals::HEADING);
         }
         for (text, count) in self.runs.iter().flat_map(|run| &run.errors) {
             let _ = writeln!(out, "- ⚠ {count} × {text}");
         }
         out
     }
+
+    fn rows(&self, out: &mut String, quota: Option<u32>) {
+        let limit = quota.map_or("none".to_owned(), |percent| format!("{percent} %"));
+        let mut counts: Vec<usize> = self.runs.iter().map(|run| run.connections).collect();
+        counts.sort_unstable();
+        counts.dedup();
+        for count in counts {
+            let is_of = |run: &&Run| run.connections == count && run.quota == quota;
+            let runs: Vec<&Run> = self.runs.iter().filter(is_of).collect();
+            let rates = self.rates(quota, count);
+            let ratio = Spread::of_ratios(&rates, &self.rates(quota, 1));
+            let failed: u64 = runs.iter().flat_map(|run| run.errors.values()).sum();
+            let _ = writeln!(
+                out,
+                "| {count} | {limit} | {} | {} | {} | {} | {} | {} | {failed} |",
+                Spread::of(rates.into_iter().flatten()).map_or("–".into(), |s| s.text()),
+                ratio.map_or("–".to_owned(), |ratio| ratio.text()),
+                held(&runs, |run| &run.outbound_connections),
+                shares(&runs, |run| &run.outbound_shares),
+                held(&runs, |run| &run.inbound_connections),
+                shares(&runs, |run| &run.inbound_shares),
+            );
+        }
+    }
+
+    /// Calls per second by round.
+    fn rates(&self, quota: Option<u32>, connections: usize) -> Vec<Option<f64>> {
+        let is_of = |run: &&Run| run.connections == connections && run.quota == quota;
+        self.runs.iter().filter(is_of).map(|run| Some(run.calls_per_s)).collect()
+    }
+}
+
+/// `2 + 2`, the most first; `2 + 2 (8×), 3 + 1 (1×)` where rounds differ.
+fn held(runs: &[&Run], of: fn(&Run) -> &Vec<u64>) -> String {
+    let mut rounds = BTreeMap::new();
+    for run in runs {
+        let mut connections = of(run).clone();
+        connections.sort_unstable_by(|a, b| b.cmp(a));
+        let connections: Vec<String> = connections.iter().map(u64::to_string).collect();
+        *rounds.entry(connections.join(" + ")).or_insert(0) += 1;
+    }
+    if let [(only, _)] = rounds.iter().collect::<Vec<_>>()[..] {
+        return only.clone();
+    }
+    let texts = rounds.iter().map(|(held, count)| format!("{held} ({count}×)"));
+    texts.collect::<Vec<_>>().join(", ")
 }
 
 /// Which worker has the most is chance; so sorted in each run, the busiest first.
@@ -256,19 +289,45 @@ fn shares(runs: &[&Run], of: fn(&Run) -> &Vec<f64>) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_busiest_worker_comes_first() {
-        let run = |shares: [f64; 2]| Run {
+    fn run(shares: [f64; 2], connections: [u64; 2]) -> Run {
+        Run {
             round: 0,
             connections: 1,
+            quota: None,
             calls: 1,
             errors: BTreeMap::new(),
             calls_per_s: 1.0,
             outbound_shares: shares.to_vec(),
             inbound_shares: Vec::new(),
-        };
-        let runs = [run([0.1, 0.9]), run([0.7, 0.3])];
-        let text = shares(&runs.iter().collect::<Vec<_>>(), |run| &run.outbound_shares);
+            outbound_connections: connections.to_vec(),
+            inbound_connections: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_busiest_worker_comes_first() {
+        let runs = [run([0.1, 0.9], [1, 3]), run([0.7, 0.3], [3, 1])];
+        let runs: Vec<&Run> = runs.iter().collect();
+        let text = shares(&runs, |run| &run.outbound_shares);
         assert_eq!(text, "0.80 (0.70–0.90), 0.20 (0.10–0.30)");
+        assert_eq!(held(&runs, |run| &run.outbound_connections), "3 + 1");
+    }
+
+    #[test]
+    fn rounds_that_spread_connections_otherwise_are_told() {
+        let runs = [[2, 2], [1, 3], [2, 2]].map(|connections| run([0.5, 0.5], connections));
+        let runs: Vec<&Run> = runs.iter().collect();
+        let text = held(&runs, |run| &run.outbound_connections);
+        assert_eq!(text, "2 + 2 (2×), 3 + 1 (1×)");
+    }
+
+    #[test]
+    fn gauges_are_read_by_worker() {
+        let text = "# TYPE ringside_worker_streams gauge\n\
+                    ringside_worker_downstream_connections{worker=\"10\"} 5\n\
+                    ringside_worker_downstream_connections{worker=\"2\"} 3\n\
+                    ringside_worker_streams{worker=\"0\"} 9\n";
+        assert_eq!(by_worker(text, "ringside_worker_downstream_connections"), [3, 5]);
+        assert!(by_worker(text, "ringside_worker_answered").is_empty());
     }
 }

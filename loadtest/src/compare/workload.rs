@@ -84,6 +84,11 @@ impl Workload {
         self.terms().unit
     }
 
+    /// Calls begin when they are due: its latencies hold what queueing costs.
+    pub fn is_open(self) -> bool {
+        self.terms().rate.is_some()
+    }
+
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|workload| workload.name() == name)
     }
@@ -200,10 +205,11 @@ impl Workload {
         }
     }
 
-    /// How many units a run has moved.
+    /// How many units a run has moved, of calls that ended OK.
     pub fn units(self, outcome: &Outcome) -> f64 {
         match self.unit() {
-            Unit::Call => outcome.calls as f64,
+            // Each has left its latency; what failed has cost CPU and is no call that came back.
+            Unit::Call => outcome.latency.len() as f64,
             Unit::RoundTrip | Unit::Message => outcome.messages as f64,
             Unit::Gigabyte => (outcome.request_octets + outcome.response_octets) as f64 / 1e9,
         }
@@ -238,20 +244,24 @@ mod tests {
         assert_eq!(plan(Workload::W3s).schedule, Schedule::Closed);
         let Schedule::Open(segments) = plan(Workload::W1).schedule else { panic!("W1 is open") };
         assert_eq!((segments[0].from, segments[0].to), (1000.0, 1000.0));
+        assert!(Workload::W1.is_open() && Workload::W2r.is_open() && !Workload::W5.is_open());
         assert_eq!(plan(Workload::W1).metadata.len(), 1);
         assert_eq!(plan(Workload::W5).metadata.len(), 2, "and dapr-stream");
     }
 
     #[test]
     fn units_are_what_moved() {
-        let outcome = Outcome {
-            calls: 4,
+        let mut outcome = Outcome {
+            calls: 5,
             messages: 40,
             request_octets: 1_500_000_000,
             response_octets: 500_000_000,
             ..Outcome::empty()
         };
-        assert_eq!(Workload::W1.units(&outcome), 4.0);
+        for latency_ns in [1000, 2000, 1000, 3000] {
+            outcome.latency.record(latency_ns).unwrap();
+        }
+        assert_eq!(Workload::W1.units(&outcome), 4.0, "the fifth has failed");
         assert_eq!(Workload::W5.units(&outcome), 40.0);
         assert_eq!(Workload::W4a.units(&outcome), 2.0);
     }

@@ -86,7 +86,8 @@ impl Feed {
         Poll::Pending
     }
 
-    /// The slot's connection is lost: it asks no more. Its job, if it has one, goes to another.
+    /// The slot's connection is lost: it asks no more. The job that it was at has ended with it;
+    /// those that wait are for the slots that are left.
     pub(super) fn leave(&mut self, slot: usize) {
         self.take_from_idle(slot);
         self.live -= 1;

@@ -1,6 +1,6 @@
 //! Pairs of ringsides and of daprds: alike in every flag that both know.
 //!
-//! Identities come from one authority (a real Sentry unless another is given), names from a static
+//! Identities come from one authority, a real Sentry; names from a static
 //! table on both sides, which is the cheapest resolver of each. Tracing is sampled at zero by the
 //! Configuration, metrics are on, log level warn, API logging off (as by default).
 
@@ -22,16 +22,11 @@ pub struct Authority {
     pub address: String,
     /// PEM, for `DAPR_TRUST_ANCHORS`.
     pub anchors: String,
-    /// A Sentry of our own ends with this.
-    process: Option<Process>,
+    /// Ends with this.
+    _sentry: Process,
 }
 
 impl Authority {
-    /// One that runs already.
-    pub fn running(address: &str, anchors: &str) -> Self {
-        Self { address: address.to_owned(), anchors: anchors.to_owned(), process: None }
-    }
-
     /// A standalone Sentry with a new root.
     pub(super) fn sentry(ingredients: &Ingredients) -> Result<Self, StartError> {
         let mut command = ingredients.programs.command(Program::Sentry)?;
@@ -55,12 +50,7 @@ impl Authority {
             fs::read_to_string(&anchors).ok().filter(|text| text.contains("END CERTIFICATE"))
         })?;
         let address = format!("localhost:{}", at.port());
-        Ok(Self { address, anchors, process: Some(process) })
-    }
-
-    /// The process number of a Sentry of our own.
-    pub fn pid(&self) -> Option<u32> {
-        self.process.as_ref().map(Process::pid)
+        Ok(Self { address, anchors, _sentry: process })
     }
 }
 
@@ -116,6 +106,7 @@ fn pair(
     ];
     let mut running = Running::new(kind, caller.grpc, hops);
     running.metadata = vec![("dapr-app-id".to_owned(), app_id.as_bytes().to_vec())];
+    running.metrics = vec![caller.metrics, callee.metrics];
     Ok(running)
 }
 

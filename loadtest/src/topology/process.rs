@@ -5,6 +5,7 @@
 //! 2. Every wait is bounded, ends early when the child does, and fails with the end of its log.
 
 use super::StartError;
+use crate::interrupt;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -17,6 +18,7 @@ const POLL: Duration = Duration::from_millis(2);
 const LOG_TAIL_LINES: usize = 12;
 const LOG_TAIL_COLUMNS: usize = 300;
 const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
+const ANSWER_OCTETS_MAX: u64 = 4 << 20;
 
 #[derive(Debug)]
 pub struct Process {
@@ -70,7 +72,7 @@ impl Process {
 
     pub fn await_health(&mut self, at: SocketAddr, patience: Duration) -> Result<(), StartError> {
         let what = format!("http://{at}/v1.0/healthz");
-        self.wait(&what, patience, |_| (http_status(at, "/v1.0/healthz")? == 204).then_some(()))
+        self.wait(&what, patience, |_| (http_get(at, "/v1.0/healthz")?.0 == 204).then_some(()))
     }
 
     /// Asks until the answer is there.
@@ -113,7 +115,8 @@ impl Drop for Process {
     }
 }
 
-/// Asks every few milliseconds until the answer is there; `None` when patience ran out.
+/// Asks every few milliseconds until the answer is there; `None` when patience ran out or a
+/// signal came.
 #[expect(clippy::disallowed_methods, reason = "foreign processes tell nobody when they are ready")]
 pub fn until<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + patience;
@@ -121,22 +124,25 @@ pub fn until<T>(patience: Duration, mut ask: impl FnMut() -> Option<T>) -> Optio
         if let Some(answer) = ask() {
             return Some(answer);
         }
-        if Instant::now() > end {
+        if Instant::now() > end || interrupt::came() {
             return None;
         }
         std::thread::sleep(POLL);
     }
 }
 
-/// The status of `GET path`, if somebody answers HTTP there.
-fn http_status(at: SocketAddr, path: &str) -> Option<u16> {
+/// Status and body of `GET path`, if somebody answers HTTP there.
+pub fn http_get(at: SocketAddr, path: &str) -> Option<(u16, String)> {
     let mut stream = TcpStream::connect(at).ok()?;
     stream.set_read_timeout(Some(ANSWER_PATIENCE)).ok()?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).ok()?;
     let mut answer = Vec::new();
-    stream.take(1 << 16).read_to_end(&mut answer).ok()?;
-    String::from_utf8_lossy(&answer).split(' ').nth(1)?.parse().ok()
+    stream.take(ANSWER_OCTETS_MAX).read_to_end(&mut answer).ok()?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Some((status, body.to_owned()))
 }
 
 /// Raises the limit of open files to what is allowed; children inherit it.
@@ -151,19 +157,34 @@ pub fn raise_open_files() {
 mod tests {
     use super::*;
 
-    fn shell(script: &str) -> Process {
-        let folder = std::env::temp_dir().join(format!("loadtest-process-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let mut shell = command("sh");
-        shell.args(["-c", script]);
-        let name = format!("shell-{}", script.len());
-        Process::spawn(&folder, &name, shell).unwrap()
+    /// A child in a folder of its own, which goes with it.
+    struct Shell {
+        process: Process,
+        folder: PathBuf,
+    }
+
+    impl Shell {
+        fn new(name: &str, script: &str) -> Self {
+            let own = format!("loadtest-process-{}-{name}", std::process::id());
+            let folder = std::env::temp_dir().join(own);
+            fs::create_dir_all(&folder).unwrap();
+            let mut shell = command("sh");
+            shell.args(["-c", script]);
+            let process = Process::spawn(&folder, name, shell).unwrap();
+            Self { process, folder }
+        }
+    }
+
+    impl Drop for Shell {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.folder).unwrap();
+        }
     }
 
     #[test]
     fn a_child_ends_with_its_process() {
-        let child = shell("sleep 600");
-        let pid = child.pid();
+        let child = Shell::new("ends", "sleep 600");
+        let pid = child.process.pid();
         assert!(Path::new(&format!("/proc/{pid}")).exists());
         drop(child);
         assert!(!Path::new(&format!("/proc/{pid}")).exists());
@@ -171,16 +192,18 @@ mod tests {
 
     #[test]
     fn the_end_of_a_child_is_told_with_its_last_words() {
-        let mut child = shell("echo no such option; exit 3");
-        let error = child.wait("port", Duration::from_secs(20), |_| None::<()>).unwrap_err();
+        let mut child = Shell::new("told", "echo no such option; exit 3");
+        let error =
+            child.process.wait("port", Duration::from_secs(20), |_| None::<()>).unwrap_err();
         let error = error.to_string();
         assert!(error.contains("ended (exit status: 3)") && error.contains("no such option"));
     }
 
     #[test]
     fn patience_ends() {
-        let mut child = shell("sleep 600;");
-        let error = child.wait("answer", Duration::from_millis(5), |_| None::<()>).unwrap_err();
+        let mut child = Shell::new("patience", "sleep 600");
+        let error =
+            child.process.wait("answer", Duration::from_millis(5), |_| None::<()>).unwrap_err();
         assert!(error.to_string().contains("no answer in 5ms"), "{error}");
     }
 }

@@ -59,6 +59,9 @@ impl Program {
     }
 }
 
+/// Enough to tell builds apart.
+const DIGEST_DIGITS: usize = 12;
+
 /// Paths of programs; none is there by default.
 #[derive(Clone, Debug, Default)]
 pub struct Programs {
@@ -129,6 +132,13 @@ impl Programs {
         }
     }
 
+    /// The first digits of the file's SHA-256, by coreutils.
+    pub fn digest(&self, program: Program) -> Option<String> {
+        let said = Command::new("sha256sum").arg(self.path(program).ok()?).output().ok()?;
+        let hex = said.stdout.get(..DIGEST_DIGITS).filter(|_| said.status.success())?;
+        Some(format!("SHA-256 {}", String::from_utf8_lossy(hex)))
+    }
+
     /// The first line of what it says of its version.
     pub fn version(&self, program: Program) -> Option<String> {
         let path = self.path(program).ok()?;
@@ -139,8 +149,7 @@ impl Programs {
         let text = [said.stdout, said.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         if program == Program::Ringside {
-            // Its version is that of the Dapr that it follows; its own is the last of these lines.
-            return Some(text.lines().last()?.rsplit(": ").next()?.trim().to_owned());
+            return ringside_version(&text);
         }
         let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
         // Envoy says its own path first, HAProxy ends with its address.
@@ -149,9 +158,40 @@ impl Programs {
     }
 }
 
+/// Its version is that of the Dapr that it follows; its own is the last of these lines, and its
+/// commit is there when it was built with one.
+fn ringside_version(build_info: &str) -> Option<String> {
+    let own = build_info.lines().last()?.rsplit(": ").next()?.trim();
+    let commit = build_info.lines().find_map(|line| line.strip_prefix("Git Commit: "));
+    let commit = commit.filter(|commit| *commit != "unknown");
+    Some(commit.map_or(own.to_owned(), |commit| format!("{own}, commit {commit}")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ringside_says_its_commit_if_it_can() {
+        let say = |commit: &str| {
+            format!("Version: 1.18.1\nGit Commit: {commit}\nGit Version: ringside-0.1.0\n")
+        };
+        assert_eq!(ringside_version(&say("unknown")).unwrap(), "ringside-0.1.0");
+        assert_eq!(ringside_version(&say("1a2b")).unwrap(), "ringside-0.1.0, commit 1a2b");
+        assert_eq!(ringside_version(""), None);
+    }
+
+    #[test]
+    fn a_program_is_known_by_its_hash() {
+        let file = std::env::temp_dir().join(format!("loadtest-digest-{}", std::process::id()));
+        std::fs::write(&file, "abc").unwrap();
+        let mut programs = Programs::default();
+        programs.set(Program::Envoy, &file);
+        let digest = programs.digest(Program::Envoy);
+        std::fs::remove_file(&file).unwrap();
+        // FIPS 180-2, appendix B.1.
+        assert_eq!(digest.as_deref(), Some("SHA-256 ba7816bf8f01"));
+    }
 
     #[test]
     fn folders_come_before_the_installed() {

@@ -2,7 +2,8 @@
 //!
 //! Between the hops: TLS 1.3, P-256, AES-128-GCM, both sides verified by name, HTTP/2. One thread
 //! or process each, no access log, metrics on. Windows and buffers are each program's defaults but
-//! for HAProxy's window; what would end long-lived connections or refuse streams is raised.
+//! for HAProxy's window; Envoy adds no request ids and no headers of its own, as nobody else does;
+//! what would end long-lived connections or refuse streams is raised.
 
 use super::certificates::{Certificates, INBOUND, OUTBOUND};
 use super::process::Process;
@@ -256,6 +257,7 @@ static_resources:
           codec_type: HTTP2
           http2_protocol_options: {max_concurrent_streams: 1000}
           stream_idle_timeout: 0s
+          generate_request_id: false
           route_config:
             virtual_hosts:
             - name: all
@@ -263,7 +265,9 @@ static_resources:
               routes: [{match: {prefix: "/"}, route: {cluster: next, timeout: 0s}}]
           http_filters:
           - name: envoy.filters.http.router
-            typed_config: {"@type": @TYPE.filters.http.router.v3.Router}
+            typed_config:
+              "@type": @TYPE.filters.http.router.v3.Router
+              suppress_envoy_headers: true
 @DOWN_TLS
   clusters:
   - name: next

@@ -129,15 +129,6 @@ fn marks_frame_exactly_the_calls_that_count() {
 }
 
 #[test]
-fn it_runs_within_a_runtime_of_the_callers() {
-    let target = app();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let plan = Plan { streams: 5, end: End::Calls(50), ..plan(target) };
-    let outcome = runtime.expect("a runtime").block_on(generate::run(&plan));
-    assert_eq!(outcome.expect("an outcome").calls, 50);
-}
-
-#[test]
 fn metadata_and_deadline_are_sent() {
     let peer = Peer::start(|_, fields| {
         let of = |name| fields.get(name).map_or(&b""[..], |value| value.as_bytes());

@@ -55,6 +55,15 @@ fn nginx_is_one_process_that_never_retires_connections() {
     assert!(inbound.contains("access_log off;") && inbound.contains("master_process off;"));
 }
 
+/// Others do none of it: equal features.
+#[test]
+fn envoy_makes_no_request_ids_and_adds_no_headers() {
+    for config in configs(envoy_config) {
+        assert!(config.contains("\n          generate_request_id: false\n"), "{config}");
+        assert!(config.contains("\n              suppress_envoy_headers: true\n"), "{config}");
+    }
+}
+
 #[test]
 fn envoy_has_tls_on_the_side_of_the_other_hop() {
     let [outbound, inbound] = configs(envoy_config);
