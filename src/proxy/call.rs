@@ -12,7 +12,7 @@
 //! 3. Nothing is sent downstream after the end; nothing twice.
 
 use super::contract::Listener;
-use super::failure::Failure;
+use super::failure::{self, Failure};
 use super::head::{self, RequestHead};
 use super::memo::Route;
 use super::peer::Side;
@@ -65,8 +65,9 @@ pub(super) enum ContentType {
 impl ContentType {
     fn new(value: Option<&[u8]>) -> Self {
         match value {
-            None | Some(b"application/grpc") => Self::Grpc,
-            Some(rewrite::CONTENT_TYPE) => Self::Proto,
+            None => Self::Grpc,
+            Some(value) if value == failure::GRPC => Self::Grpc,
+            Some(value) if value == rewrite::CONTENT_TYPE => Self::Proto,
             Some(other) => Self::Other(Box::new(rewrite::content_type(other))),
         }
     }

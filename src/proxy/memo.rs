@@ -92,7 +92,11 @@ fn fold(hash: u64, octets: &[u8]) -> u64 {
         |hash: u64, word: u64| (hash.rotate_left(5) ^ word).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let (words, rest) = octets.as_chunks();
     let hash = words.iter().fold(hash, |hash, word| mix(hash, u64::from_le_bytes(*word)));
-    let rest = rest.iter().fold(0, |word, octet| word << 8 | u64::from(*octet));
+    // What is left, or the last word again.
+    let rest = match octets.last_chunk() {
+        Some(last) => u64::from_le_bytes(*last),
+        None => rest.iter().fold(0, |word, octet| word << 8 | u64::from(*octet)),
+    };
     mix(hash, rest)
 }
 

@@ -189,7 +189,9 @@ impl Peer {
 
     /// Now that a call left, is there a deadline that was not there before?
     pub fn wants_reminder(&self) -> bool {
-        self.calls.is_empty() || !self.resets.waiting.is_empty()
+        let idle_end = self.idle_since + IDLE_TIMEOUT;
+        let idles = self.calls.is_empty() && self.reminder.is_none_or(|known| idle_end < known);
+        idles || !self.resets.waiting.is_empty()
     }
 
     /// When this connection must be looked at again.

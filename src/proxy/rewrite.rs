@@ -81,6 +81,21 @@ pub fn strip_outbound(
 
 /// Hop 2, and calls to one's own app ID: to the app.
 pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed) {
+    let mut traced = false;
+    fields.retain_classes(|class| {
+        traced |= matches!(class, class::TRACEPARENT | class::TRACE_BIN);
+        !matches!(class, class::APP_ID | class::API_TOKEN) && keep_always(class)
+    });
+    if traced {
+        keep_last_trace(fields);
+    }
+    if let Some(token) = &fixed.app_token {
+        fields.push_prepared(token);
+    }
+}
+
+/// Of each kind of trace context, the last that is one.
+fn keep_last_trace(fields: &mut FieldSection) {
     let mut last_traceparent = None;
     let mut last_trace_bin = None;
     for (index, (class, value)) in fields.classed().enumerate() {
@@ -95,15 +110,11 @@ pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed) {
         let at = Some(index);
         index += 1;
         match class {
-            class::APP_ID | class::API_TOKEN => false,
             class::TRACEPARENT => at == last_traceparent,
             class::TRACE_BIN => at == last_trace_bin,
-            _ => keep_always(class),
+            _ => true,
         }
     });
-    if let Some(token) = &fixed.app_token {
-        fields.push_prepared(token);
-    }
 }
 
 /// Reserved by gRPC in requests, or made anew by [`stamp`].
