@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!            begin_call                       pool has a stream
-//! request ──────────────▶ Parked ───────────────────────────────▶ Open ──▶ Gone
+//! request ──────────────▶ Parked ───────────────────────────────▶ Open ──▶ None
 //!                           │  reject, deadline, dial failed        │
 //!                           └──────────────▶ freed ◀────────────────┘ response ended, reset, …
 //! ```

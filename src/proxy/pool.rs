@@ -218,7 +218,7 @@ impl Proxy {
         }
     }
 
-    /// Gives streams to those who wait, if any; dials when that is not enough. A call that fails on the
+    /// Gives streams to those who wait; dials when that is not enough. A call that fails on the
     /// way (its deadline is over) comes back here by `free`: with thousands of them waiting, that
     /// must not nest.
     pub(super) fn pump(&mut self, key: PoolKey, now: Instant) {
