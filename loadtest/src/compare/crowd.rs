@@ -264,8 +264,10 @@ impl Report {
             let runs = self.runs.iter().filter(|run| run.pairs == pairs);
             runs.map(|run| Some(run.cpu_us_per_unit)).collect()
         };
-        let idlest =
-            |run: &Run| 1.0 - run.busy_shares.iter().copied().fold(f64::INFINITY, f64::min);
+        let idlest = |run: &Run| {
+            let least = run.busy_shares.iter().copied().fold(f64::INFINITY, f64::min);
+            (1.0 - least).max(0.0)
+        };
         let idle = Spread::of(crowded().map(idlest));
         let some_idle = idle.is_some_and(|idle| idle.median >= IDLE_MIN);
         let even = Spread::of(crowded().map(|run| imbalance(&run.busy_shares)));
@@ -290,7 +292,7 @@ impl Report {
                 writeln!(
                     out,
                     "\nNo verdict on how evenly CPUs are used: {idle} of the run's length, so \
-                     none has work to spare (`--rate` says less)."
+                     none has work to spare (a lower `--rate` leaves some)."
                 )
             };
         }

@@ -61,7 +61,8 @@ impl Report {
              (P-256 keys for the proxies, Sentry's Ed25519 for the sidecars). One thread each \
              (daprd as it comes), ringside with {args}; log level warn, no access log, metrics \
              on where there are any, tracing sampled at 0. Windows and buffers are each \
-             program's own defaults, but for HAProxy's HTTP/2 window of 1 MiB. Every workload \
+             program's own defaults, but for HAProxy's HTTP/2 window of 1 MiB and, in \
+             TCP mode, its buffers of 64 KiB. Every workload \
              runs over all ways before the next, in an order rotated and reversed from round to \
              round. CPU: user and system time of both hops by the scheduler's clock, over what \
              they moved, then with the client's and the app's; machine: of everything on it, by \

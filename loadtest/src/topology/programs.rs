@@ -139,13 +139,13 @@ impl Programs {
         Some(format!("SHA-256 {}", String::from_utf8_lossy(hex)))
     }
 
-    /// The first line of what it says of its version.
+    /// The first line of what it says of its version, if it knows how to (sentry does not).
     pub fn version(&self, program: Program) -> Option<String> {
         let path = self.path(program).ok()?;
         let mut command = Command::new(path);
         self.add_libraries(path, &mut command);
         command.arg(program.version_flag()).stdin(Stdio::null());
-        let said = command.output().ok()?;
+        let said = command.output().ok().filter(|said| said.status.success())?;
         let text = [said.stdout, said.stderr].concat();
         let text = String::from_utf8_lossy(&text).into_owned();
         if program == Program::Ringside {
