@@ -9,7 +9,7 @@
 //! Knows nothing of what the bytes are.
 
 use super::sys::Socket;
-use bytes::{Bytes, BytesMut};
+use bytes::BytesMut;
 use std::io;
 
 /// What an idle connection holds.
@@ -51,9 +51,9 @@ impl ReadBuffer {
     }
 
     /// The room comes back, filled: what was read.
-    pub(super) fn restore(&mut self, mut buffer: BytesMut) -> Bytes {
+    pub(super) fn restore(&mut self, mut buffer: BytesMut) -> BytesMut {
         let octets = buffer.len();
-        let read = buffer.split().freeze();
+        let read = buffer.split();
         self.buffer = buffer;
         self.adapt(octets);
         read
@@ -83,13 +83,13 @@ pub(super) struct Ample(BytesMut);
 
 impl Ample {
     /// What the socket has, without waiting, and whether that filled the room. No octets: the end.
-    pub(super) fn read(&mut self, socket: &Socket) -> io::Result<(Bytes, bool)> {
+    pub(super) fn read(&mut self, socket: &Socket) -> io::Result<(BytesMut, bool)> {
         if self.0.capacity() < AMPLE_OCTETS / 2 {
             self.0.reserve(AMPLE_OCTETS);
         }
         socket.recv(&mut self.0)?;
         let filled = self.0.len() == self.0.capacity();
-        Ok((self.0.split().freeze(), filled))
+        Ok((self.0.split(), filled))
     }
 }
 
@@ -97,7 +97,7 @@ impl Ample {
 mod tests {
     use super::*;
 
-    fn read(buffer: &mut ReadBuffer, octets: usize) -> Bytes {
+    fn read(buffer: &mut ReadBuffer, octets: usize) -> BytesMut {
         let mut room = buffer.lend();
         assert!(room.capacity() >= READ_OCTETS_MIN / 2);
         let octets = octets.min(room.capacity());

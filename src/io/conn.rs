@@ -10,7 +10,7 @@
 //!
 //! Refuses to know what the bytes mean.
 
-use super::buffer::{AMPLE_OCTETS, ReadBuffer};
+use super::buffer::ReadBuffer;
 use super::clock::{Clock, Sleep};
 use super::dial::errno_static;
 use super::local::{Place, yield_now};
@@ -32,12 +32,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long, and how much, we read on after our end was shut down.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 const LINGER_OCTETS_MAX: usize = 1 << 20;
-
-/// What rustls may hold back between two reads: less than one record.
-const RECORD_OCTETS_MAX: usize = 17 << 10;
-
-/// What the plaintext of one worker's TLS reads is put in, piece by piece.
-const PLAIN_CHUNK_OCTETS: usize = AMPLE_OCTETS + RECORD_OCTETS_MAX;
 
 /// Reads in a row that do not wait, for one that did: others want their turn.
 const READS_ON_MAX: usize = 2;
@@ -135,12 +129,13 @@ impl Conn {
         }
         let result = match &mut *self.transport.borrow_mut() {
             Transport::Plain(rest) => output::send_rest(&self.socket, rest),
-            Transport::Tls(session) => session.send(&self.socket),
+            Transport::Tls(session) => session.send_rest(&self.socket),
         };
         self.judge(result)
     }
 
-    /// Writes `transmit`, which is empty afterwards. In `room` small ones are put together.
+    /// Writes `transmit`, which is empty afterwards. In `room` small ones are put together, and
+    /// records made.
     pub(super) fn send(&self, transmit: &mut Transmit, room: &mut Vec<u8>) -> Written {
         if let Some(state) = self.stuck() {
             debug_assert!(state == Written::Never, "the rest goes first");
@@ -150,9 +145,9 @@ impl Conn {
         let result = match &mut *self.transport.borrow_mut() {
             Transport::Plain(rest) => output::send(&self.socket, transmit, room, rest),
             Transport::Tls(session) => {
-                let sealed = session.seal(transmit);
+                let sent = session.send(&self.socket, transmit, room);
                 transmit.clear();
-                sealed.and_then(|()| session.send(&self.socket))
+                sent
             }
         };
         self.judge(result)
@@ -237,29 +232,28 @@ impl Conn {
         }
     }
 
-    /// What was read, opened if need be. An error is a text for the log.
-    fn open(&self, octets: Bytes, plain: &mut BytesMut) -> Result<Opened, &'static str> {
+    /// Takes what was read, in which a session finds plaintext.
+    fn push(&self, octets: BytesMut) -> Option<Bytes> {
         match &mut *self.transport.borrow_mut() {
-            Transport::Plain(_) => Ok(Opened { plaintext: octets, ended: false }),
+            Transport::Plain(_) => Some(octets.freeze()),
             Transport::Tls(session) => {
-                if plain.capacity() < octets.len() + RECORD_OCTETS_MAX {
-                    plain.reserve(PLAIN_CHUNK_OCTETS);
-                }
-                let outcome = session.open(&octets, plain);
-                let plaintext = plain.split().freeze();
-                match outcome {
-                    Ok(()) => Ok(Opened { plaintext, ended: session.is_closed_by_peer() }),
-                    Err(error) => Err(tls::failure(&error)),
-                }
+                session.push(octets);
+                None
             }
         }
     }
-}
 
-struct Opened {
-    plaintext: Bytes,
-    /// close_notify came.
-    ended: bool,
+    /// The next plaintext. An error is the reason to close: the end, or a text for the log.
+    fn open(&self) -> Result<Option<Bytes>, CloseReason> {
+        match &mut *self.transport.borrow_mut() {
+            Transport::Plain(_) => Ok(None),
+            Transport::Tls(session) => match session.open() {
+                Ok(None) if session.is_closed_by_peer() => Err(CloseReason::Eof),
+                Ok(plaintext) => Ok(plaintext),
+                Err(fault) => Err(CloseReason::Error(tls::failure(&fault))),
+            },
+        }
+    }
 }
 
 /// Ends a connection's pending operations if it is still there by then.
@@ -270,11 +264,13 @@ async fn abort_after(sleep: Sleep, conn: Weak<Conn>) {
     }
 }
 
-/// Hands a connection to a reader of its own. `early` came behind the handshake, whose task, large
-/// as it is, ends here.
-pub(super) fn start(worker: Rc<Worker>, conn: Rc<Conn>, buffer: ReadBuffer, early: Bytes) {
-    if !early.is_empty() {
-        worker.received(&conn, early);
+/// Hands a connection to a reader of its own; the task of the handshake, large as it is, ends here.
+pub(super) fn start(worker: Rc<Worker>, conn: Rc<Conn>, buffer: ReadBuffer) {
+    // What came behind the handshake.
+    if conn.is_tls()
+        && let Some(reason) = digest(&worker, &conn, BytesMut::new())
+    {
+        worker.closed(&conn, reason);
     }
     monoio::spawn(read(worker, conn, buffer));
 }
@@ -340,21 +336,23 @@ fn read_on(worker: &Rc<Worker>, conn: &Rc<Conn>) -> io::Result<()> {
 }
 
 /// Hands on what was read; the reason when that was the last.
-fn digest(worker: &Rc<Worker>, conn: &Rc<Conn>, octets: Bytes) -> Option<CloseReason> {
+fn digest(worker: &Rc<Worker>, conn: &Rc<Conn>, octets: BytesMut) -> Option<CloseReason> {
     conn.id()?;
-    let opened = conn.open(octets, &mut worker.plain.borrow_mut());
+    if let Some(plaintext) = conn.push(octets) {
+        worker.received(conn, plaintext);
+        return None;
+    }
+    let outcome = loop {
+        match conn.open() {
+            Ok(Some(plaintext)) => worker.received(conn, plaintext),
+            Ok(None) => break None,
+            Err(reason) => break Some(reason),
+        }
+    };
     if conn.owes_records() {
         worker.mark_dirty(conn);
     }
-    match opened {
-        Ok(Opened { plaintext, ended }) => {
-            if !plaintext.is_empty() {
-                worker.received(conn, plaintext);
-            }
-            ended.then_some(CloseReason::Eof)
-        }
-        Err(text) => Some(CloseReason::Error(text)),
-    }
+    outcome
 }
 
 /// Reads to the end, within bounds of time (`abort_after`) and size, and looks at nothing.

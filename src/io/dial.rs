@@ -14,7 +14,6 @@ use super::local::deadline;
 use super::sys::{Shutdown, Socket};
 use super::tls::{self, Contexts, Session};
 use crate::proxy::Security;
-use bytes::BytesMut;
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, SockAddr, Type};
 use std::cell::{Cell, RefCell};
@@ -50,8 +49,6 @@ impl Dialing {
 pub(super) struct Dialed {
     pub(super) socket: Rc<Socket>,
     pub(super) session: Option<Session>,
-    /// What came behind the handshake.
-    pub(super) plain: BytesMut,
     pub(super) buffer: ReadBuffer,
 }
 
@@ -75,7 +72,7 @@ pub(super) async fn dial(
         secure(&socket, address, security, contexts, epoll).await
     };
     let (outcome, expired) = deadline(clock.sleep(DIAL_TIMEOUT), &socket, work).await;
-    let (session, plain, buffer) = outcome.map_err(|failure| match failure {
+    let (session, buffer) = outcome.map_err(|failure| match failure {
         Failure::Connect(_) if expired => refused(format!("dial tcp {address}: i/o timeout")),
         Failure::Connect(error) => {
             refused(format!("dial tcp {address}: connect: {}", text(&error)))
@@ -87,7 +84,7 @@ pub(super) async fn dial(
             quote(&format!("transport: authentication handshake failed: {cause}"))
         }
     })?;
-    Ok(Dialed { socket, session, plain, buffer })
+    Ok(Dialed { socket, session, buffer })
 }
 
 enum Failure {
@@ -124,7 +121,7 @@ async fn connected(socket: &Socket, epoll: bool) -> io::Result<()> {
     Ok(())
 }
 
-type Secured = (Option<Session>, BytesMut, ReadBuffer);
+type Ready = (Option<Session>, ReadBuffer);
 
 async fn secure(
     socket: &Socket,
@@ -132,18 +129,18 @@ async fn secure(
     security: &Security,
     contexts: &Contexts,
     epoll: bool,
-) -> Result<Secured, Failure> {
-    let (mut plain, mut buffer) = (BytesMut::new(), ReadBuffer::new());
-    let session = match security {
-        Security::Plaintext => return Ok((None, plain, buffer)),
+) -> Result<Ready, Failure> {
+    let mut buffer = ReadBuffer::new();
+    let handshake = match security {
+        Security::Plaintext => return Ok((None, buffer)),
         Security::Mtls(target) => contexts.connect(target, address.ip()),
         Security::Unverified { host } => contexts.connect_unverified(host, address.ip()),
     };
-    let mut session = session.map_err(|error| Failure::Handshake(format!("tls: {error}")))?;
-    tls::handshake(socket, &mut session, &mut buffer, &mut plain, epoll)
+    let handshake = handshake.map_err(|error| Failure::Handshake(format!("tls: {error}")))?;
+    let secured = tls::handshake(socket, handshake, &mut buffer, epoll)
         .await
         .map_err(|error| Failure::Handshake(error.to_string()))?;
-    Ok((Some(session), plain, buffer))
+    Ok((Some(secured.session), buffer))
 }
 
 /// grpc-go's `ConnectionError`: the description as Go's `%q` prints it.

@@ -19,12 +19,11 @@ use super::load::Number;
 use super::local::{Place, deadline};
 use super::placement::{Fresh, Needs, Offered};
 use super::sys::Socket;
-use super::tls::{self, Session};
+use super::tls::{self, Secured, Session};
 use super::worker::Worker;
 use crate::identity::{SpiffeId, svid};
 use crate::mailbox::Accepted;
 use crate::proxy::{Arrival, Listener};
-use bytes::BytesMut;
 use monoio::net::{TcpListener, UnixListener};
 use rustix::net::{Shutdown, shutdown};
 use std::fmt;
@@ -263,10 +262,9 @@ async fn serve(
     handshake: Option<Place>,
 ) {
     let mut buffer = ReadBuffer::new();
-    let mut plain = BytesMut::new();
     let mut secured = None;
     if let Some(_place) = handshake {
-        match shake_hands(&worker, &socket, &mut buffer, &mut plain).await {
+        match shake_hands(&worker, &socket, &mut buffer).await {
             Ok(session) => secured = Some(session),
             Err(cause) => {
                 let peer = peer.map_or_else(String::new, |peer| peer.to_string());
@@ -278,7 +276,7 @@ async fn serve(
     let (session, spiffe_id) = secured.unzip();
     let conn = Rc::new(Conn::new(socket, session, &worker.clock, place));
     worker.arrived(&conn, Arrival { listener, peer, spiffe_id });
-    conn::start(worker, conn, buffer, plain.freeze());
+    conn::start(worker, conn, buffer);
 }
 
 /// The server's side of an mTLS handshake.
@@ -286,22 +284,21 @@ async fn shake_hands(
     worker: &Rc<Worker>,
     socket: &Socket,
     buffer: &mut ReadBuffer,
-    plain: &mut BytesMut,
 ) -> Result<(Session, SpiffeId), String> {
     let contexts = worker.contexts();
-    let mut session = match contexts.accept() {
-        Some(Ok(session)) => session,
+    let handshake = match contexts.accept() {
+        Some(Ok(handshake)) => handshake,
         Some(Err(error)) => return Err(error.to_string()),
         None => return Err("no SVID yet".to_owned()),
     };
-    let work = tls::handshake(socket, &mut session, buffer, plain, worker.epoll);
+    let work = tls::handshake(socket, handshake, buffer, worker.epoll);
     let (outcome, expired) = deadline(worker.clock.sleep(HANDSHAKE_TIMEOUT), socket, work).await;
-    match outcome {
-        Ok(()) => {}
+    let Secured { session, leaf } = match outcome {
+        Ok(secured) => secured,
         Err(_) if expired => return Err("i/o timeout".to_owned()),
         Err(error) => return Err(error.to_string()),
-    }
-    let leaf = session.peer_certificates().first().ok_or("no certificate")?;
-    let id = svid::peer_id(leaf).map_err(|error| error.to_string())?;
+    };
+    let leaf = leaf.ok_or("no certificate")?;
+    let id = svid::peer_id(&leaf).map_err(|error| error.to_string())?;
     Ok((session, id))
 }

@@ -31,6 +31,9 @@ pub use listener::ListenSocket;
 pub use load::Loads;
 pub use worker::{WorkerError, WorkerOptions, run};
 
+/// For `benches/tls.rs`.
+pub use tls::{Handshake, Session};
+
 /// Dapr-style logger name of this room's own lines.
 const SCOPE: &str = "dapr.runtime.io";
 

@@ -8,7 +8,7 @@ use super::driver::Driver;
 use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, deadline, yield_now};
 use super::sys::{Shutdown, Socket};
-use super::tls::{Contexts, HandshakeError, Session, handshake};
+use super::tls::{Contexts, Handshake, HandshakeError, Secured, Session, handshake};
 use crate::config::IoDriver;
 use crate::http2::{Segment, Transmit};
 use crate::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
@@ -132,7 +132,7 @@ async fn write_stream(conn: &Rc<Conn>, seed: u64) -> (usize, usize) {
 
 /// Reads to the end, slowly, and looks at every octet; gives how many there were.
 async fn read_stream(socket: Socket, mut session: Option<Session>, epoll: bool) -> usize {
-    let (mut buffer, mut plain, mut at) = (ReadBuffer::new(), BytesMut::new(), 0);
+    let (mut buffer, mut at) = (ReadBuffer::new(), 0);
     loop {
         let (result, room) = socket.read(buffer.lend()).await;
         let read = buffer.restore(room);
@@ -141,10 +141,14 @@ async fn read_stream(socket: Socket, mut session: Option<Session>, epoll: bool) 
         }
         let opened = match &mut session {
             Some(session) => {
-                session.open(&read, &mut plain).unwrap();
-                plain.split().freeze()
+                session.push(read);
+                let mut plain = Vec::new();
+                while let Some(piece) = session.open().unwrap() {
+                    plain.extend_from_slice(&piece);
+                }
+                plain
             }
-            None => read,
+            None => read.to_vec(),
         };
         for found in opened {
             assert_eq!(found, octet(at), "at {at}");
@@ -228,7 +232,7 @@ fn tls_arrives_in_order_through_a_full_socket() {
             let authority = Authority::new();
             let (caller, callee) = (authority.identity("caller"), authority.identity("callee"));
             let sessions = shake(&pair, &caller, &callee, "callee", epoll).await;
-            let (ours, theirs) = (sessions.0.unwrap(), sessions.1.unwrap());
+            let (ours, theirs) = (sessions.0.unwrap().session, sessions.1.unwrap().session);
             stress(pair, Some((ours, theirs)), epoll).await;
         }
     });
@@ -273,7 +277,7 @@ pub(super) fn target(app_id: &str) -> Target {
     Target { app_id: AppId::new(app_id).unwrap(), namespace: Namespace::new("default") }
 }
 
-type Shaken = Result<Session, HandshakeError>;
+type Shaken = Result<Secured, HandshakeError>;
 
 /// A handshake over `pair`: the client's outcome and the server's.
 async fn shake(
@@ -289,11 +293,9 @@ async fn shake(
     both(shake_one(&pair.0, client, epoll), shake_one(&pair.1, server, epoll)).await
 }
 
-async fn shake_one(socket: &Socket, mut session: Session, epoll: bool) -> Shaken {
-    let (mut buffer, mut plain) = (ReadBuffer::new(), BytesMut::new());
-    let outcome = handshake(socket, &mut session, &mut buffer, &mut plain, epoll).await;
-    assert!(plain.is_empty());
-    outcome.map(|()| session)
+async fn shake_one(socket: &Socket, ours: Handshake, epoll: bool) -> Shaken {
+    let mut buffer = ReadBuffer::new();
+    handshake(socket, ours, &mut buffer, epoll).await
 }
 
 /// Both to their end.
@@ -327,9 +329,8 @@ fn the_server_learns_who_calls() {
         let (caller, callee) = (authority.identity("caller"), authority.identity("callee"));
         let pair = unix_pair(epoll);
         let (client, server) = shake(&pair, &caller, &callee, "callee", epoll).await;
-        let server = server.unwrap();
-        let leaf = server.peer_certificates().first().unwrap();
-        let id = crate::identity::svid::peer_id(leaf).unwrap();
+        let leaf = server.unwrap().leaf.unwrap();
+        let id = crate::identity::svid::peer_id(&leaf).unwrap();
         assert_eq!(id.as_str(), "spiffe://public/ns/default/caller");
         client.unwrap();
     });
@@ -386,8 +387,8 @@ fn a_plaintext_peer_sees_the_end() {
             reader.read_to_end(&mut seen).map(|_| seen)
         });
         let callee = Authority::new().identity("callee");
-        let session = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
-        let error = shake_one(&socket, session, epoll).await.unwrap_err();
+        let ours = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
+        let error = shake_one(&socket, ours, epoll).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "tls: first record does not look like a TLS handshake" // crypto/tls
@@ -404,8 +405,8 @@ fn a_silent_peer_is_given_up() {
     on_each_driver(async |epoll| {
         let (socket, _silent) = unix_pair(epoll);
         let callee = Authority::new().identity("callee");
-        let session = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
-        let work = shake_one(&socket, session, epoll);
+        let ours = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
+        let work = shake_one(&socket, ours, epoll);
         let (outcome, expired) =
             deadline(clock().sleep(Duration::from_millis(20)), &socket, work).await;
         assert!(expired);
@@ -427,11 +428,12 @@ fn an_unverified_app_must_still_speak_h2() {
             .with_single_cert(app.chain.clone(), app.key.clone_key().into())
             .unwrap();
             config.alpn_protocols = protocols;
-            let server = rustls::ServerConnection::new(Arc::new(config)).unwrap();
+            config.enable_secret_extraction = true;
+            let server = rustls::server::UnbufferedServerConnection::new(Arc::new(config)).unwrap();
             let client = Contexts::new(None).unwrap();
             let client = client.connect_unverified("app", "127.0.0.1".parse().unwrap()).unwrap();
             let pair = unix_pair(epoll);
-            let server = shake_one(&pair.1, Session::from(server), epoll);
+            let server = shake_one(&pair.1, Handshake::from(server), epoll);
             let (client, _) = both(shake_one(&pair.0, client, epoll), server).await;
             assert_eq!(client.is_ok(), accepted);
             if let Err(error) = client {

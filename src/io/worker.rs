@@ -28,7 +28,7 @@ use crate::proxy::{
 };
 use crate::proxy::{Endpoint, Resolution};
 use crate::snapshot::Snapshot;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -145,8 +145,6 @@ pub(super) struct Worker {
     pub(super) connections_max: usize,
     pub(super) clock: Rc<Clock>,
     pub(super) core: RefCell<Core>,
-    /// Plaintext of TLS reads, until it is handed on.
-    pub(super) plain: RefCell<BytesMut>,
     /// Where busy connections are read on.
     pub(super) ample: RefCell<Ample>,
     /// The flusher has something to do.
@@ -267,7 +265,6 @@ impl Worker {
             connections_max,
             clock,
             core: RefCell::new(core),
-            plain: RefCell::default(),
             ample: RefCell::default(),
             dirty: wake,
             served: Cell::new(None),
@@ -431,7 +428,7 @@ async fn serve_dial(
             conn.name(id);
             worker.core.borrow_mut().put(id, Slot::Open(id.generation, Rc::clone(&conn)));
             worker.tell(Input::Dialed { conn: id });
-            conn::start(worker, conn, dialed.buffer, dialed.plain.freeze());
+            conn::start(worker, conn, dialed.buffer);
         }
         Err(error) => {
             worker.core.borrow_mut().take(id);

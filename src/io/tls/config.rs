@@ -3,19 +3,17 @@
 //! 1. A rotation makes new contexts; live sessions keep theirs.
 //! 2. TLS 1.2 and 1.3, ALPN `h2`, no tickets, no stored sessions, AES-128-GCM first.
 //! 3. The internal port requires a client certificate.
+//! 4. Secrets can be taken out of a connection: the record layer is ours (`records`).
 
 use super::verify::{AnyServer, SvidVerifier};
-use super::{ALPN_H2, Session};
+use super::{ALPN_H2, Handshake};
 use crate::identity::{Identity, Target};
-use rustls::client::Resumption;
+use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{PrivateKeyDer, ServerName};
-use rustls::server::NoServerSessionStorage;
+use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::version::{TLS12, TLS13};
-use rustls::{
-    CipherSuite, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection,
-    SupportedProtocolVersion,
-};
+use rustls::{CipherSuite, ClientConfig, Error, ServerConfig, SupportedProtocolVersion};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -63,14 +61,14 @@ impl Contexts {
         }
     }
 
-    /// A session with who connected to the internal port; `None` as long as we have no SVID.
-    pub(in crate::io) fn accept(&self) -> Option<Result<Session, Error>> {
+    /// A handshake with who connected to the internal port; `None` as long as we have no SVID.
+    pub(in crate::io) fn accept(&self) -> Option<Result<Handshake, Error>> {
         let config = Arc::clone(self.server.as_ref()?);
-        Some(ServerConnection::new(config).map(Session::from))
+        Some(UnbufferedServerConnection::new(config).map(Handshake::from))
     }
 
-    /// A session with the sidecar of `target`.
-    pub(in crate::io) fn connect(&self, target: &Target, ip: IpAddr) -> Result<Session, Error> {
+    /// A handshake with the sidecar of `target`.
+    pub(in crate::io) fn connect(&self, target: &Target, ip: IpAddr) -> Result<Handshake, Error> {
         let (Some(base), Some(identity)) = (&self.client, &self.identity) else {
             return Err(Error::General("no SVID yet".to_owned()));
         };
@@ -82,17 +80,18 @@ impl Contexts {
         let mut config = ClientConfig::clone(base);
         config.dangerous().set_certificate_verifier(Arc::new(verifier));
         // No SNI goes out for an address (RFC 6066 §3).
-        ClientConnection::new(Arc::new(config), ServerName::from(ip)).map(Session::from)
+        let connection = UnbufferedClientConnection::new(Arc::new(config), ServerName::from(ip));
+        connection.map(Handshake::from)
     }
 
-    /// A session with an app that speaks TLS.
+    /// A handshake with an app that speaks TLS.
     pub(in crate::io) fn connect_unverified(
         &self,
         host: &str,
         ip: IpAddr,
-    ) -> Result<Session, Error> {
+    ) -> Result<Handshake, Error> {
         let name = ServerName::try_from(host.to_owned()).unwrap_or_else(|_| ServerName::from(ip));
-        ClientConnection::new(Arc::clone(&self.unverified), name).map(Session::from)
+        UnbufferedClientConnection::new(Arc::clone(&self.unverified), name).map(Handshake::from)
     }
 }
 
@@ -121,6 +120,7 @@ fn server(provider: &Arc<CryptoProvider>, identity: &Identity) -> Result<ServerC
     config.ignore_client_order = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
+    config.enable_secret_extraction = true;
     Ok(config)
 }
 
@@ -146,6 +146,7 @@ fn client_builder(
 fn ours(mut config: ClientConfig) -> ClientConfig {
     config.alpn_protocols = vec![ALPN_H2.to_vec()];
     config.resumption = Resumption::disabled();
+    config.enable_secret_extraction = true;
     config
 }
 

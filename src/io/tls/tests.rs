@@ -3,6 +3,7 @@
 use super::super::tests::{Authority, target};
 use super::config::Contexts;
 use super::verify::{AnyServer, SvidVerifier};
+use super::{Handshake, HandshakeError};
 use crate::identity::Identity;
 use rustls::HandshakeKind::{self, Full, Resumed};
 use rustls::client::Resumption;
@@ -10,7 +11,7 @@ use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::ServerSessionMemoryCache;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
-    ClientConfig, ClientConnection, Connection, Error, ServerConfig, ServerConnection,
+    ClientConfig, ClientConnection, CommonState, Connection, Error, ServerConfig, ServerConnection,
     SupportedProtocolVersion,
 };
 use std::sync::Arc;
@@ -71,34 +72,91 @@ fn generous(config: &Arc<ServerConfig>) -> Connection {
     ServerConnection::new(Arc::clone(config)).unwrap().into()
 }
 
-fn ours_to(contexts: &Contexts, callee: &str) -> Connection {
-    contexts.connect(&target(callee), "127.0.0.1".parse().unwrap()).unwrap().connection
+fn ours_to(contexts: &Contexts, callee: &str) -> Handshake {
+    contexts.connect(&target(callee), "127.0.0.1".parse().unwrap()).unwrap()
 }
 
-/// Hands everything over, tickets too: how both sides came to their keys, or who objected.
-fn meet(mut client: Connection, mut server: Connection) -> Result<(Connection, Connection), Error> {
-    for _ in 0..ROUNDS {
-        for (from, to) in [(0, 1), (1, 0)] {
-            let ends = [&mut client, &mut server];
-            let mut wire = Vec::new();
-            while ends[from].wants_write() {
-                ends[from].write_tls(&mut wire).unwrap();
-            }
-            let mut wire = wire.as_slice();
-            while !wire.is_empty() {
-                ends[to].read_tls(&mut wire).unwrap();
-                ends[to].process_new_packets()?;
+/// One of the two who shake hands.
+pub(super) enum End {
+    Ours(Box<Handshake>),
+    Theirs(Box<Connection>),
+}
+
+impl From<Handshake> for End {
+    fn from(handshake: Handshake) -> Self {
+        Self::Ours(Box::new(handshake))
+    }
+}
+
+impl From<Connection> for End {
+    fn from(connection: Connection) -> Self {
+        Self::Theirs(Box::new(connection))
+    }
+}
+
+impl End {
+    fn send(&mut self) -> Vec<u8> {
+        match self {
+            Self::Ours(ours) => std::mem::take(ours.output()),
+            Self::Theirs(theirs) => {
+                let mut wire = Vec::new();
+                while theirs.wants_write() {
+                    theirs.write_tls(&mut wire).unwrap();
+                }
+                wire
             }
         }
     }
-    assert!(!client.is_handshaking() && !server.is_handshaking());
+
+    /// Only what belongs to the handshake is opened on our side.
+    fn recv(&mut self, mut wire: &[u8]) -> Result<(), Error> {
+        match self {
+            Self::Ours(ours) => {
+                ours.push(wire);
+                match ours.advance() {
+                    Ok(_) => Ok(()),
+                    Err(HandshakeError::Tls(error)) => Err(error),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            Self::Theirs(theirs) => {
+                while !wire.is_empty() {
+                    theirs.read_tls(&mut wire).unwrap();
+                    theirs.process_new_packets()?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn state(&self) -> &CommonState {
+        match self {
+            Self::Ours(ours) => ours.driven().state(),
+            Self::Theirs(theirs) => theirs,
+        }
+    }
+}
+
+/// Hands everything over, tickets too: how both sides came to their keys, or who objected.
+pub(super) fn meet(client: impl Into<End>, server: impl Into<End>) -> Result<(End, End), Error> {
+    let mut ends = [client.into(), server.into()];
+    for _ in 0..ROUNDS {
+        for (from, to) in [(0, 1), (1, 0)] {
+            // Ours says its first words when it is asked.
+            ends[from].recv(&[])?;
+            let wire = ends[from].send();
+            ends[to].recv(&wire)?;
+        }
+    }
+    assert!(ends.iter().all(|end| !end.state().is_handshaking()));
+    let [client, server] = ends;
     Ok((client, server))
 }
 
-fn kind(client: Connection, server: Connection) -> HandshakeKind {
+fn kind(client: impl Into<End>, server: impl Into<End>) -> HandshakeKind {
     let (client, server) = meet(client, server).unwrap();
-    assert_eq!(client.handshake_kind(), server.handshake_kind());
-    client.handshake_kind().unwrap()
+    assert_eq!(client.state().handshake_kind(), server.state().handshake_kind());
+    client.state().handshake_kind().unwrap()
 }
 
 /// The two foreign ends do resume: what follows would show it.
@@ -129,7 +187,7 @@ fn our_client_never_resumes() {
             // An app that speaks TLS asks for no certificate of ours; nor is it resumed.
             for _ in 0..2 {
                 let address = "127.0.0.1".parse().unwrap();
-                let to_app = contexts.connect_unverified("app", address).unwrap().connection;
+                let to_app = contexts.connect_unverified("app", address).unwrap();
                 assert_eq!(kind(to_app, generous(&app)), Full);
             }
         }
@@ -151,17 +209,18 @@ fn our_server_lets_nobody_resume() {
         for identity in [&callee, &renewed] {
             let contexts = Contexts::new(Some(identity)).unwrap();
             for _ in 0..3 {
-                let server = contexts.accept().unwrap().unwrap().connection;
+                let server = contexts.accept().unwrap().unwrap();
                 let (client, server) = meet(eager(&client), server).unwrap();
-                assert_eq!(client.handshake_kind(), Some(Full));
-                assert_eq!(server.handshake_kind(), Some(Full));
-                let Connection::Client(client) = client else { unreachable!() };
+                assert_eq!(client.state().handshake_kind(), Some(Full));
+                assert_eq!(server.state().handshake_kind(), Some(Full));
+                let End::Theirs(client) = client else { unreachable!() };
+                let Connection::Client(client) = *client else { unreachable!() };
                 assert_eq!(client.tls13_tickets_received(), 0);
             }
         }
         // Other anchors refuse whom the old ones believed.
         let contexts = Contexts::new(Some(&Authority::new().identity("callee"))).unwrap();
-        let server = contexts.accept().unwrap().unwrap().connection;
+        let server = contexts.accept().unwrap().unwrap();
         assert!(meet(eager(&client), server).is_err());
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Sources: Go 1.25 `crypto/tls/alert.go`, `conn.go`; grpc-go v1.82.1 `credentials/tls.go`.
 
-use super::HandshakeError;
+use super::{Fault, HandshakeError};
 use crate::io::dial::errno_text;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
@@ -40,14 +40,24 @@ fn tls_text(error: &Error) -> String {
 }
 
 /// What broke a session, for a log line.
-pub(in crate::io) fn failure(error: &Error) -> &'static str {
-    match error {
-        Error::AlertReceived(alert) => alert_text(*alert),
-        Error::DecryptError => "local error: tls: bad record MAC",
-        Error::PeerSentOversizedRecord => "local error: tls: record overflow",
-        _ => "tls: the peer broke the protocol",
+pub(in crate::io) fn failure(fault: &Fault) -> &'static str {
+    match fault {
+        Fault::Local(alert) => match alert {
+            AlertDescription::BadRecordMac => "local error: tls: bad record MAC",
+            AlertDescription::DecodeError => "local error: tls: error decoding message",
+            AlertDescription::IllegalParameter => "local error: tls: illegal parameter",
+            AlertDescription::RecordOverflow => "local error: tls: record overflow",
+            AlertDescription::UnexpectedMessage => "local error: tls: unexpected message",
+            _ => OTHER_FAILURE,
+        },
+        Fault::Remote(alert) | Fault::Rustls(Error::AlertReceived(alert)) => alert_text(*alert),
+        Fault::Rustls(Error::DecryptError) => "local error: tls: bad record MAC",
+        Fault::Rustls(Error::PeerSentOversizedRecord) => "local error: tls: record overflow",
+        Fault::Rustls(_) => OTHER_FAILURE,
     }
 }
+
+const OTHER_FAILURE: &str = "tls: the peer broke the protocol";
 
 fn alert_text(alert: AlertDescription) -> &'static str {
     match alert {
