@@ -13,7 +13,7 @@
 //!
 //! Refuses to know what any name means beyond RFC 9113.
 
-use super::hpack;
+use super::hpack::{self, octets};
 
 /// Sorts field names into small numbers of the caller's choosing; 0 means "nothing special".
 /// Called once per decoder table entry or literal name, not per field.
@@ -123,9 +123,7 @@ pub(super) fn judge_name(name: &[u8]) -> u8 {
 
 /// What the value adds, given what [`judge_name`] said.
 pub(super) fn judge_value(of_name: u8, value: &[u8]) -> u8 {
-    let control = |octet: u8| (octet < b' ' && octet != b'\t') || octet == 0x7f;
-    let bad = value.iter().fold(false, |bad, &octet| bad | control(octet));
-    let mut flags = if bad { flag::BAD_VALUE } else { 0 };
+    let mut flags = if has_control(value) { flag::BAD_VALUE } else { 0 };
     let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
     if blank(value.first()) || blank(value.last()) {
         flags |= flag::PADDED_VALUE;
@@ -134,6 +132,29 @@ pub(super) fn judge_value(of_name: u8, value: &[u8]) -> u8 {
         flags |= flag::CONNECTION;
     }
     flags
+}
+
+/// A control octet other than HTAB. Eight octets at a time; only words with something like one
+/// are looked at more closely.
+fn has_control(value: &[u8]) -> bool {
+    let control = |octet: &u8| (*octet < b' ' && *octet != b'\t') || *octet == 0x7f;
+    let closely = |octets: &[u8]| octets.iter().any(control);
+    let Some(last) = value.last_chunk::<8>() else { return closely(value) };
+    let (words, _) = value.as_chunks::<8>();
+    words.iter().chain([last]).any(|word| may_have_control(*word) && closely(word))
+}
+
+/// True for any octet below SP or equal to DEL, and at times for others beside one of those: a
+/// borrow runs upwards only out of an octet that is itself a find.
+#[inline]
+fn may_have_control(word: [u8; 8]) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const TOPS: u64 = 0x80 * ONES;
+    let word = u64::from_le_bytes(word);
+    let without_del = word ^ 0x7f * ONES;
+    let below_space = word.wrapping_sub(0x20 * ONES) & !word;
+    let del = without_del.wrapping_sub(ONES) & !without_del;
+    (below_space | del) & TOPS != 0
 }
 
 /// RFC 9110 §5.6.2 `tchar` without the upper-case letters.
@@ -148,37 +169,42 @@ const LOWER_TOKEN: [bool; 256] = {
     table
 };
 
+/// A field without its octets: where they lie in somebody's buffer, the value behind the name,
+/// and what is known of them. A section's entries and a dynamic table's rows are such.
 #[derive(Clone, Copy, Debug)]
-struct Span {
-    start: u32,
-    len: u32,
+pub(super) struct Span {
+    pub(super) start: u32,
+    pub(super) name_len: u32,
+    pub(super) value_len: u32,
+    pub(super) traits: Traits,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    name: Span,
-    value: Span,
-    hint: Hint,
-    class: u8,
-    flags: u8,
-    /// RFC 7541 §6.2.3: must never enter a table on any hop.
-    sensitive: bool,
-    removed: bool,
+impl Span {
+    /// Octets of name and value.
+    #[inline]
+    pub(super) fn octets(&self) -> usize {
+        self.name_len as usize + self.value_len as usize
+    }
 }
 
-/// What a decoder's table knew of a field, so that an encoder need not work it out again. Only
-/// ever a shortcut: an encoder compares the octets before it believes one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Hint {
-    /// Hash of name and value; 0: not known.
+/// What is known of a field besides its octets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traits {
+    /// Hash of name and value, for an encoder that may have them in its table: it compares the
+    /// octets before it believes it. 0: not known, or not meant for a table, or sensitive.
     pub(super) hash: u32,
-    /// A row of HPACK's static table with this name, the one with this value if there is one;
-    /// 0: not known; `NO_STATIC_NAME`: there is none.
+    /// A row of HPACK's static table with this name; 0: not known; [`NO_STATIC_NAME`]: there is
+    /// none. With [`STATIC_EXACT`] it has this value too and the field is not sensitive.
     pub(super) static_row: u8,
+    pub(super) class: u8,
+    pub(super) flags: u8,
+    /// RFC 7541 §6.2.3: must never enter a table on any hop.
+    pub(super) sensitive: bool,
 }
 
-/// See [`Hint::static_row`].
-pub(super) const NO_STATIC_NAME: u8 = u8::MAX;
+/// See [`Traits::static_row`].
+pub(super) const NO_STATIC_NAME: u8 = 0x7f;
+pub(super) const STATIC_EXACT: u8 = 0x80;
 
 /// One field, borrowed from its section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,31 +227,21 @@ impl Field<'_> {
 #[derive(Clone, Copy)]
 pub(super) struct Glimpse<'a> {
     section: &'a FieldSection,
-    value: Span,
-    flags: u8,
+    span: &'a Span,
 }
 
 impl<'a> Glimpse<'a> {
     pub(super) const fn is_regular(self) -> bool {
-        self.flags & 0xf0 == NameKind::Regular as u8
+        self.span.traits.flags & 0xf0 == NameKind::Regular as u8
     }
 
     pub(super) const fn kind(self) -> NameKind {
-        NameKind::of_flags(self.flags)
+        NameKind::of_flags(self.span.traits.flags)
     }
 
     pub(super) fn value(self) -> &'a [u8] {
-        self.section.bytes(self.value)
+        self.section.field(self.span).value
     }
-}
-
-/// All of a field but its octets: what a decoder's table keeps beside them.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Traits {
-    pub(super) hint: Hint,
-    pub(super) class: u8,
-    pub(super) flags: u8,
-    pub(super) sensitive: bool,
 }
 
 /// A field that its owner puts into many messages: judged and hashed once, by whoever keeps it.
@@ -240,7 +256,8 @@ impl PreparedField {
     /// COPY: name and value, once for all messages that will hold them. The owner answers for
     /// both: they are not judged. The class is 0.
     pub fn new(name: &[u8], value: &[u8]) -> Self {
-        let traits = Traits { hint: hpack::hint_of(name, value), ..Traits::default() };
+        let (hash, static_row) = hpack::known_of(name, value);
+        let traits = Traits { hash, static_row, ..Traits::default() };
         Self { pair: [name, value].concat().into(), name_len: name.len(), traits }
     }
 
@@ -257,7 +274,7 @@ impl PreparedField {
 #[derive(Clone, Debug, Default)]
 pub struct FieldSection {
     arena: Vec<u8>,
-    entries: Vec<Entry>,
+    entries: Vec<Span>,
 }
 
 impl FieldSection {
@@ -267,7 +284,7 @@ impl FieldSection {
 
     /// Octets of memory kept for reuse.
     pub fn kept(&self) -> usize {
-        self.arena.capacity() + self.entries.capacity() * size_of::<Entry>()
+        self.arena.capacity() + self.entries.capacity() * size_of::<Span>()
     }
 
     /// Empties the section and keeps its memory.
@@ -283,11 +300,12 @@ impl FieldSection {
 
     /// COPY: name and value into the arena, once per field.
     pub fn push_field(&mut self, field: Field<'_>) {
-        let name = self.append(field.name);
-        let value = self.append(field.value);
+        let mark = self.mark();
+        octets::append(&mut self.arena, field.name);
+        octets::append(&mut self.arena, field.value);
         let Field { class, flags, sensitive, .. } = field;
-        let hint = Hint::default();
-        self.entries.push(Entry { name, value, hint, class, flags, sensitive, removed: false });
+        let traits = Traits { class, flags, sensitive, ..Traits::default() };
+        self.commit(mark, field.name.len(), traits);
     }
 
     /// Like [`Self::push`], before all others: where pseudo-header fields belong.
@@ -310,31 +328,42 @@ impl FieldSection {
     /// Puts `field` in the place of the first one of this kind; false when there is none. Its
     /// class and kind stay. Only for sections that a decoder made: others have no kinds.
     pub fn replace_kind(&mut self, kind: NameKind, field: &PreparedField) -> bool {
-        self.replace_first(field, |entry| NameKind::of_flags(entry.flags) == kind)
+        self.replace_first(field, |traits| NameKind::of_flags(traits.flags) == kind)
     }
 
     /// As [`Self::replace_kind`], by class.
     pub fn replace_class(&mut self, class: u8, field: &PreparedField) -> bool {
-        self.replace_first(field, |entry| entry.class == class)
+        self.replace_first(field, |traits| traits.class == class)
     }
 
-    fn replace_first(&mut self, field: &PreparedField, which: impl Fn(&Entry) -> bool) -> bool {
-        let Some(at) = self.entries.iter().position(|entry| !entry.removed && which(entry)) else {
+    fn replace_first(&mut self, field: &PreparedField, which: impl Fn(&Traits) -> bool) -> bool {
+        let Some(at) = self.entries.iter().position(|entry| which(&entry.traits)) else {
             return false;
         };
         self.push_prepared(field);
-        let Some(Entry { name, value, hint, .. }) = self.entries.pop() else { return false };
-        if let Some(entry) = self.entries.get_mut(at) {
-            (entry.name, entry.value, entry.hint) = (name, value, hint);
-            entry.flags &= !(flag::BAD_VALUE | flag::PADDED_VALUE);
-        }
+        self.move_last_to(at, field.traits);
         true
     }
 
+    /// The last entry takes the place of another one, of which class and kind stay.
+    fn move_last_to(&mut self, at: usize, traits: Traits) {
+        let Some(last) = self.entries.pop() else { return };
+        if let Some(entry) = self.entries.get_mut(at) {
+            let Traits { class, flags, sensitive, .. } = entry.traits;
+            let flags = flags & !(flag::BAD_VALUE | flag::PADDED_VALUE);
+            let traits = match sensitive {
+                true => Traits { class, flags, sensitive, ..Traits::default() },
+                false => Traits { class, flags, ..traits },
+            };
+            *entry = Span { traits, ..last };
+        }
+    }
+
     /// COPY: a table entry (name and value adjoining) into the arena, once per field.
+    #[inline]
     pub(super) fn push_pair(&mut self, pair: &[u8], name_len: usize, traits: Traits) {
         let mark = self.mark();
-        self.arena.extend_from_slice(pair);
+        octets::append(&mut self.arena, pair);
         self.commit(mark, name_len, traits);
     }
 
@@ -358,64 +387,48 @@ impl FieldSection {
     }
 
     /// Makes one field of what was appended since `mark`.
+    #[inline]
     pub(super) fn commit(&mut self, mark: usize, name_len: usize, traits: Traits) {
-        let value_at = mark + name_len;
-        debug_assert!(value_at <= self.arena.len() && self.arena.len() <= u32::MAX as usize);
-        self.entries.push(Entry {
-            name: Span { start: mark as u32, len: name_len as u32 },
-            value: Span { start: value_at as u32, len: (self.arena.len() - value_at) as u32 },
-            hint: traits.hint,
-            class: traits.class,
-            flags: traits.flags,
-            sensitive: traits.sensitive,
-            removed: false,
-        });
+        let octets = self.arena.len() - mark;
+        debug_assert!(name_len <= octets && self.arena.len() <= u32::MAX as usize);
+        let (name_len, value_len) = (name_len as u32, (octets - name_len) as u32);
+        self.entries.push(Span { start: mark as u32, name_len, value_len, traits });
     }
 
-    /// As [`Self::iter`], with the hints.
-    pub(super) fn iter_hinted(&self) -> impl Iterator<Item = (Field<'_>, Hint)> {
-        self.entries
-            .iter()
-            .filter(|entry| !entry.removed)
-            .map(|entry| (self.field(entry), entry.hint))
+    pub(super) fn spans(&self) -> &[Span] {
+        &self.entries
     }
 
     /// As [`Self::iter`], for a judge who knows most fields by their kind.
     pub(super) fn glimpses(&self) -> impl Iterator<Item = Glimpse<'_>> {
-        let left = self.entries.iter().filter(|entry| !entry.removed);
-        left.map(|entry| Glimpse { section: self, value: entry.value, flags: entry.flags })
+        self.entries.iter().map(|span| Glimpse { section: self, span })
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Span {
-        let start = self.arena.len();
-        self.arena.extend_from_slice(bytes);
-        debug_assert!(self.arena.len() <= u32::MAX as usize, "bounded by the header list limit");
-        Span { start: start as u32, len: bytes.len() as u32 }
+    /// Name and value, adjoining.
+    #[inline]
+    pub(super) fn pair(&self, span: &Span) -> &[u8] {
+        let start = span.start as usize;
+        self.arena.get(start..start + span.octets()).unwrap_or_default()
     }
 
-    fn bytes(&self, span: Span) -> &[u8] {
-        &self.arena[span.start as usize..(span.start + span.len) as usize]
-    }
-
-    fn field(&self, entry: &Entry) -> Field<'_> {
-        Field {
-            name: self.bytes(entry.name),
-            value: self.bytes(entry.value),
-            class: entry.class,
-            flags: entry.flags,
-            sensitive: entry.sensitive,
-        }
+    #[inline]
+    pub(super) fn field(&self, span: &Span) -> Field<'_> {
+        let name_len = span.name_len as usize;
+        let (name, value) = self.pair(span).split_at_checked(name_len).unwrap_or_default();
+        let Traits { class, flags, sensitive, .. } = span.traits;
+        Field { name, value, class, flags, sensitive }
     }
 
     /// The fields that are left, in order.
+    #[inline]
     pub fn iter(&self) -> impl Iterator<Item = Field<'_>> {
-        self.entries.iter().filter(|entry| !entry.removed).map(|entry| self.field(entry))
+        self.entries.iter().map(|entry| self.field(entry))
     }
 
     /// Class and value of each field that has a class, in order: all that some owners look for.
     pub fn classed(&self) -> impl Iterator<Item = (u8, &[u8])> {
-        let classed = self.entries.iter().filter(|entry| entry.class != 0 && !entry.removed);
-        classed.map(|entry| (entry.class, self.bytes(entry.value)))
+        let classed = self.entries.iter().filter(|entry| entry.traits.class != 0);
+        classed.map(|entry| (entry.traits.class, self.field(entry).value))
     }
 
     /// The first value under `name`.
@@ -423,48 +436,35 @@ impl FieldSection {
         self.iter().find(|field| field.name == name).map(|field| field.value)
     }
 
-    /// Keeps the fields for which `keep` says true; moves no bytes.
+    /// Keeps the fields for which `keep` says true; moves no octets.
+    #[inline]
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
-        for index in 0..self.entries.len() {
-            let entry = self.entries[index];
-            if !entry.removed && !keep(self.field(&entry)) {
-                self.entries[index].removed = true;
-            }
-        }
+        let mut entries = std::mem::take(&mut self.entries);
+        entries.retain(|entry| keep(self.field(entry)));
+        self.entries = entries;
     }
 
     /// Keeps the fields without a class, and those for whose class `keep` says true.
     pub fn retain_classes(&mut self, mut keep: impl FnMut(u8) -> bool) {
-        for entry in &mut self.entries {
-            if entry.class != 0 && !entry.removed {
-                entry.removed = !keep(entry.class);
-            }
-        }
+        self.entries.retain(|entry| entry.traits.class == 0 || keep(entry.traits.class));
     }
 
     /// Replaces the value of the first field of `name`, in place in the order; false when absent.
     /// The flags then speak of the name only: the new value is the owner's, who answers for it.
     pub fn replace(&mut self, name: &[u8], value: &[u8]) -> bool {
-        let found = (0..self.entries.len()).find(|&index| {
-            let entry = self.entries[index];
-            !entry.removed && self.bytes(entry.name) == name
-        });
-        let Some(index) = found else { return false };
-        let value = self.append(value);
-        let entry = &mut self.entries[index];
-        entry.value = value;
-        entry.hint.hash = 0;
-        entry.flags &= !(flag::BAD_VALUE | flag::PADDED_VALUE);
+        let Some(at) = self.iter().position(|field| field.name == name) else { return false };
+        self.push(name, value);
+        self.move_last_to(at, Traits::default());
         true
     }
 
     pub fn is_empty(&self) -> bool {
-        self.entries.iter().all(|entry| entry.removed)
+        self.entries.is_empty()
     }
 
     /// Number of fields left.
     pub fn len(&self) -> usize {
-        self.entries.iter().filter(|entry| !entry.removed).count()
+        self.entries.len()
     }
 
     /// Octets as SETTINGS_MAX_HEADER_LIST_SIZE counts them: name + value + 32 each
@@ -561,6 +561,15 @@ mod tests {
             let legal = octet == b'\t' || (octet >= b' ' && octet != 0x7f);
             let expected = if legal { 0 } else { flag::BAD_VALUE };
             assert_eq!(judge(b"x", &[b'a', octet, b'z']), expected, "{octet}");
+            for at in 1..19 {
+                let mut value = [b'\xff'; 20];
+                value[at] = octet;
+                assert_eq!(judge(b"x", &value), expected, "{octet} at {at}");
+                value[19 - at] = b'\t';
+                if at != 19 - at {
+                    assert_eq!(judge(b"x", &value), expected, "{octet} at {at} beside a tab");
+                }
+            }
         }
         for value in [&b" a"[..], b"a ", b"\ta", b"a\t", b" "] {
             assert_eq!(judge(b"x", value), flag::PADDED_VALUE);

@@ -13,12 +13,14 @@
 
 use super::huffman;
 use super::integer::{self, IntegerError};
+use super::octets;
 use super::static_table;
 use super::table::{Table, hash_pair};
 use super::{FIELD_OVERHEAD, Form, TABLE_SIZE_DEFAULT};
 use crate::http2::error::{ConnectionError, ErrorCode};
 use crate::http2::field::{
-    Classify, FieldSection, Hint, NO_STATIC_NAME, NameKind, Traits, flag, judge_name, judge_value,
+    Classify, FieldSection, NO_STATIC_NAME, NameKind, STATIC_EXACT, Traits, VOLATILE, flag,
+    judge_name, judge_value,
 };
 
 /// Size updates at the start of one block: the smallest in between and the last (§4.2).
@@ -248,13 +250,24 @@ impl Decoder {
         traits.sensitive = form == Form::NeverIndexed;
         if form == Form::Indexed {
             let (name, value) = out.since(mark).split_at(name_len);
-            traits.hint.hash = hash_pair(name, value);
-            self.table.insert(name, value, traits);
+            traits = self.insert(name, value, traits);
         }
         if tally.admit(out.since(mark).len(), traits.flags, out) {
             out.commit(mark, name_len, traits);
         }
         Ok(rest)
+    }
+
+    /// Works out what an encoder will want to know of the new row, and gives it.
+    fn insert(&mut self, name: &[u8], value: &[u8], mut traits: Traits) -> Traits {
+        if let Some(row) = static_table::index_of_value(traits.static_row, value) {
+            traits.static_row = row | STATIC_EXACT;
+        }
+        if traits.class & VOLATILE == 0 || value.is_empty() {
+            traits.hash = hash_pair(name, value);
+        }
+        self.table.insert(name, value, traits);
+        traits
     }
 
     /// Inserts an entry whose field is not wanted any more. `out` lends its memory.
@@ -267,10 +280,9 @@ impl Decoder {
         let mark = out.mark();
         let room = self.table.size_max().saturating_sub(FIELD_OVERHEAD);
         match self.append(name, value, room, out)? {
-            Some((name_len, mut traits)) => {
+            Some((name_len, traits)) => {
                 let (name, value) = out.since(mark).split_at(name_len);
-                traits.hint.hash = hash_pair(name, value);
-                self.table.insert(name, value, traits);
+                self.insert(name, value, traits);
             }
             None => self.table.clear(),
         }
@@ -295,7 +307,7 @@ impl Decoder {
                 let fits = name_len <= room;
                 if fits {
                     // COPY: the name, once per literal.
-                    arena.extend_from_slice(pair.get(..name_len).unwrap_or_default());
+                    octets::append(arena, pair.get(..name_len).unwrap_or_default());
                 }
                 (fits, Some(traits))
             }
@@ -309,11 +321,15 @@ impl Decoder {
         }
         let (name, value) = out.since(mark).split_at(name_len);
         let mut traits = match of_name {
-            Some(row) => Traits { flags: name_part(row.flags), ..row },
+            Some(row) => Traits {
+                hash: 0,
+                static_row: row.static_row & !STATIC_EXACT,
+                flags: name_part(row.flags),
+                ..row
+            },
             None => self.traits_of(name),
         };
         traits.flags |= judge_value(traits.flags, value);
-        traits.hint.hash = 0;
         Ok(Some((name_len, traits)))
     }
 
@@ -323,7 +339,8 @@ impl Decoder {
             index => index,
         };
         Traits {
-            hint: Hint { hash: 0, static_row },
+            hash: 0,
+            static_row,
             class: (self.classify)(name),
             flags: judge_name(name),
             sensitive: false,
@@ -351,13 +368,13 @@ impl Decoder {
         let index = index as usize;
         if let Some(age) = index.checked_sub(static_table::ROWS + 1) {
             let row = self.table.row(age).ok_or(DecodeError::IndexUnknown)?;
-            return Ok((self.table.pair(row), row.name_len(), row.traits));
+            return Ok((self.table.pair(row), row.name_len as usize, row.traits));
         }
         let position = index.checked_sub(1).ok_or(DecodeError::IndexZero)?;
         let row = &static_table::STATIC_TABLE[position];
         let StaticTraits { class, flags } = self.statics[position];
-        let hint = Hint { hash: 0, static_row: index as u8 };
-        Ok((row.pair, row.name_len, Traits { hint, class, flags, sensitive: false }))
+        let static_row = index as u8 | STATIC_EXACT;
+        Ok((row.pair, row.name_len, Traits { hash: 0, static_row, class, flags, sensitive: false }))
     }
 }
 
@@ -370,7 +387,7 @@ impl Literal<'_> {
         let fits = self.octets.len() <= room;
         if fits {
             // COPY: the string, once per literal.
-            arena.extend_from_slice(self.octets);
+            octets::append(arena, self.octets);
         }
         Ok(fits)
     }

@@ -9,10 +9,14 @@
 
 use super::huffman;
 use super::integer;
+use super::octets;
 use super::static_table;
 use super::table::{Table, hash_name, hash_pair};
 use super::{FIELD_OVERHEAD, Form, TABLE_SIZE_DEFAULT};
-use crate::http2::field::{Field, FieldSection, Hint, NO_STATIC_NAME, Traits, VOLATILE};
+use crate::http2::field::{
+    Field, FieldSection, NO_STATIC_NAME, STATIC_EXACT, Span, Traits, VOLATILE,
+};
+use std::cmp::Reverse;
 
 /// Hashes of pairs seen once and not in the table: groups of so many places each. With one place
 /// for each hash, two fields that share it would push each other out with every message.
@@ -71,8 +75,11 @@ impl Encoder {
         if let Some(update) = self.update.take() {
             self.declare(update, out);
         }
-        for (field, hint) in fields.iter_hinted() {
-            self.field(field, hint, out);
+        for span in fields.spans() {
+            match self.index_of(span, fields.pair(span)) {
+                Some(index) => integer::encode(index, 7, 0x80, out),
+                None => self.unknown(fields, span, out),
+            }
         }
     }
 
@@ -101,8 +108,23 @@ impl Encoder {
         self.seen = Vec::new();
     }
 
-    fn field(&mut self, field: Field<'_>, hint: Hint, out: &mut Vec<u8>) {
-        let static_row = match hint.static_row {
+    /// The index of a field of which a decoder or its owner knew enough.
+    #[inline]
+    fn index_of(&self, span: &Span, pair: &[u8]) -> Option<u32> {
+        let Traits { hash, static_row, .. } = span.traits;
+        if static_row & STATIC_EXACT != 0 {
+            return Some(u32::from(static_row & !STATIC_EXACT));
+        }
+        if hash == 0 {
+            return None;
+        }
+        self.find_pair(hash, span.name_len, pair)
+    }
+
+    #[inline(never)]
+    fn unknown(&mut self, fields: &FieldSection, span: &Span, out: &mut Vec<u8>) {
+        let (field, traits) = (fields.field(span), span.traits);
+        let static_row = match traits.static_row {
             0 => static_table::index_of_name(field.name),
             NO_STATIC_NAME => 0,
             row => row,
@@ -119,9 +141,14 @@ impl Encoder {
         if volatile || size > self.table.size_max() / ENTRY_SHARE {
             return self.literal(field, static_row, Form::NotIndexed, out);
         }
-        let hash = if hint.hash != 0 { hint.hash } else { hash_pair(field.name, field.value) };
-        if let Some(age) = self.find_pair(hash, field) {
-            return integer::encode(dynamic_index(age), 7, 0x80, out);
+        let hash = match traits.hash {
+            0 => hash_pair(field.name, field.value),
+            hash => hash,
+        };
+        if traits.hash == 0
+            && let Some(index) = self.find_pair(hash, span.name_len, fields.pair(span))
+        {
+            return integer::encode(index, 7, 0x80, out);
         }
         if self.is_second_sight(hash) {
             self.literal(field, static_row, Form::Indexed, out);
@@ -132,13 +159,17 @@ impl Encoder {
     }
 
     #[inline]
-    fn find_pair(&self, hash: u32, field: Field<'_>) -> Option<usize> {
-        self.pairs.candidates(hash).find_map(|number| {
-            let age = self.table.age_of(number)?;
-            let row = self.table.row(age)?;
-            let (name, value) = self.table.pair(row).split_at_checked(row.name_len())?;
-            (name == field.name && value == field.value).then_some(age)
-        })
+    fn find_pair(&self, hash: u32, name_len: u32, pair: &[u8]) -> Option<u32> {
+        self.pairs.candidates(hash).find_map(|number| self.compare(number, name_len, pair))
+    }
+
+    /// Out of the loop over candidates, which are seldom more than one.
+    #[inline(never)]
+    fn compare(&self, number: u32, name_len: u32, pair: &[u8]) -> Option<u32> {
+        let age = self.table.age_of(number)?;
+        let row = self.table.row(age)?;
+        let same = row.name_len == name_len && octets::same(self.table.pair(row), pair);
+        same.then_some(dynamic_index(age))
     }
 
     fn find_name(&self, field: Field<'_>) -> Option<usize> {
@@ -148,14 +179,14 @@ impl Encoder {
         self.names.candidates(hash_name(field.name)).find_map(|number| {
             let age = self.table.age_of(number)?;
             let row = self.table.row(age)?;
-            let known = self.table.pair(row).get(..row.name_len())?;
+            let known = self.table.pair(row).get(..row.name_len as usize)?;
             (known == field.name).then_some(age)
         })
     }
 
     fn insert(&mut self, hash: u32, static_row: u8, field: Field<'_>) {
         let number = self.table.next_number();
-        let traits = Traits { hint: Hint { hash, static_row }, ..Traits::default() };
+        let traits = Traits { hash, static_row, ..Traits::default() };
         self.table.insert(field.name, field.value, traits);
         self.pairs.remember(hash, number, &self.table);
         if static_row == 0 {
@@ -212,10 +243,10 @@ fn string_coded(octets: &[u8], out: &mut Vec<u8>) {
 
 /// §5.2, for what comes with each message: Huffman code would save a quarter of its octets and
 /// cost both ends some ten times what copying costs.
-fn string_raw(octets: &[u8], out: &mut Vec<u8>) {
-    integer::encode(octets.len() as u32, 7, 0, out);
+fn string_raw(string: &[u8], out: &mut Vec<u8>) {
+    integer::encode(string.len() as u32, 7, 0, out);
     // COPY: the string, once per literal.
-    out.extend_from_slice(octets);
+    octets::append(out, string);
 }
 
 /// Hash to insertion number, with a few places for each hash. What it says may be out of date:
@@ -257,7 +288,8 @@ impl Finder {
             0 => usize::MAX,
             _ => table.age_of(place.number).unwrap_or(usize::MAX),
         };
-        if let Some(place) = group.iter_mut().max_by_key(age) {
+        // The first of several, so that a search ends early.
+        if let Some(place) = group.iter_mut().min_by_key(|place| Reverse(age(place))) {
             *place = Place { hash, number };
         }
     }

@@ -3,7 +3,8 @@
 //! Owns nothing itself; the parts are
 //! - [`decoder`]: one per connection, for what the peer sends;
 //! - [`encoder`]: one per connection, for what we send;
-//! - `table` (§2.3.2, §4), `static_table` (Appendix A), `integer` (§5.1), `huffman` (Appendix B).
+//! - `table` (§2.3.2, §4), `static_table` (Appendix A), `integer` (§5.1), `huffman` (Appendix B),
+//!   `octets`.
 //!
 //! 1. Input never panics and never makes more memory than the limits of its owner.
 //! 2. Once its memory is warm, neither direction allocates.
@@ -15,13 +16,14 @@ pub mod decoder;
 pub mod encoder;
 mod huffman;
 mod integer;
+pub(in crate::http2) mod octets;
 mod static_table;
 mod table;
 
 pub use decoder::{BlockLimits, DecodeError, Decoded, Decoder, Over};
 pub use encoder::Encoder;
 
-use super::field::{Hint, NO_STATIC_NAME};
+use super::field::{NO_STATIC_NAME, STATIC_EXACT};
 
 /// SETTINGS_HEADER_TABLE_SIZE before any SETTINGS frame (RFC 9113 §6.5.2).
 pub const TABLE_SIZE_DEFAULT: u32 = 4096;
@@ -30,13 +32,14 @@ pub const TABLE_SIZE_DEFAULT: u32 = 4096;
 /// SETTINGS_MAX_HEADER_LIST_SIZE (RFC 9113 §6.5.2).
 const FIELD_OVERHEAD: usize = 32;
 
-/// What an encoder would have to work out of a field.
-pub(super) fn hint_of(name: &[u8], value: &[u8]) -> Hint {
+/// What an encoder would have to work out of a field: the hash of the pair and the static row
+/// of the name, exact or not.
+pub(super) fn known_of(name: &[u8], value: &[u8]) -> (u32, u8) {
     let static_row = match static_table::index_of_name(name) {
         0 => NO_STATIC_NAME,
-        row => static_table::index_of_value(row, value).unwrap_or(row),
+        row => static_table::index_of_value(row, value).map_or(row, |row| row | STATIC_EXACT),
     };
-    Hint { hash: table::hash_pair(name, value), static_row }
+    (table::hash_pair(name, value), static_row)
 }
 
 /// The three forms of a literal field (RFC 7541 §6.2).

@@ -10,37 +10,19 @@
 //! Refuses to know who may insert what.
 
 use super::FIELD_OVERHEAD;
-use crate::http2::field::Traits;
+use crate::http2::field::{Span, Traits};
 use std::collections::VecDeque;
 
 /// The first allocation of octets, so that a few short fields do not move house often.
 const BUFFER_MIN: usize = 256;
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Row {
-    /// Distance from the first octet ever inserted, modulo 2^32.
-    start: u32,
-    name_len: u32,
-    value_len: u32,
-    pub(super) traits: Traits,
-}
-
-impl Row {
-    fn octets(&self) -> usize {
-        self.name_len as usize + self.value_len as usize
-    }
-
-    pub(super) fn name_len(&self) -> usize {
-        self.name_len as usize
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Table {
-    /// Oldest first.
-    rows: VecDeque<Row>,
+    /// Oldest first. A row's `start` is its distance from the first octet ever inserted, modulo
+    /// 2^32.
+    rows: VecDeque<Span>,
     buffer: Vec<u8>,
-    /// `Row::start` of the first octet in the buffer.
+    /// `Span::start` of the first octet in the buffer.
     base: u32,
     size: usize,
     size_max: usize,
@@ -71,16 +53,16 @@ impl Table {
 
     /// The row `age` insertions ago; 0 is the newest.
     #[inline]
-    pub(super) fn row(&self, age: usize) -> Option<&Row> {
+    pub(super) fn row(&self, age: usize) -> Option<&Span> {
         let position = self.rows.len().checked_sub(age + 1)?;
         self.rows.get(position)
     }
 
     /// Name and value, adjoining.
     #[inline]
-    pub(super) fn pair(&self, row: &Row) -> &[u8] {
+    pub(super) fn pair(&self, row: &Span) -> &[u8] {
         let at = row.start.wrapping_sub(self.base) as usize;
-        &self.buffer[at..at + row.octets()]
+        self.buffer.get(at..at + row.octets()).unwrap_or_default()
     }
 
     /// The number that the next insertion will have.
@@ -122,7 +104,7 @@ impl Table {
         self.buffer.extend_from_slice(name);
         self.buffer.extend_from_slice(value);
         let (name_len, value_len) = (name.len() as u32, value.len() as u32);
-        self.rows.push_back(Row { start, name_len, value_len, traits });
+        self.rows.push_back(Span { start, name_len, value_len, traits });
         self.size += size;
         self.inserted = self.inserted.wrapping_add(1);
         debug_assert!(self.size <= self.size_max);
@@ -185,7 +167,7 @@ impl Table {
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         let rows = self.rows.iter().rev();
         rows.map(|row| {
-            let (name, value) = self.pair(row).split_at(row.name_len());
+            let (name, value) = self.pair(row).split_at(row.name_len as usize);
             (text(name), text(value))
         })
         .collect()
@@ -193,7 +175,7 @@ impl Table {
 
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
-        self.buffer.capacity() + self.rows.capacity() * size_of::<Row>()
+        self.buffer.capacity() + self.rows.capacity() * size_of::<Span>()
     }
 
     #[cfg(test)]
