@@ -14,6 +14,7 @@
 use super::huffman;
 use super::integer::{self, IntegerError};
 use super::octets;
+use super::recent::Recent;
 use super::static_table;
 use super::table::{Table, hash_pair};
 use super::{FIELD_OVERHEAD, Form, TABLE_SIZE_DEFAULT};
@@ -108,6 +109,7 @@ pub struct Decoder {
     /// The maximum fell below what the peer uses.
     update_owed: bool,
     classify: Classify,
+    recent: Recent,
     statics: [StaticTraits; static_table::ROWS],
 }
 
@@ -153,6 +155,7 @@ impl Decoder {
             size_max: table_size_max,
             update_owed: false,
             classify,
+            recent: Recent::default(),
             statics,
         }
     }
@@ -225,12 +228,12 @@ impl Decoder {
     /// §6.2.
     fn literal<'a>(
         &mut self,
-        rest: &'a [u8],
+        input: &'a [u8],
         form: Form,
         tally: &mut Tally,
         out: &mut FieldSection,
     ) -> Result<&'a [u8], DecodeError> {
-        let (index, rest) = integer::decode(rest, form.prefix())?;
+        let (index, rest) = integer::decode(input, form.prefix())?;
         let (name, rest) = if index == 0 {
             let (name, rest) = string(rest)?;
             (Name::Literal(name), rest)
@@ -239,6 +242,15 @@ impl Decoder {
         };
         let (value, rest) = string(rest)?;
 
+        // What these octets mean depends on nothing that changes.
+        let lasting = form == Form::NotIndexed && index as usize <= static_table::ROWS;
+        let coded = input.get(..input.len() - rest.len()).filter(|_| lasting).unwrap_or_default();
+        if let Some((pair, name_len, traits)) = self.recent.find(coded) {
+            if tally.admit(pair.len(), traits.flags, out) {
+                out.push_pair(pair, name_len, traits);
+            }
+            return Ok(rest);
+        }
         let mark = out.mark();
         let Some((name_len, mut traits)) = self.append(&name, value, tally.room(), out)? else {
             tally.pass(out);
@@ -248,26 +260,18 @@ impl Decoder {
             return Ok(rest);
         };
         traits.sensitive = form == Form::NeverIndexed;
-        if form == Form::Indexed {
+        if form == Form::Indexed || lasting && traits.class & VOLATILE == 0 {
             let (name, value) = out.since(mark).split_at(name_len);
-            traits = self.insert(name, value, traits);
+            traits = known(name, value, traits);
+            match form {
+                Form::Indexed => _ = self.table.insert(name, value, traits),
+                _ => self.recent.keep(coded, out.since(mark), name_len, traits),
+            }
         }
         if tally.admit(out.since(mark).len(), traits.flags, out) {
             out.commit(mark, name_len, traits);
         }
         Ok(rest)
-    }
-
-    /// Works out what an encoder will want to know of the new row, and gives it.
-    fn insert(&mut self, name: &[u8], value: &[u8], mut traits: Traits) -> Traits {
-        if let Some(row) = static_table::index_of_value(traits.static_row, value) {
-            traits.static_row = row | STATIC_EXACT;
-        }
-        if traits.class & VOLATILE == 0 || value.is_empty() {
-            traits.hash = hash_pair(name, value);
-        }
-        self.table.insert(name, value, traits);
-        traits
     }
 
     /// Inserts an entry whose field is not wanted any more. `out` lends its memory.
@@ -282,7 +286,7 @@ impl Decoder {
         match self.append(name, value, room, out)? {
             Some((name_len, traits)) => {
                 let (name, value) = out.since(mark).split_at(name_len);
-                self.insert(name, value, traits);
+                self.table.insert(name, value, known(name, value, traits));
             }
             None => self.table.clear(),
         }
@@ -354,7 +358,7 @@ impl Decoder {
 
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
-        self.table.heap_octets()
+        self.table.heap_octets() + self.recent.heap_octets()
     }
 
     #[cfg(test)]
@@ -421,6 +425,17 @@ impl Tally {
         let over = if self.fields == 0 { Over::Fields } else { Over::ListSize };
         self.over.get_or_insert(over);
     }
+}
+
+/// Adds what an encoder will want to know of a field that may well come again.
+fn known(name: &[u8], value: &[u8], mut traits: Traits) -> Traits {
+    if let Some(row) = static_table::index_of_value(traits.static_row, value) {
+        traits.static_row = row | STATIC_EXACT;
+    }
+    if traits.class & VOLATILE == 0 || value.is_empty() {
+        traits.hash = hash_pair(name, value);
+    }
+    traits
 }
 
 /// Of a row's flags, those that its name has without the value.

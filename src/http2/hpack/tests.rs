@@ -555,6 +555,55 @@ fn a_name_may_be_that_of_the_entry_it_evicts() {
     assert_eq!(decoder.table_pairs(), expected);
 }
 
+/// A literal that comes again is not decoded again, and is the same field under the same limits.
+#[test]
+fn literals_that_come_again_are_the_same_fields() {
+    let mut decoder = Decoder::new(4096, |name| if name == b"volatile" { VOLATILE } else { 9 });
+    // RFC 7541 C.2.2, then a name of two octets, then one whose values differ, then C.2.3.
+    let sample = "040c 2f73 616d 706c 652f 7061 7468";
+    let other = "0002 6162 0163";
+    let volatile = "0008 766f 6c61 7469 6c65 0131";
+    let never = "1008 7061 7373 776f 7264 0673 6563 7265 74";
+    let block = [octets(sample), octets(other), octets(volatile), octets(never)].concat();
+    let expected =
+        [(":path", "/sample/path"), ("ab", "c"), ("volatile", "1"), ("password", "secret")];
+    let size: u32 =
+        expected.iter().map(|(name, value)| (name.len() + value.len()) as u32 + 32).sum();
+    for round in 0..3 {
+        let (result, got) = decode_with(&mut decoder, &block, size, 4);
+        assert_eq!(result, Ok(Decoded { over: None, flags: 0 }), "round {round}");
+        assert_eq!(pairs(&got), owned(&expected));
+        for field in got.iter() {
+            assert_eq!(field.flags, judge(field.name, field.value));
+            assert_eq!(field.class, if field.name == b"volatile" { VOLATILE } else { 9 });
+            assert_eq!(field.sensitive, field.name == b"password");
+        }
+        for (size, fields, over) in [(size - 1, 4, Over::ListSize), (size, 3, Over::Fields)] {
+            let (result, got) = decode_with(&mut decoder, &block, size, fields);
+            assert_eq!(result, Ok(Decoded { over: Some(over), flags: 0 }));
+            assert!(got.is_empty());
+        }
+        assert_eq!(decoder.table_size(), 0);
+        // The next hop takes it for what it is.
+        let (mut encoder, mut last) = (Encoder::new(4096), Decoder::new(4096, classify_none));
+        for _ in 0..3 {
+            let block = encoded(&mut encoder, &got);
+            assert_eq!(decoded(&mut last, &block), got);
+        }
+    }
+}
+
+/// An index of the dynamic table means another name after the next insertion.
+#[test]
+fn literals_with_a_dynamic_name_follow_the_table() {
+    let mut decoder = Decoder::new(4096, classify_none);
+    decoded(&mut decoder, &octets("4001 6101 31"));
+    let block = octets("0f2f 0132");
+    assert_eq!(pairs(&decoded(&mut decoder, &block)), owned(&[("a", "2")]));
+    decoded(&mut decoder, &octets("4001 6201 31"));
+    assert_eq!(pairs(&decoded(&mut decoder, &block)), owned(&[("b", "2")]));
+}
+
 #[test]
 fn errors_of_the_coding() {
     let cases: [(&[u8], DecodeError); 12] = [
