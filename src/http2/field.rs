@@ -151,7 +151,7 @@ fn may_have_control(word: [u8; 8]) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const TOPS: u64 = 0x80 * ONES;
     let word = u64::from_le_bytes(word);
-    let without_del = word ^ 0x7f * ONES;
+    let without_del = word ^ (0x7f * ONES);
     let below_space = word.wrapping_sub(0x20 * ONES) & !word;
     let del = without_del.wrapping_sub(ONES) & !without_del;
     (below_space | del) & TOPS != 0

@@ -400,16 +400,14 @@ impl Literal<'_> {
 impl Tally {
     /// Octets that the next field may have.
     fn room(&self) -> usize {
-        if self.over.is_some() || self.fields == 0 {
-            return 0;
-        }
-        self.list_size.saturating_sub(FIELD_OVERHEAD)
+        if self.fields == 0 { 0 } else { self.list_size.saturating_sub(FIELD_OVERHEAD) }
     }
 
     /// Counts a field; false if it is not to be kept.
+    #[inline]
     fn admit(&mut self, octets: usize, flags: u8, out: &mut FieldSection) -> bool {
         let size = octets + FIELD_OVERHEAD;
-        if self.over.is_some() || self.fields == 0 || size > self.list_size {
+        if self.fields == 0 || size > self.list_size {
             self.pass(out);
             return false;
         }
@@ -419,11 +417,13 @@ impl Tally {
         true
     }
 
-    /// The limit is passed: forget what was kept.
+    /// The limit is passed: forget what was kept. Nothing fits from now on.
+    #[cold]
     fn pass(&mut self, out: &mut FieldSection) {
         out.clear();
         let over = if self.fields == 0 { Over::Fields } else { Over::ListSize };
         self.over.get_or_insert(over);
+        self.list_size = 0;
     }
 }
 

@@ -76,7 +76,7 @@ impl Encoder {
             self.declare(update, out);
         }
         for span in fields.spans() {
-            match self.index_of(span, fields.pair(span)) {
+            match self.index_of(fields, span) {
                 Some(index) => integer::encode(index, 7, 0x80, out),
                 None => self.unknown(fields, span, out),
             }
@@ -110,7 +110,7 @@ impl Encoder {
 
     /// The index of a field of which a decoder or its owner knew enough.
     #[inline]
-    fn index_of(&self, span: &Span, pair: &[u8]) -> Option<u32> {
+    fn index_of(&self, fields: &FieldSection, span: &Span) -> Option<u32> {
         let Traits { hash, static_row, .. } = span.traits;
         if static_row & STATIC_EXACT != 0 {
             return Some(u32::from(static_row & !STATIC_EXACT));
@@ -118,7 +118,7 @@ impl Encoder {
         if hash == 0 {
             return None;
         }
-        self.find_pair(hash, span.name_len, pair)
+        self.find_pair(hash, fields, span)
     }
 
     #[inline(never)]
@@ -146,7 +146,7 @@ impl Encoder {
             hash => hash,
         };
         if traits.hash == 0
-            && let Some(index) = self.find_pair(hash, span.name_len, fields.pair(span))
+            && let Some(index) = self.find_pair(hash, fields, span)
         {
             return integer::encode(index, 7, 0x80, out);
         }
@@ -159,16 +159,17 @@ impl Encoder {
     }
 
     #[inline]
-    fn find_pair(&self, hash: u32, name_len: u32, pair: &[u8]) -> Option<u32> {
-        self.pairs.candidates(hash).find_map(|number| self.compare(number, name_len, pair))
+    fn find_pair(&self, hash: u32, fields: &FieldSection, span: &Span) -> Option<u32> {
+        self.pairs.candidates(hash).find_map(|number| self.compare(number, fields, span))
     }
 
     /// Out of the loop over candidates, which are seldom more than one.
     #[inline(never)]
-    fn compare(&self, number: u32, name_len: u32, pair: &[u8]) -> Option<u32> {
+    fn compare(&self, number: u32, fields: &FieldSection, span: &Span) -> Option<u32> {
         let age = self.table.age_of(number)?;
         let row = self.table.row(age)?;
-        let same = row.name_len == name_len && octets::same(self.table.pair(row), pair);
+        let same =
+            row.name_len == span.name_len && octets::same(self.table.pair(row), fields.pair(span));
         same.then_some(dynamic_index(age))
     }
 

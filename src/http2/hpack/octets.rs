@@ -4,7 +4,7 @@
 //! Refuses to know what the octets mean.
 
 /// Appends `octets`.
-#[inline]
+#[inline(always)] // Or else the registers that growing needs are saved and restored each time.
 pub(in crate::http2) fn append(out: &mut Vec<u8>, octets: &[u8]) {
     match octets.len() {
         16..=32 => append_ends::<16>(out, octets),

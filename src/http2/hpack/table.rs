@@ -54,8 +54,8 @@ impl Table {
     /// The row `age` insertions ago; 0 is the newest.
     #[inline]
     pub(super) fn row(&self, age: usize) -> Option<&Span> {
-        let position = self.rows.len().checked_sub(age + 1)?;
-        self.rows.get(position)
+        // What is older than the oldest wraps to a position that no list reaches.
+        self.rows.get(self.rows.len().wrapping_sub(age + 1))
     }
 
     /// Name and value, adjoining.
