@@ -6,6 +6,7 @@
 //!
 //! Refuses to know what a subcommand does.
 
+mod attack;
 mod compare;
 mod crowd;
 mod relay;
@@ -30,6 +31,7 @@ struct Subcommand {
 
 /// One line each.
 const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand { grammar: attack::grammar, run: attack::run },
     Subcommand { grammar: compare::grammar, run: compare::run },
     Subcommand { grammar: crowd::grammar, run: crowd::run },
     Subcommand { grammar: relay::grammar, run: relay::run },

@@ -26,7 +26,7 @@ mod goals;
 mod groups;
 mod markdown;
 mod measure;
-mod probe;
+pub(crate) mod probe;
 mod report;
 mod site;
 pub mod spread;

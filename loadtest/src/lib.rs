@@ -13,10 +13,12 @@
 //! topology  starts direct, relay, ringside, daprd, HAProxy, Envoy, nginx
 //! ratio     medians and spreads of per-round ratios
 //! compare   rounds of topologies in alternation, and their tables
+//! attack    hostile peers, and who else is hurt by them
 //! cli       a table of subcommands
 //! ```
 
 pub mod account;
+pub mod attack;
 pub mod cli;
 pub mod compare;
 pub mod framing;

@@ -11,6 +11,7 @@
 
 mod certificates;
 mod dapr;
+mod neighbours;
 mod ports;
 mod process;
 mod programs;
@@ -18,6 +19,7 @@ mod proxies;
 mod relays;
 
 pub use dapr::Authority;
+pub use neighbours::{Neighbour, Neighbours};
 pub use process::{Process, http_get, raise_open_files, until};
 pub use programs::{PROGRAMS, Program, Programs};
 
@@ -272,7 +274,7 @@ impl StartError {
         Self(sentence.into())
     }
 
-    fn file(path: &Path, error: &std::io::Error) -> Self {
+    pub(crate) fn file(path: &Path, error: &std::io::Error) -> Self {
         Self(format!("{}: {error}", path.display()))
     }
 }

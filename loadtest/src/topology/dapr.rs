@@ -9,7 +9,7 @@ use super::programs::Program;
 use super::{Hop, Ingredients, Kind, PATIENCE, Ready, Running, StartError, ports};
 use std::fs;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The outbound hop's own id; nobody calls it.
 const CALLER: &str = "loadtest-caller";
@@ -22,6 +22,8 @@ pub struct Authority {
     pub address: String,
     /// PEM, for `DAPR_TRUST_ANCHORS`.
     pub anchors: String,
+    /// Where it keeps what it signs with.
+    pub credentials: PathBuf,
     /// Ends with this.
     _sentry: Process,
 }
@@ -50,21 +52,21 @@ impl Authority {
             fs::read_to_string(&anchors).ok().filter(|text| text.contains("END CERTIFICATE"))
         })?;
         let address = format!("localhost:{}", at.port());
-        Ok(Self { address, anchors, _sentry: process })
+        Ok(Self { address, anchors, credentials, _sentry: process })
     }
 }
 
 /// Where one sidecar listens.
 #[derive(Clone, Copy, Debug)]
-struct Ports {
-    grpc: SocketAddr,
-    http: SocketAddr,
-    internal: SocketAddr,
-    metrics: SocketAddr,
+pub(super) struct Ports {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+    pub internal: SocketAddr,
+    pub metrics: SocketAddr,
 }
 
 impl Ports {
-    fn claim() -> Result<Self, StartError> {
+    pub fn claim() -> Result<Self, StartError> {
         Ok(Self {
             grpc: ports::claim()?,
             http: ports::claim()?,
@@ -97,9 +99,12 @@ fn pair(
     ingredients: &Ingredients,
 ) -> Result<Running, StartError> {
     let (callee, caller) = (Ports::claim()?, Ports::claim()?);
-    let inbound = sidecar(kind, app_id, Some(app), callee, callee.internal, ingredients)?;
-    let outbound =
-        sidecar(kind, &format!("{CALLER}-{app_id}"), None, caller, callee.internal, ingredients)?;
+    // The caller's table must hold the callee, and the callee's is the same, so that both hops have
+    // the same features.
+    let table = [(app_id, callee.internal)];
+    let inbound = sidecar(kind, app_id, Some(app), callee, &table, ingredients)?;
+    let own_id = format!("{CALLER}-{app_id}");
+    let outbound = sidecar(kind, &own_id, None, caller, &table, ingredients)?;
     let hops = vec![
         Hop { process: outbound, ready: Ready::Healthy(caller.http) },
         Hop { process: inbound, ready: Ready::Healthy(callee.http) },
@@ -110,14 +115,13 @@ fn pair(
     Ok(running)
 }
 
-/// `callee` is where the one app of the table is found: the caller's table must hold it, and the
-/// callee's is the same, so that both hops have the same features.
-fn sidecar(
+/// `table` says at which internal ports the apps are.
+pub(super) fn sidecar(
     kind: Kind,
     own_id: &str,
     app: Option<SocketAddr>,
     at: Ports,
-    callee: SocketAddr,
+    table: &[(&str, SocketAddr)],
     ingredients: &Ingredients,
 ) -> Result<Process, StartError> {
     let program = if kind == Kind::Ringside { Program::Ringside } else { Program::Daprd };
@@ -126,15 +130,15 @@ fn sidecar(
     let folder = ingredients.folder(&format!("{}-{own_id}", kind.name()))?;
     let resources = folder.join("resources");
     fs::create_dir_all(&resources).map_err(|e| StartError::file(&resources, &e))?;
-    let callee_id = own_id.strip_prefix(CALLER).map_or(own_id, |rest| rest.trim_start_matches('-'));
     let config = folder.join("config.yaml");
     let spec = match kind {
         Kind::Ringside => {
-            let table = folder.join("apps.yaml");
-            write(&table, &format!("{callee_id}: [\"{callee}\"]\n"))?;
-            spec_of_ringside(&table)
+            let file = folder.join("apps.yaml");
+            let lines = table.iter().map(|(id, at)| format!("{id}: [\"{at}\"]\n"));
+            write(&file, &lines.collect::<String>())?;
+            spec_of_ringside(&file)
         }
-        _ => spec_of_daprd(callee_id, callee),
+        _ => spec_of_daprd(table),
     };
     write(&config, &configuration(&spec))?;
     command.args(["--app-id", own_id, "--log-level", "warn", "--enable-mtls"]);
@@ -172,10 +176,11 @@ fn spec_of_ringside(table: &Path) -> String {
     )
 }
 
-fn spec_of_daprd(callee_id: &str, callee: SocketAddr) -> String {
+fn spec_of_daprd(table: &[(&str, SocketAddr)]) -> String {
+    let hosts: Vec<String> = table.iter().map(|(id, at)| format!("\"{id}\": \"{at}\"")).collect();
+    let hosts = hosts.join(", ");
     format!(
-        "{TRACING}nameResolution:\n  component: table\n  configuration: \
-         {{hosts: {{\"{callee_id}\": \"{callee}\"}}}}\n"
+        "{TRACING}nameResolution:\n  component: table\n  configuration: {{hosts: {{{hosts}}}}}\n"
     )
 }
 
@@ -202,7 +207,7 @@ mod tests {
     #[test]
     fn configurations_sample_nothing_and_name_the_callee() {
         let callee = SocketAddr::from(([127, 0, 0, 1], 4));
-        let daprd = configuration(&spec_of_daprd("server", callee));
+        let daprd = configuration(&spec_of_daprd(&[("server", callee)]));
         assert!(daprd.contains("\nspec:\n  tracing: {samplingRate: \"0\"}\n  nameResolution:\n"));
         assert!(daprd.contains("    configuration: {hosts: {\"server\": \"127.0.0.1:4\"}}\n"));
         let ringside = configuration(&spec_of_ringside(Path::new("/tmp/a.yaml")));
