@@ -4,7 +4,7 @@
 use crate::peer::app::{App, interop_case};
 use crate::peer::{Kind, Sidecar, World};
 
-const CASES: [&str; 14] = [
+pub const CASES: [&str; 14] = [
     "empty_unary",
     "large_unary",
     "client_streaming",

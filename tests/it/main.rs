@@ -23,6 +23,7 @@ mod h2spec_forward;
 mod heads;
 mod impostor;
 mod interop;
+mod interop_languages;
 mod lifecycle;
 mod load;
 mod mdns;

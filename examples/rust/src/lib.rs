@@ -1,0 +1,3 @@
+//! What `build.rs` makes of greeter.proto.
+
+tonic::include_proto!("helloworld");
