@@ -5,7 +5,8 @@
 //!    plain `cargo test` leaves them alone.
 //! 2. Every client meets the Go server, and the Go client every server; every greeter meets every
 //!    other.
-//! 3. With `RINGSIDE_INTEROP_RECORD`, a folder, each pair leaves its outcomes there.
+//! 3. `RINGSIDE_INTEROP_SIDECAR=daprd` puts daprds in ringside's place, to prove the harness.
+//! 4. With `RINGSIDE_INTEROP_RECORD`, a folder, each pair leaves its outcomes there.
 
 use crate::interop::CASES;
 use crate::peer::app::App;
@@ -43,6 +44,13 @@ fn program(name: &str) -> PathBuf {
     path
 }
 
+fn sidecar() -> Kind {
+    match std::env::var("RINGSIDE_INTEROP_SIDECAR").as_deref() {
+        Ok("daprd") => Kind::Daprd,
+        Ok(_) | Err(_) => Kind::Ringside,
+    }
+}
+
 /// A server of `language`, once it listens.
 fn serve(world: &World, language: &str, what: &str) -> App {
     let port = claim();
@@ -75,8 +83,8 @@ fn cases(client: &str, server: &str) {
     let mut world = World::with_sentry(&format!("languages-{client}-{server}"));
     world.reserve(&["interop", "client"]);
     let app = serve(&world, server, "interop");
-    let callee = Sidecar::callee(&world, Kind::Ringside, "interop", app.port);
-    let caller = Sidecar::caller(&world, Kind::Ringside, "client");
+    let callee = Sidecar::callee(&world, sidecar(), "interop", app.port);
+    let caller = Sidecar::caller(&world, sidecar(), "client");
     let (mut outcomes, mut failures) = (String::new(), Vec::new());
     for case in CASES {
         let mut run = command(program(&format!("{client}_interop_client")));
@@ -98,8 +106,8 @@ fn greetings(server: &str) {
     let mut world = World::with_sentry(&format!("languages-greeter-{server}"));
     world.reserve(&["server", "client"]);
     let app = serve(&world, server, "greeter");
-    let _callee = Sidecar::callee(&world, Kind::Ringside, "server", app.port);
-    let caller = Sidecar::caller(&world, Kind::Ringside, "client");
+    let _callee = Sidecar::callee(&world, sidecar(), "server", app.port);
+    let caller = Sidecar::caller(&world, sidecar(), "client");
     let (mut outcomes, mut failures) = (String::new(), Vec::new());
     for client in LANGUAGES {
         let mut run = command(program(&format!("{client}_greeter_client")));
