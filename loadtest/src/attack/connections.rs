@@ -1,6 +1,6 @@
 //! Connections: silent ones, idle ones, short ones.
 
-use super::line::Line;
+use super::line::{Line, Manners};
 use super::strike::{Door, Strike};
 use super::wire;
 use std::net::TcpStream;
@@ -16,11 +16,12 @@ pub fn silent(on: &mut Strike<'_>) {
     bare(on, Door::Api, SILENT, &[]);
 }
 
-/// They say the preface, an octet each 100 ms.
+/// They say the preface, an octet each 250 ms.
 pub fn slow_preface(on: &mut Strike<'_>) {
     let mut lines: Vec<Line> = Vec::new();
     for _ in 0..SILENT / 2 {
-        let Some(line) = on.silent(Door::Api) else { break };
+        let Some(mut line) = on.silent(Door::Api) else { break };
+        line.manners = Manners::Rude;
         lines.push(line);
     }
     on.hold(&mut lines, TICK, |line, round| {

@@ -90,7 +90,8 @@ pub fn endless_calls(on: &mut Strike<'_>) {
 
 /// As many connections, each with as many calls that want 100 MiB.
 fn unread(on: &mut Strike<'_>, connections: usize, streams: u32, manners: Manners, window: u32) {
-    let wanted = Counts { messages: 100, octets: 1 << 20 }.encode();
+    // 100 MiB, in pieces that cost the app little to make.
+    let wanted = Counts { messages: 6400, octets: 16 << 10 }.encode();
     let block = streaming(on, Door::Api, serve::STREAM);
     let mut lines: Vec<Line> = Vec::new();
     for _ in 0..connections {

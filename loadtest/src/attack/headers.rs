@@ -1,6 +1,6 @@
 //! Field blocks: too long, too many, too well compressed, never ended.
 
-use super::line::Line;
+use super::line::{Line, Manners};
 use super::strike::{Door, Strike};
 use super::wire::{self, CONTINUATION, END_HEADERS, END_STREAM, HEADERS, NEWEST, stream_id};
 use crate::serve;
@@ -33,17 +33,18 @@ pub fn padding(octets: usize) -> Vec<u8> {
     out
 }
 
-/// One block for ever: each CONTINUATION full of fields, or empty.
+/// One block for ever: each CONTINUATION full of fields, or empty. Rude, since an acknowledgement
+/// amid a block would be the end of it.
 fn endless(on: &mut Strike<'_>, door: Door, piece: &[u8]) {
     let block = wire::call_block(&on.call(door, serve::UNARY));
-    on.flood(
-        door,
-        |out| wire::frame(out, HEADERS, 0, 1, &block),
-        |out, _| {
-            wire::frame(out, CONTINUATION, 0, 1, piece);
-            true
-        },
-    );
+    while let Some(mut line) = on.greeted(door, &[]) {
+        line.manners = Manners::Rude;
+        wire::frame(&mut line.out, HEADERS, 0, 1, &block);
+        while line.flush_batch() {
+            wire::frame(&mut line.out, CONTINUATION, 0, 1, piece);
+            line.heard.units += 1;
+        }
+    }
 }
 
 pub fn endless_full(on: &mut Strike<'_>) {
@@ -204,6 +205,7 @@ pub fn slow(on: &mut Strike<'_>) {
     let mut lines = Vec::new();
     for _ in 0..SLOW_CONNECTIONS {
         let Some(mut line) = on.greeted(Door::Api, &[]) else { break };
+        line.manners = Manners::Rude;
         wire::frame(&mut line.out, HEADERS, 0, 1, &block);
         line.turn();
         lines.push(line);

@@ -10,6 +10,9 @@ const MIB: f64 = (1 << 20) as f64;
 /// More memory than this above where it began is bold.
 const GROWTH_BOLD: u64 = 64 << 20;
 
+/// ringside's count of lines that its limit of lines per second kept out of the log.
+const LOG_LINES: &str = "log_lines";
+
 /// RFC 9113 §7, by code.
 const CODES: [&str; 14] = [
     "NO_ERROR",
@@ -27,6 +30,9 @@ const CODES: [&str; 14] = [
     "INADEQUATE_SECURITY",
     "HTTP_1_1_REQUIRED",
 ];
+
+/// A line of the summary, and which attacks it lists.
+type Question = (&'static str, fn(&Row) -> bool);
 
 impl Report {
     pub fn markdown(&self) -> String {
@@ -59,6 +65,30 @@ impl Report {
                 row.honest()
             );
         }
+        out.push_str(&self.summary());
+        out
+    }
+
+    /// By product: who ended, failed honest calls, or grew.
+    fn summary(&self) -> String {
+        let mut products: Vec<&str> = self.rows.iter().map(|row| row.product).collect();
+        products.sort_unstable();
+        products.dedup();
+        let mut out = String::new();
+        let questions: [Question; 3] = [
+            ("Ended", |row| row.gone.is_some()),
+            ("Honest calls failed", |row| row.failed() > 0),
+            ("Memory grew by more than 64 MiB", Row::grew),
+        ];
+        for (question, holds) in questions {
+            for product in &products {
+                let rows = self.rows.iter().filter(|row| row.product == *product && holds(row));
+                let names: Vec<&str> = rows.map(|row| row.attack).collect();
+                let list = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+                let _ = write!(out, "\n- {question}, {product}, {}: {list}", names.len());
+            }
+        }
+        out.push('\n');
         out
     }
 }
@@ -105,22 +135,29 @@ impl Row {
             let passed: Vec<&str> = self.passed.iter().copied().collect();
             parts.push(format!("passed on: {}", passed.join(", ")));
         }
-        let limits = self.limits.iter().map(|(limit, n)| format!("{limit} × {}", short(*n as f64)));
+        let told = self.limits.iter().filter(|(limit, _)| *limit != LOG_LINES);
+        let limits = told.map(|(limit, n)| format!("{limit} × {}", short(*n as f64)));
         let limits: Vec<String> = limits.collect();
         if !limits.is_empty() {
             parts.push(format!("limits hit: {}", limits.join(", ")));
         }
         if self.log_lines > 0 {
-            parts.push(format!("logged {} lines", short(self.log_lines as f64)));
+            let kept_back = self.limits.get(LOG_LINES).copied().unwrap_or_default();
+            let all = short((self.log_lines + kept_back) as f64);
+            parts.push(format!("logged {} lines of {all}", short(self.log_lines as f64)));
         }
         if parts.is_empty() { "nothing".to_owned() } else { parts.join("; ") }
+    }
+
+    fn grew(&self) -> bool {
+        let most = self.during.resident.max(self.after.resident);
+        most.saturating_sub(self.before.resident) > GROWTH_BOLD
     }
 
     fn memory(&self) -> String {
         let mib = |phase: &Phase| format!("{:.0}", phase.resident as f64 / MIB);
         let [before, most, after] = [&self.before, &self.during, &self.after].map(mib);
-        let grown = self.during.resident.saturating_sub(self.before.resident) > GROWTH_BOLD;
-        let most = if grown { format!("**{most}**") } else { most };
+        let most = if self.grew() { format!("**{most}**") } else { most };
         format!("{before}, {most}, {after}")
     }
 
