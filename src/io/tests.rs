@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Runs a test on io_uring, where it is to be had, and on epoll.
-fn on_each_driver(test: impl AsyncFn(bool)) {
+pub(super) fn on_each_driver(test: impl AsyncFn(bool)) {
     for wanted in [IoDriver::Auto, IoDriver::Epoll] {
         let mut driver = Driver::build(wanted).unwrap();
         let epoll = driver.is_epoll();
@@ -32,7 +32,7 @@ fn on_each_driver(test: impl AsyncFn(bool)) {
 }
 
 /// Two ends of a Unix connection.
-fn unix_pair(epoll: bool) -> (Socket, Socket) {
+pub(super) fn unix_pair(epoll: bool) -> (Socket, Socket) {
     let adopt = |stream: UnixStream| {
         stream.set_nonblocking(epoll).unwrap();
         Socket::from(monoio::net::UnixStream::from_std(stream).unwrap())

@@ -10,6 +10,7 @@ use super::Fault;
 use aws_lc_rs::aead::{AES_128_GCM, AES_256_GCM, Aad, Algorithm, CHACHA20_POLY1305};
 use aws_lc_rs::aead::{LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use rustls::{AlertDescription, ConnectionTrafficSecrets};
+use std::fmt;
 
 pub(super) const HEADER_LEN: usize = 5;
 
@@ -25,6 +26,9 @@ const INNER_MAX: usize = CONTENT_MAX + 1;
 /// What of a record is sealed, with the tag (§5.2).
 const SEALED_MAX: usize = CONTENT_MAX + 256;
 
+/// What a record has besides its content: the header, the content's type, the tag.
+pub(super) const RECORD_EXTRA: usize = HEADER_LEN + 1 + TAG_LEN;
+
 /// What a header begins with: application_data, and a version that stands still (§5.2).
 const HEADER_START: [u8; 3] = [APPLICATION_DATA, 3, 3];
 
@@ -33,7 +37,6 @@ pub(super) const HANDSHAKE: u8 = 22;
 pub(super) const APPLICATION_DATA: u8 = 23;
 
 /// See the file's text.
-#[derive(Debug)]
 pub(super) struct Cipher {
     key: LessSafeKey,
     iv: [u8; NONCE_LEN],
@@ -79,8 +82,17 @@ impl Cipher {
         Ok(Nonce::assume_unique_for_key(nonce))
     }
 
-    /// Makes a record of the header's room and content that begin at `start` of `out`.
+    /// Makes a record of the header's room and content that begin at `start` of `out`. What could
+    /// not be sealed is not left there: it might be sent.
     pub(super) fn seal(&mut self, kind: u8, out: &mut Vec<u8>, start: usize) -> Result<(), Fault> {
+        let sealed = self.seal_in_place(kind, out, start);
+        if sealed.is_err() {
+            out.truncate(start);
+        }
+        sealed
+    }
+
+    fn seal_in_place(&mut self, kind: u8, out: &mut Vec<u8>, start: usize) -> Result<(), Fault> {
         out.push(kind);
         let nonce = self.nonce()?;
         let (head, inner) = out[start..].split_at_mut(HEADER_LEN);
@@ -113,6 +125,13 @@ impl Cipher {
             Some(content) => Ok((inner[content], content)),
             None => Err(Fault::Local(AlertDescription::UnexpectedMessage)),
         }
+    }
+}
+
+/// Neither key nor IV.
+impl fmt::Debug for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cipher").field("sequence", &self.sequence).finish_non_exhaustive()
     }
 }
 
@@ -224,9 +243,19 @@ mod tests {
     fn no_number_comes_twice() {
         let mut cipher = Cipher::of(&AES_128_GCM, &[1; 16], &[2; 12], u64::MAX - 1).unwrap();
         seal(&mut cipher, APPLICATION_DATA, b"the last");
-        let mut out = vec![0; HEADER_LEN];
-        assert!(cipher.seal(APPLICATION_DATA, &mut out, 0).is_err());
+        let mut out = b"sealed before".to_vec();
+        out.extend_from_slice(&[0; HEADER_LEN]);
+        out.extend_from_slice(b"plaintext");
+        assert!(cipher.seal(APPLICATION_DATA, &mut out, 13).is_err());
+        assert_eq!(out, b"sealed before");
         assert!(cipher.open(&mut [0; 40]).is_err());
+    }
+
+    #[test]
+    fn debug_tells_no_secrets() {
+        let cipher = Cipher::of(&AES_128_GCM, &[171; 16], &[171; 12], 5).unwrap();
+        let text = format!("{cipher:?}");
+        assert!(text.contains("sequence: 5") && !text.contains("171"), "{text}");
     }
 
     #[test]

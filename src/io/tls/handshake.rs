@@ -28,9 +28,10 @@ const READS_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Handshake {
     driven: Driven,
-    /// Read and not done with.
     incoming: Vec<u8>,
-    /// How much of it rustls sees, and where the record ends of which it sees the last.
+    /// Up to where it is done with, how far rustls sees it, and where the record ends of which it
+    /// sees the last.
+    done: usize,
     shown: usize,
     end: usize,
     out: Vec<u8>,
@@ -69,10 +70,15 @@ impl From<UnbufferedServerConnection> for Handshake {
 
 impl Handshake {
     fn new(driven: Driven) -> Self {
-        Self { driven, incoming: Vec::new(), shown: 0, end: 0, out: Vec::new() }
+        Self { driven, incoming: Vec::new(), done: 0, shown: 0, end: 0, out: Vec::new() }
     }
 
     pub fn push(&mut self, octets: &[u8]) {
+        // At one go, and not with each record.
+        self.incoming.drain(..self.done);
+        self.shown -= self.done;
+        self.end -= self.done;
+        self.done = 0;
         self.incoming.extend_from_slice(octets);
     }
 
@@ -114,7 +120,7 @@ impl Handshake {
     fn step(&mut self) -> Result<Step, Error> {
         let mut early = BytesMut::new();
         let (done, step) = self.driven.step(
-            self.incoming.get_mut(..self.shown).unwrap_or_default(),
+            self.incoming.get_mut(self.done..self.shown).unwrap_or_default(),
             Wish::Nothing,
             &mut self.out,
             &mut early,
@@ -123,10 +129,7 @@ impl Handshake {
         if !early.is_empty() {
             return Err(Error::General("data within the handshake".to_owned()));
         }
-        let done = done.min(self.shown);
-        self.incoming.drain(..done);
-        self.shown -= done;
-        self.end -= done;
+        self.done = self.shown.min(self.done + done);
         step
     }
 
@@ -147,8 +150,9 @@ impl Handshake {
 
     /// The session of a handshake that is at its end, and written.
     pub fn finish(self) -> Result<Secured, HandshakeError> {
-        let Self { driven, incoming, shown, end, out } = self;
+        let Self { driven, mut incoming, done, shown, end, out } = self;
         debug_assert!(out.is_empty());
+        incoming.drain(..done);
         let state = driven.state();
         if state.alpn_protocol() != Some(ALPN_H2) {
             return Err(HandshakeError::Alpn);
@@ -159,7 +163,7 @@ impl Handshake {
             legacy.push(&incoming);
             return Ok(Secured { session: Session::legacy(legacy), leaf });
         }
-        if shown != 0 || end != 0 {
+        if shown != done || end != done {
             let error = Error::General("the handshake ends within a record".to_owned());
             return Err(HandshakeError::Tls(error));
         }

@@ -13,16 +13,28 @@ pub(super) struct Legacy {
     driven: Driven,
     /// Read and not done with: less than a record, and a handshake message that it continues.
     incoming: Vec<u8>,
+    /// How much of it is done with, until that is removed, at one go.
+    done: usize,
     plain: BytesMut,
     ended: bool,
     failed: bool,
+    /// Why it failed, until that is said.
+    fault: Option<Fault>,
     closed: bool,
 }
 
 impl Legacy {
     pub(super) fn new(driven: Driven) -> Self {
-        let (incoming, plain) = (Vec::new(), BytesMut::new());
-        Self { driven, incoming, plain, ended: false, failed: false, closed: false }
+        Self {
+            driven,
+            incoming: Vec::new(),
+            done: 0,
+            plain: BytesMut::new(),
+            ended: false,
+            failed: false,
+            fault: None,
+            closed: false,
+        }
     }
 
     pub(super) fn push(&mut self, octets: &[u8]) {
@@ -31,24 +43,28 @@ impl Legacy {
         }
     }
 
-    /// The plaintext of all that was pushed, once.
+    /// The plaintext of all that was pushed, once. What came before a fault counts: the fault is
+    /// said at the next call.
     pub(super) fn open(&mut self, owed: &mut Vec<u8>) -> Result<Option<Bytes>, Fault> {
         while !self.ended && !self.failed {
             match self.step(Wish::Nothing, owed) {
                 Ok(Step::Again | Step::Ended) => {}
                 Ok(Step::Hungry | Step::Ready | Step::Closed) => break,
                 Err(error) => {
-                    self.failed = true;
+                    (self.failed, self.fault) = (true, Some(Fault::Rustls(error)));
                     // The alert, if one is due; nothing else is ever looked at again.
                     while self.driven.state().wants_write()
                         && self.step(Wish::Nothing, owed).is_ok()
                     {}
-                    return Err(Fault::Rustls(error));
                 }
             }
         }
-        let plain = self.plain.split().freeze();
-        Ok((!plain.is_empty()).then_some(plain))
+        self.incoming.drain(..self.done);
+        self.done = 0;
+        if !self.plain.is_empty() {
+            return Ok(Some(self.plain.split().freeze()));
+        }
+        self.fault.take().map_or(Ok(None), Err)
     }
 
     pub(super) fn is_closed_by_peer(&self) -> bool {
@@ -100,11 +116,12 @@ impl Legacy {
     }
 
     fn step(&mut self, wish: Wish<'_>, out: &mut Vec<u8>) -> Result<Step, Error> {
-        let (done, step) = self.driven.step(&mut self.incoming, wish, out, &mut self.plain);
-        self.incoming.drain(..done.min(self.incoming.len()));
+        let incoming = self.incoming.get_mut(self.done..).unwrap_or_default();
+        let (done, step) = self.driven.step(incoming, wish, out, &mut self.plain);
+        self.done = self.incoming.len().min(self.done + done);
         if let Ok(Step::Ended) = step {
             self.ended = true;
-            self.incoming = Vec::new();
+            (self.incoming, self.done) = (Vec::new(), 0);
         }
         step
     }

@@ -31,6 +31,7 @@ pub(super) use text::failure;
 use super::sys::Socket;
 use crate::proxy::Transmit;
 use bytes::{Bytes, BytesMut};
+use cipher::{CONTENT_MAX, RECORD_EXTRA};
 use legacy::Legacy;
 use records::Records;
 use rustls::AlertDescription;
@@ -39,8 +40,12 @@ use std::io;
 /// The only protocol that we speak.
 const ALPN_H2: &[u8] = b"h2";
 
-/// Room for records that is kept for the next transmit.
+/// Room for records that is kept for the next transmit: more than the flusher gives at once, so
+/// that it is not allocated each time.
 const ROOM_KEPT_MAX: usize = 192 << 10;
+
+/// The record of a key update, a message of five octets.
+const KEY_UPDATE_EXTRA: usize = RECORD_EXTRA + 5;
 
 /// One TLS connection after its handshake.
 #[derive(Debug)]
@@ -103,6 +108,7 @@ impl Session {
 
     /// Seals all of it behind what `out` has.
     pub fn seal(&mut self, transmit: &Transmit, out: &mut Vec<u8>) -> Result<(), Fault> {
+        out.reserve_exact(sealed_len_max(transmit.len));
         match &mut self.layer {
             Layer::Records(records) => records.seal(transmit.slices(), out),
             Layer::Legacy(legacy) => legacy.seal(transmit.slices(), out),
@@ -131,15 +137,16 @@ impl Session {
         transmit: &Transmit,
         room: &mut Vec<u8>,
     ) -> io::Result<bool> {
-        debug_assert!(!self.wants_send(), "the rest goes first");
+        if self.wants_send() {
+            return Err(io::Error::other("the rest goes first"));
+        }
         room.clear();
         self.seal(transmit, room).map_err(|_| io::Error::other("cannot seal"))?;
         let mut sent = 0;
         let outcome = write(socket, room, &mut sent);
         match outcome {
             Ok(true) => {}
-            // What is left takes the room along.
-            Ok(false) => (self.rest, self.sent) = (std::mem::take(room), sent),
+            Ok(false) => self.leave(room, sent),
             Err(_) => *room = Vec::new(),
         }
         if room.capacity() > ROOM_KEPT_MAX {
@@ -148,14 +155,36 @@ impl Session {
         outcome
     }
 
+    /// Keeps what is not `sent`. Much of it takes the room along; for a little, which may wait
+    /// long, that would be a waste. COPY: less than half of a room, once.
+    fn leave(&mut self, room: &mut Vec<u8>, sent: usize) {
+        let unsent = room.get(sent..).unwrap_or_default();
+        (self.rest, self.sent) = if unsent.len() < room.capacity() / 2 {
+            (unsent.to_vec(), 0)
+        } else {
+            (std::mem::take(room), sent)
+        };
+    }
+
     /// Sends what is left; true when nothing is, false when the socket takes no more.
     pub(super) fn send_rest(&mut self, socket: &Socket) -> io::Result<bool> {
+        if !self.wants_send() {
+            return Ok(true);
+        }
         let done = write(socket, &self.rest, &mut self.sent)?;
         if done {
             (self.rest, self.sent) = (Vec::new(), 0);
+            if let Layer::Records(records) = &mut self.layer {
+                records.settled();
+            }
         }
         Ok(done)
     }
+}
+
+/// Room for the records of so much content, with a key update of ours, and for one more, short.
+const fn sealed_len_max(content: usize) -> usize {
+    content + (content / CONTENT_MAX + 2) * RECORD_EXTRA + KEY_UPDATE_EXTRA
 }
 
 /// Writes what is not `sent` of `octets`. True when all is.

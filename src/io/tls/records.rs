@@ -5,7 +5,7 @@
 //!
 //! 1. Whatever is wrong with what the peer sends ends the connection, with the alert that the RFC
 //!    wants; nothing is opened after that, nor after the peer's close_notify.
-//! 2. After an alert of ours nothing is sealed any more.
+//! 2. After an alert of ours, or a fatal one of the peer's, nothing is sealed any more (§6.2).
 //! 3. Our keys are replaced long before they have sealed too much (§5.5).
 //! 4. What costs us more than its octets is on a budget: records without content, key updates,
 //!    tickets.
@@ -65,8 +65,8 @@ pub(super) struct Records {
     receiving: Receiving,
     /// Of a handshake message, what came so far.
     message: Vec<u8>,
-    /// We followed a key update of the peer, and sealed no data since.
-    updated: bool,
+    /// Our answer to a key update waits to be sent: it answers those that come meanwhile, too.
+    answering: bool,
     empty: u8,
     warnings: u8,
     budget: usize,
@@ -76,7 +76,7 @@ pub(super) struct Records {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
     Open,
-    /// We sent close_notify or a fatal alert.
+    /// We sent close_notify or a fatal alert, or the peer sent a fatal one.
     Closed,
 }
 
@@ -99,7 +99,7 @@ impl Records {
             sending: Sending::Open,
             receiving: Receiving::Open,
             message: Vec::new(),
-            updated: false,
+            answering: false,
             empty: 0,
             warnings: 0,
             budget: BUDGET_MAX,
@@ -119,9 +119,10 @@ impl Records {
         let outcome = self.open_data(owed);
         if let Err(fault) = &outcome {
             self.receiving = Receiving::Failed;
-            if let Fault::Local(alert) = fault {
+            match fault {
                 // Without an alert the peer sees the end all the same.
-                let _ = self.send_alert(FATAL, *alert, owed);
+                Fault::Local(alert) => drop(self.send_alert(FATAL, *alert, owed)),
+                Fault::Remote(_) | Fault::Rustls(_) => self.sending = Sending::Closed,
             }
         }
         if self.receiving != Receiving::Open {
@@ -136,6 +137,11 @@ impl Records {
         self.receiving == Receiving::Ended
     }
 
+    /// All that was owed is sent.
+    pub(super) fn settled(&mut self) {
+        self.answering = false;
+    }
+
     /// Seals all of it into `out`, in full records but for the last. COPY: each octet once, into
     /// the record in which it is sealed.
     pub(super) fn seal<'a>(
@@ -146,7 +152,6 @@ impl Records {
         if self.sending == Sending::Closed {
             return Ok(());
         }
-        self.updated = false;
         let (mut start, mut room) = (out.len(), 0);
         for mut slice in slices {
             while !slice.is_empty() {
@@ -320,9 +325,10 @@ impl Records {
             _ => return Err(Fault::Local(AlertDescription::IllegalParameter)),
         };
         self.opener = self.kernel.next_opener()?;
-        // As long as we are silent, one answer is enough.
-        if asked && !self.updated && self.sending == Sending::Open {
-            self.updated = true;
+        // The peer may wait for an answer to its last request, even while we have no data; one
+        // that is not yet sent is still to come, and enough for all.
+        if asked && !self.answering && self.sending == Sending::Open {
+            self.answering = true;
             self.update_sealer(UPDATE_NOT_REQUESTED, owed)?;
         }
         Ok(())

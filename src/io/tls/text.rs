@@ -46,6 +46,8 @@ pub(in crate::io) fn failure(fault: &Fault) -> &'static str {
             AlertDescription::BadRecordMac => "local error: tls: bad record MAC",
             AlertDescription::DecodeError => "local error: tls: error decoding message",
             AlertDescription::IllegalParameter => "local error: tls: illegal parameter",
+            // Ours, and no peer's fault.
+            AlertDescription::InternalError => "local error: tls: internal error",
             AlertDescription::RecordOverflow => "local error: tls: record overflow",
             AlertDescription::UnexpectedMessage => "local error: tls: unexpected message",
             _ => OTHER_FAILURE,

@@ -2,10 +2,11 @@
 
 use super::super::tests::{End, meet};
 use super::super::verify::AnyServer;
-use super::super::{Fault, Handshake, Session};
+use super::super::{Fault, Handshake, ROOM_KEPT_MAX, Session, failure, sealed_len_max};
 use super::*;
 use crate::http2::{Segment, Transmit};
-use crate::io::tests::Authority;
+use crate::io::sys::Socket;
+use crate::io::tests::{Authority, on_each_driver, unix_pair};
 use crate::io::tls::cipher::record_len;
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::CryptoProvider;
@@ -139,8 +140,11 @@ impl Session {
         }
     }
 
-    /// Everything that waits to be sent.
+    /// Everything that waits to be sent, which it then is.
     fn take_rest(&mut self) -> Vec<u8> {
+        if let super::super::Layer::Records(records) = &mut self.layer {
+            records.settled();
+        }
         std::mem::take(&mut self.rest)
     }
 }
@@ -457,6 +461,10 @@ fn alerts_of_the_peer_end_it() {
         assert_eq!(ours.open(&mut owed), Err(Fault::Remote(alert)));
         // An alert is not answered by one.
         assert!(owed.is_empty() && !ours.is_closed_by_peer());
+        // Nor does anything else follow.
+        ours.seal([b"late".as_slice()].into_iter(), &mut owed).unwrap();
+        ours.close(&mut owed).unwrap();
+        assert!(owed.is_empty());
     }
     let (mut ours, mut peer) = with_ourselves(Client);
     let mut wire = record(&mut peer, APPLICATION_DATA, b"data", 0);
@@ -511,15 +519,123 @@ fn floods_are_refused() {
         peer.update_sealer(UPDATE_REQUESTED, &mut wire).unwrap();
         assert_eq!(open_all(&mut ours, &wire, &mut owed).unwrap(), data);
     }
-    // As long as we say nothing, one answer is enough.
+    // As long as it is not sent, one answer is enough.
     assert_eq!(record_len(&owed).unwrap(), Some(owed.len()));
     ours.seal([b"data".as_slice()].into_iter(), &mut owed).unwrap();
     assert_eq!(open_all(&mut peer, &owed, &mut Vec::new()).unwrap(), b"data");
+}
+
+/// Gives a session the peer's request for new keys; all that it owes then.
+fn ask_for_keys(ours: &mut Session, peer: &mut Records) -> Vec<u8> {
     let mut wire = Vec::new();
     peer.update_sealer(UPDATE_REQUESTED, &mut wire).unwrap();
-    owed.clear();
-    open_all(&mut ours, &wire, &mut owed).unwrap();
-    assert!(!owed.is_empty());
+    ours.push(BytesMut::from(wire.as_slice()));
+    assert_eq!(ours.open(), Ok(None));
+    ours.rest.clone()
+}
+
+/// RFC 8446 §4.6.3: each request, though we have nothing to say; those that come before an answer
+/// could leave by that one.
+#[test]
+fn requests_for_keys_are_answered() {
+    on_each_driver(async |epoll| {
+        let (socket, _theirs) = unix_pair(epoll);
+        let (ours, mut peer) = with_ourselves(Server);
+        let mut ours = Session::records(ours);
+        for flushed in [true, true, false, false, true, true] {
+            let owed = ask_for_keys(&mut ours, &mut peer);
+            assert_eq!(record_len(&owed).unwrap(), Some(owed.len()), "one answer");
+            if flushed {
+                // Were there none, or one too many, its number would be wrong.
+                assert_eq!(open_all(&mut peer, &owed, &mut Vec::new()).unwrap(), b"");
+                assert!(ours.send_rest(&socket).unwrap());
+            }
+        }
+        let mut wire = Vec::new();
+        ours.seal(&transmit(b"data", &mut Numbers(1)), &mut wire).unwrap();
+        assert_eq!(open_all(&mut peer, &wire, &mut Vec::new()).unwrap(), b"data");
+    });
+}
+
+fn fill(socket: &Socket) {
+    let full = (0..1 << 20).find_map(|_| socket.send_octets(&[0]).err()).unwrap();
+    assert_eq!(full.kind(), std::io::ErrorKind::WouldBlock);
+}
+
+/// A little that a full socket leaves behind does not hold a worker's room.
+#[test]
+fn what_is_left_takes_no_more_room_than_it_needs() {
+    on_each_driver(async |epoll| {
+        let (socket, _theirs) = unix_pair(epoll);
+        fill(&socket);
+        let (ours, _) = with_ourselves(Client);
+        let mut ours = Session::records(ours);
+        let mut room = Vec::with_capacity(128 << 10);
+        let small = transmit(b"data", &mut Numbers(1));
+        assert!(!ours.send(&socket, &small, &mut room).unwrap());
+        assert!(ours.wants_send() && ours.rest.capacity() < 100);
+        assert_eq!(room.capacity(), 128 << 10);
+        // Nothing overtakes it.
+        assert!(ours.send(&socket, &small, &mut room).is_err());
+        assert_eq!(record_len(&ours.take_rest()).unwrap(), Some(4 + 22));
+        // Much is not copied.
+        let large = transmit(&vec![7; 100 << 10], &mut Numbers(1));
+        assert!(!ours.send(&socket, &large, &mut room).unwrap());
+        assert!(ours.rest.len() > 100 << 10 && room.capacity() == 0);
+    });
+}
+
+/// Whatever is sealed fits in what is reserved, keys that change on the way too.
+#[test]
+fn rooms_are_made_to_measure() {
+    const { assert!(sealed_len_max((128 + 16) << 10) <= ROOM_KEPT_MAX) };
+    let full = CONTENT_MAX;
+    for octets in [0, 1, full - 1, full, full + 1, 8 * full - 1, 8 * full, 8 * full + 1] {
+        let (ours, _) = with_ourselves(Client);
+        let data = transmit(&vec![1; octets], &mut Numbers(5));
+        let mut ours = Session::records(ours);
+        // The keys change before the next record, and once.
+        for _ in 0..10 {
+            ours.seal(&transmit(b"x", &mut Numbers(5)), &mut Vec::new()).unwrap();
+        }
+        ours.records_mut().sealed_by_key_max = 10;
+        let mut out = Vec::new();
+        ours.seal(&data, &mut out).unwrap();
+        let by_key = if octets == 0 { 10 } else { octets.div_ceil(full) as u64 };
+        assert_eq!(ours.records_mut().sealer.used(), by_key);
+        assert!(out.len() <= sealed_len_max(octets), "{octets}");
+        let capacity = out.capacity();
+        out.clear();
+        ours.seal(&data, &mut out).unwrap();
+        assert_eq!(out.capacity(), capacity);
+    }
+}
+
+/// In one read, data and what is wrong: the data first.
+#[test]
+fn tls12_gives_data_that_came_before_a_fault() {
+    let suite = cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let (mut ours, mut theirs) = with_rustls(suite, Client);
+    theirs.writer().write_all(b"data").unwrap();
+    let mut wire = rustls_sent(&mut theirs);
+    theirs.writer().write_all(b"more").unwrap();
+    wire.extend(rustls_sent(&mut theirs));
+    *wire.last_mut().unwrap() ^= 1;
+    ours.push(BytesMut::from(wire.as_slice()));
+    assert_eq!(ours.open().unwrap().unwrap(), b"data"[..]);
+    let fault = ours.open().unwrap_err();
+    assert_eq!(fault, Fault::Rustls(Error::DecryptError));
+    assert_eq!(ours.open(), Ok(None));
+    // The peer is told.
+    theirs.read_tls(&mut ours.take_rest().as_slice()).unwrap();
+    let told = theirs.process_new_packets().unwrap_err();
+    assert_eq!(told, Error::AlertReceived(Alert::BadRecordMac));
+}
+
+#[test]
+fn our_own_errors_are_not_blamed_on_the_peer() {
+    let text = failure(&Fault::Local(Alert::InternalError));
+    assert_eq!(text, "local error: tls: internal error");
 }
 
 /// Messages in one record, over many, and right behind each other.
