@@ -59,7 +59,11 @@ pub enum Gauge {
     /// Streams of both sides: a proxied call has two.
     Streams,
     OpenCalls,
+    /// Of those, the ones without a stream to their callee.
+    WaitingCalls,
 }
+
+const GAUGES: usize = Gauge::WaitingCalls as usize + 1;
 
 /// How attempts or calls ended with one status.
 #[derive(Clone, Debug, Default)]
@@ -116,7 +120,7 @@ pub struct Cells {
     /// Pairs that were interned since the last [`Self::hand_over`].
     fresh: Vec<Pair>,
     counts: Counts,
-    gauges: [i64; 4],
+    gauges: [i64; GAUGES],
 }
 
 /// What a worker counted since it was last asked, and how things stand.
@@ -124,7 +128,7 @@ pub struct Cells {
 pub struct Increment {
     fresh: Vec<Pair>,
     counts: Counts,
-    gauges: [i64; 4],
+    gauges: [i64; GAUGES],
 }
 
 impl Default for Cells {
@@ -138,7 +142,7 @@ impl Default for Cells {
             slots: vec![0; SLOTS].into(),
             fresh: Vec::new(),
             counts: Counts::default(),
-            gauges: [0; 4],
+            gauges: [0; GAUGES],
         }
     }
 }

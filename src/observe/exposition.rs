@@ -147,6 +147,7 @@ fn own(text: &mut Text, cells: &Cells) {
         (&names::UPSTREAM_CONNECTIONS, Gauge::UpstreamConnections),
         (&names::STREAMS, Gauge::Streams),
         (&names::OPEN_CALLS, Gauge::OpenCalls),
+        (&names::WAITING_CALLS, Gauge::WaitingCalls),
     ] {
         text.number(series, cells.gauge(gauge) as f64);
     }

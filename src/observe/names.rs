@@ -98,6 +98,10 @@ pub const UPSTREAM_CONNECTIONS: Series =
     gauge("ringside_upstream_connections", "Open connections to remote sidecars and the app.");
 pub const STREAMS: Series = gauge("ringside_streams", "Open HTTP/2 streams of both sides.");
 pub const OPEN_CALLS: Series = gauge("ringside_open_calls", "Calls in flight.");
+pub const WAITING_CALLS: Series = gauge(
+    "ringside_waiting_calls",
+    "Calls that wait for a connection to their callee, or for a stream that its limit allows.",
+);
 pub const WORKER_ANSWERED: Series = gauge_by(
     "ringside_worker_answered",
     "1 if the worker told its figures for this scrape, 0 if they are of an earlier one.",

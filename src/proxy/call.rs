@@ -266,7 +266,8 @@ impl Proxy {
     ) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        let Side::Upstream { authority, .. } = &peer.side else { return };
+        let Side::Upstream { authority, far_app, .. } = &peer.side else { return };
+        let wakes = *far_app && peer.calls.is_empty();
         let remaining = call.deadline.map(|at| at.saturating_duration_since(now));
         if remaining.is_some_and(|left| left.is_zero()) {
             self.fail(key, &Failure::deadline(), now);
@@ -294,6 +295,10 @@ impl Proxy {
         self.cells.rise(Gauge::Streams);
         peer.h2.recycle(fields);
         peer.touch(conn, &mut self.outputs);
+        if wakes {
+            // From now on its silence counts.
+            self.remind_peer(conn);
+        }
     }
 
     pub(super) fn deadline_reached(&mut self, key: CallKey, now: Instant) {
@@ -352,6 +357,7 @@ impl Proxy {
         match &call.up {
             Up::Parked(parked) => {
                 self.parked_octets -= parked.octets;
+                self.cells.fall(Gauge::WaitingCalls);
                 // It held no place that another could take.
                 self.pools.one_died(call.pool);
             }

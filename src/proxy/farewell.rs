@@ -9,10 +9,7 @@
 use super::contract::{CloseReason, Level, Listener, Output};
 use super::failure::Failure;
 use super::peer::{DRAIN_NOTICE, LAST_WORDS, PREFACE_TIMEOUT};
-use super::peer::{
-    Farewell, IDLE_TIMEOUT, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, PING_DRAIN, PING_KEEPALIVE,
-    Peer, Side, Stage,
-};
+use super::peer::{Farewell, IDLE_TIMEOUT, PING_DRAIN, Peer, Side, Stage};
 use super::{ConnKey, Proxy, Reminder};
 use crate::http2::{ConnectionError, ErrorCode};
 use std::time::Instant;
@@ -269,14 +266,13 @@ impl Proxy {
         {
             return self.give_up(key, "the time for the drain is over", now);
         }
-        match peer.pinged {
-            Some(since) if now >= since + KEEPALIVE_TIMEOUT => {
+        match peer.ping_overdue() {
+            Some(over) if now >= over => {
                 self.give_up(key, "keepalive ping failed to receive ACK within timeout", now);
             }
             Some(_) => {}
-            None if peer.keeps_alive() && now >= peer.heard + KEEPALIVE_INTERVAL => {
-                peer.pinged = Some(now);
-                peer.h2.ping(PING_KEEPALIVE);
+            None if peer.ping_due().is_some_and(|due| now >= due) => {
+                peer.send_ping(now);
                 self.touch(key);
             }
             None => {}

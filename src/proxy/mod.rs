@@ -234,18 +234,25 @@ impl Proxy {
         peer.heard = now;
         // Anything heard proves life; the PING's own answer may come later.
         let proved = peer.pinged.take().is_some();
+        let spoke = peer.spoke;
         peer.h2.recv(bytes, now);
         self.drain_events(key, now);
         // Only now: frames are judged as their events are taken.
         let Some(peer) = self.peers.get(key) else { return };
         let due = peer.h2.poll_timeout();
-        if proved || due.is_some_and(|at| peer.reminder.is_none_or(|known| at < known)) {
+        if proved
+            || peer.spoke != spoke
+            || due.is_some_and(|at| peer.reminder.is_none_or(|known| at < known))
+        {
             self.remind_peer(key);
         }
     }
 
     fn drain_events(&mut self, key: ConnKey, now: Instant) {
-        while let Some(event) = self.peers.get_mut(key).and_then(|peer| peer.h2.poll_event()) {
+        while let Some((peer, event)) =
+            self.peers.get_mut(key).and_then(|peer| peer.h2.poll_event().map(|e| (peer, e)))
+        {
+            peer.spoke |= matches!(event, Event::Headers { .. } | Event::Data { .. });
             self.on_event(key, event, now);
         }
         self.touch(key);

@@ -18,6 +18,12 @@ use std::time::{Duration, Instant};
 pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// And gives up when the answer is not there by then.
 pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// An app on another machine is asked only while calls are with it, and not again before it has
+/// said something of a call or this is over: gRPC's servers forgive two PINGs that come within five
+/// minutes while they send nothing, and close the connection at the third (`too_many_pings`).
+pub const APP_PING_INTERVAL: Duration = Duration::from_secs(330);
+/// daprd never asks its app; ours gets more time than a sidecar.
+pub const APP_PING_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections without calls are closed after this, in both roles (spec 03 §3.8).
 pub const IDLE_TIMEOUT: Duration = Duration::from_secs(180);
 /// Between the first and the final GOAWAY, when the peer does not answer our PING.
@@ -50,6 +56,8 @@ pub enum Side {
         /// `:authority` of every call on it.
         authority: PreparedField,
         to_app: bool,
+        /// The app is on another machine, whose end no kernel of ours tells.
+        far_app: bool,
         stage: Stage,
     },
 }
@@ -99,6 +107,10 @@ pub struct Peer {
     pub heard: Instant,
     /// A keepalive PING is out since then.
     pub pinged: Option<Instant>,
+    /// When the last one went.
+    pub last_ping: Option<Instant>,
+    /// It has sent a head or DATA since.
+    pub spoke: bool,
     /// No call since then.
     pub idle_since: Instant,
     /// The earliest reminder that is in the heap for this connection.
@@ -118,6 +130,8 @@ impl Peer {
             farewell: Farewell::None,
             heard: now,
             pinged: None,
+            last_ping: None,
+            spoke: false,
             idle_since: now,
             reminder: None,
             resets: ResetPacer::new(now),
@@ -137,14 +151,33 @@ impl Peer {
         matches!(self.side, Side::Upstream { stage: Stage::Dialing, .. })
     }
 
-    /// daprd pings its callers and other sidecars, never its app (spec 03 §3.8).
-    pub fn keeps_alive(&self) -> bool {
-        match &self.side {
-            Side::Downstream { .. } => true,
-            Side::Upstream { to_app, stage, .. } => {
-                !to_app && matches!(stage, Stage::Ready | Stage::Retired)
-            }
-        }
+    /// When silence must be answered with a PING. daprd pings its callers and other sidecars, never
+    /// its app (spec 03 §3.8); nor do we one on this machine, whose end the kernel tells: it may
+    /// stand still in a debugger for as long as it likes.
+    pub fn ping_due(&self) -> Option<Instant> {
+        let silence = self.heard + KEEPALIVE_INTERVAL;
+        let Side::Upstream { to_app, far_app, stage, .. } = self.side else {
+            return Some(silence);
+        };
+        let due = match self.last_ping {
+            Some(at) if to_app && !self.spoke => silence.max(at + APP_PING_INTERVAL),
+            Some(_) | None => silence,
+        };
+        let is_up = matches!(stage, Stage::Ready | Stage::Retired);
+        let wanted = !to_app || (far_app && !self.calls.is_empty());
+        (is_up && wanted).then_some(due)
+    }
+
+    /// When a PING that is out has waited for its answer too long.
+    pub fn ping_overdue(&self) -> Option<Instant> {
+        let to_app = matches!(self.side, Side::Upstream { to_app: true, .. });
+        let patience = if to_app { APP_PING_TIMEOUT } else { KEEPALIVE_TIMEOUT };
+        self.pinged.map(|since| since + patience)
+    }
+
+    pub fn send_ping(&mut self, now: Instant) {
+        (self.pinged, self.last_ping, self.spoke) = (Some(now), Some(now), false);
+        self.h2.ping(PING_KEEPALIVE);
     }
 
     /// May a call of this pool open a stream here?
@@ -196,10 +229,7 @@ impl Peer {
 
     /// When this connection must be looked at again.
     pub fn next_timeout(&self) -> Option<Instant> {
-        let ping = match self.pinged {
-            Some(since) => Some(since + KEEPALIVE_TIMEOUT),
-            None => self.keeps_alive().then(|| self.heard + KEEPALIVE_INTERVAL),
-        };
+        let ping = self.ping_overdue().or_else(|| self.ping_due());
         let idle = self.may_idle().then(|| self.idle_since + IDLE_TIMEOUT);
         let drain = match self.farewell {
             Farewell::Noticed { since } => Some(since + DRAIN_NOTICE),

@@ -204,6 +204,7 @@ impl Proxy {
         let Some(parked) = self.calls.get_mut(call) else { return };
         parked.up = Up::Parked(Box::new(Parked { fields, octets, pending: Vec::new() }));
         self.parked_octets += octets;
+        self.cells.rise(Gauge::WaitingCalls);
         waiting.parked.push_back(call);
         self.pump(pool, now);
     }
@@ -249,6 +250,7 @@ impl Proxy {
             if let Up::Parked(parked) = std::mem::replace(up, Up::None) {
                 let Parked { fields, octets, pending } = *parked;
                 self.parked_octets -= octets;
+                self.cells.fall(Gauge::WaitingCalls);
                 self.open(call, conn, fields, pending, now);
             }
         }
@@ -290,11 +292,13 @@ impl Proxy {
             (Some(_) | None, _) => endpoint.0.to_string(),
         };
         let h2 = Connection::new(Role::Client, limits(config), head::classify, now);
+        let to_app = pool == self.pools.app();
         let side = Side::Upstream {
             pool,
             endpoint,
             authority: rewrite::authority(&authority),
-            to_app: pool == self.pools.app(),
+            to_app,
+            far_app: to_app && !endpoint.0.ip().is_loopback(),
             stage: Stage::Dialing,
         };
         self.cells.rise(Gauge::UpstreamConnections);

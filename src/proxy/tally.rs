@@ -8,6 +8,7 @@
 //! Source: the handler in Dapr's `pkg/api/grpc/proxy/handler.go`.
 
 use super::Proxy;
+use super::call::{Call, Up};
 use super::contract::Listener;
 use super::failure::Failure;
 use super::head::{self, RequestHead};
@@ -129,10 +130,18 @@ impl Proxy {
             let streams: usize = self.peers.values().map(|peer| peer.calls.len()).sum();
             let is_upstream = |peer: &&Peer| matches!(peer.side, Side::Upstream { .. });
             let upstream = self.peers.values().filter(is_upstream).count();
-            let told = [Gauge::DownstreamConnections, Gauge::UpstreamConnections, Gauge::Streams]
-                .map(|gauge| self.cells.gauge(gauge));
-            let found = [self.peers.len() - upstream, upstream, streams].map(|n| n as i64);
-            debug_assert_eq!(told, found, "downstream, upstream, streams");
+            let waits = |call: &&Call| matches!(call.up, Up::Parked(_));
+            let waiting = self.calls.values().filter(waits).count();
+            let gauges = [
+                Gauge::DownstreamConnections,
+                Gauge::UpstreamConnections,
+                Gauge::Streams,
+                Gauge::WaitingCalls,
+            ];
+            let told = gauges.map(|gauge| self.cells.gauge(gauge));
+            let downstream = self.peers.len() - upstream;
+            let found = [downstream, upstream, streams, waiting].map(|n| n as i64);
+            debug_assert_eq!(told, found, "downstream, upstream, streams, waiting");
         }
     }
 }

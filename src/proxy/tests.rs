@@ -11,6 +11,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 mod endings;
+mod keepalive;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
 pub(super) fn config() -> Config {

@@ -47,6 +47,12 @@ impl ProbeApp {
         Self::launch(world, "restless-app", port, None, &["-max-age", max_age])
     }
 
+    /// On another address than loopback's.
+    pub fn start_on(world: &World, host: &str) -> Self {
+        let port = claim();
+        Self::launch(world, "far-app", port, None, &["-address", &format!("{host}:{port}")])
+    }
+
     /// With an SVID (a folder from [`mint`]) it stands in for a sidecar's internal port.
     pub fn start_at(world: &World, name: &str, port: u16, svid: Option<&Path>) -> Self {
         Self::launch(world, name, port, svid, &[])
