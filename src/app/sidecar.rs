@@ -16,6 +16,7 @@ use super::log::Log;
 use super::signals::{Caught, Signals};
 use super::start::{RUNTIME, SERVERS, Sidecar, start};
 use super::{Ending, Plan};
+use crate::control::app_channel;
 use crate::mailbox::ToWorker;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
@@ -136,13 +137,20 @@ async fn block(sidecar: &Sidecar) {
     let Some(duration) = sidecar.plan.settings.shutdown.block else { return };
     let shown = go_duration(duration);
     tracing::info!("Blocking graceful shutdown for {shown} or until app reports unhealthy...");
-    // Without probes, an app that was never found is the one that is known to be unhealthy.
-    if sidecar.plan.settings.config.app.is_some() && !sidecar.app_found.get() {
-        tracing::info!("App reported unhealthy, entering shutdown...");
-        return;
+    // Without probes, an app that does not listen is the one that is known to be unhealthy. Calls
+    // must not be taken for it any longer: who else serves them is for their callers to find.
+    let has_app = sidecar.plan.settings.config.app.is_some();
+    let gone = async {
+        if sidecar.app_found.get() {
+            app_channel::gone(&sidecar.workers).await;
+        }
+    };
+    tokio::select! {
+        () = tokio::time::sleep(duration) => {
+            tracing::info!("Block shutdown period expired, entering shutdown...");
+        }
+        () = gone, if has_app => tracing::info!("App reported unhealthy, entering shutdown..."),
     }
-    tokio::time::sleep(duration).await;
-    tracing::info!("Block shutdown period expired, entering shutdown...");
 }
 
 async fn close(sidecar: &mut Sidecar) {

@@ -9,6 +9,7 @@
 use super::publish::Workers;
 use crate::config::{App, AppProtocol};
 use crate::resolve::Endpoint;
+use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,6 +20,11 @@ const DIAL_PAUSE: Duration = Duration::from_millis(100);
 const DIALS_PER_LINE: u32 = 100;
 /// How often the name of an app that is not given by address is looked up again.
 const LOOKUP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How often an app is looked at while its sidecar's end is held back for it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// So often in a row nobody listened: not a server that is made anew.
+const REFUSALS: u32 = 3;
 
 /// Says that the app is waited for, and returns once something listens on its port.
 pub async fn discover(app: &App, workers: &Rc<Workers>) {
@@ -46,6 +52,18 @@ pub async fn discover(app: &App, workers: &Rc<Workers>) {
             tracing::info!("waiting for application to listen on port {}", app.port);
         }
         tokio::time::sleep(DIAL_PAUSE).await;
+    }
+}
+
+/// Returns once nobody listens on the app's port any more.
+pub async fn gone(workers: &Rc<Workers>) {
+    let mut refused = 0_u32;
+    while refused < REFUSALS {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        let Some(Endpoint(address)) = workers.snapshot().app_endpoint else { continue };
+        let dial = tokio::time::timeout(DIAL_TIME_MAX, TcpStream::connect(address)).await;
+        let is_refused = matches!(dial, Ok(Err(e)) if e.kind() == ErrorKind::ConnectionRefused);
+        refused = if is_refused { refused + 1 } else { 0 };
     }
 }
 

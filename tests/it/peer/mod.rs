@@ -11,6 +11,7 @@ pub mod ports;
 pub mod probe;
 pub mod process;
 pub mod sidecar;
+pub mod tagged;
 pub mod world;
 
 use std::path::{Path, PathBuf};

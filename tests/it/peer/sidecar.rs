@@ -99,6 +99,8 @@ pub enum Naming {
 #[derive(Clone, Debug)]
 pub struct Options<'a> {
     pub app_port: Option<u16>,
+    /// Of a further instance; the first one's are reserved.
+    pub ports: Option<Ports>,
     pub naming: Naming,
     pub args: Vec<&'a str>,
     pub env: Vec<(&'a str, &'a str)>,
@@ -116,6 +118,7 @@ impl Default for Options<'_> {
     fn default() -> Self {
         Self {
             app_port: None,
+            ports: None,
             naming: Naming::Table,
             args: Vec::new(),
             env: Vec::new(),
@@ -146,8 +149,12 @@ impl Sidecar {
     }
 
     pub fn start(world: &World, kind: Kind, app_id: &str, options: Options<'_>) -> Self {
-        let folder = world.folder(&format!("{app_id}-{}", kind.name()));
-        let ports = world.ports(app_id);
+        let mut name = format!("{app_id}-{}", kind.name());
+        if let Some(ports) = options.ports {
+            let _ = write!(name, "-{}", ports.internal);
+        }
+        let folder = world.folder(&name);
+        let ports = options.ports.unwrap_or_else(|| world.ports(app_id));
         let mut sidecar = match options.denied {
             None => command(kind.program()),
             Some(call) => {
@@ -182,7 +189,6 @@ impl Sidecar {
         fs::write(&config, configuration(&spec)).expect("a Configuration");
         sidecar.arg("--config").arg(&config).arg("--resources-path").arg(world.folder("resources"));
         sidecar.args(&options.args).envs(options.env.iter().copied());
-        let name = format!("{app_id}-{}", kind.name());
         let mut process = Process::start(&folder, &name, sidecar);
         if !options.await_api {
             return Self { process, ports };
@@ -235,8 +241,9 @@ fn configuration(spec: &str) -> String {
 fn naming(world: &World, kind: Kind, folder: &Path) -> String {
     match kind {
         Kind::Daprd => {
+            let first = world.hosts().filter_map(|(id, ports)| Some((id, ports.first()?)));
             let hosts: Vec<String> =
-                world.hosts().map(|(id, port)| format!("{id}: \"127.0.0.1:{port}\"")).collect();
+                first.map(|(id, port)| format!("{id}: \"127.0.0.1:{port}\"")).collect();
             let hosts = hosts.join(", ");
             format!(
                 "nameResolution:\n  component: table\n  configuration: {{hosts: {{{hosts}}}}}\n"
@@ -252,8 +259,11 @@ fn naming(world: &World, kind: Kind, folder: &Path) -> String {
 
 /// The table that ringside's `static` resolver reads, put in place at once.
 pub fn write_hosts(world: &World, folder: &Path) -> PathBuf {
-    let table: String =
-        world.hosts().map(|(id, port)| format!("{id}: [\"127.0.0.1:{port}\"]\n")).collect();
+    let mut table = String::new();
+    for (id, ports) in world.hosts() {
+        let all: Vec<String> = ports.iter().map(|port| format!("\"127.0.0.1:{port}\"")).collect();
+        let _ = writeln!(table, "{id}: [{}]", all.join(", "));
+    }
     let (file, new) = (folder.join("hosts.yaml"), folder.join("hosts.yaml.new"));
     fs::write(&new, table).expect("a table of hosts");
     fs::rename(&new, &file).expect("the table in its place");

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct World {
     folder: PathBuf,
     /// App id to internal port: what every sidecar's name resolution says.
-    hosts: BTreeMap<String, u16>,
+    hosts: BTreeMap<String, Vec<u16>>,
     reserved: BTreeMap<String, Ports>,
     pub sentry: Option<Sentry>,
 }
@@ -45,7 +45,7 @@ impl World {
     pub fn reserve(&mut self, app_ids: &[&str]) {
         for id in app_ids {
             let ports = Ports::claim();
-            self.hosts.insert((*id).to_owned(), ports.internal);
+            self.host(id, ports.internal);
             self.reserved.insert((*id).to_owned(), ports);
         }
     }
@@ -56,7 +56,14 @@ impl World {
 
     /// Lets name resolution answer for `app_id` with a port of the test's choice.
     pub fn host(&mut self, app_id: &str, internal_port: u16) {
-        self.hosts.insert(app_id.to_owned(), internal_port);
+        self.hosts.insert(app_id.to_owned(), vec![internal_port]);
+    }
+
+    /// A further instance of a reserved app id. daprd's table knows the first one only.
+    pub fn replicate(&mut self, app_id: &str) -> Ports {
+        let ports = Ports::claim();
+        self.hosts.entry(app_id.to_owned()).or_default().push(ports.internal);
+        ports
     }
 
     /// An app id at whose address nobody listens.
@@ -71,8 +78,8 @@ impl World {
         write_hosts(self, &self.folder(&format!("{app_id}-{}", kind.name())));
     }
 
-    pub fn hosts(&self) -> impl Iterator<Item = (&str, u16)> {
-        self.hosts.iter().map(|(id, port)| (id.as_str(), *port))
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, &[u16])> {
+        self.hosts.iter().map(|(id, ports)| (id.as_str(), ports.as_slice()))
     }
 }
 
