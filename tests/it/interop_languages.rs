@@ -1,8 +1,7 @@
 //! gRPC's interop cases, and the how-to's greeter of `examples/`, in seven languages through two
 //! sidecars with identities from a real Sentry.
 //!
-//! 1. `scripts/interop` builds the programs and runs these; without it they are not there, so
-//!    plain `cargo test` leaves them alone.
+//! 1. `scripts/interop --build` builds the programs; without them these fail, and say so.
 //! 2. Every client meets the Go server, and the Go client every server; every greeter meets every
 //!    other.
 //! 3. `RINGSIDE_INTEROP_SIDECAR=daprd` puts daprds in ringside's place, to prove the harness.
@@ -141,7 +140,6 @@ fn greeted(said: &str) -> bool {
 macro_rules! tests {
     ($($name:ident: $run:expr;)*) => {$(
         #[test]
-        #[ignore = "scripts/interop builds what it needs, and runs it"]
         fn $name() {
             $run;
         }
