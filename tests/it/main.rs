@@ -29,6 +29,7 @@ mod lifecycle;
 mod load;
 mod mdns;
 mod naming;
+mod nghttp2;
 mod restarts;
 mod rotation;
 mod sentry;

@@ -30,16 +30,25 @@ pub fn program(name: &str) -> PathBuf {
 
 fn folder() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/peers");
-        let asked = Command::new(&script).arg("--path").output().expect("scripts/peers runs");
-        assert!(
-            asked.status.success(),
-            "the real peers are missing: run scripts/peers once, then the tests again ({})",
-            String::from_utf8_lossy(&asked.stderr).trim(),
-        );
-        PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim())
-    })
+    FOLDER.get_or_init(|| folder_of(&[]))
+}
+
+/// The path of one of nghttp2's programs, which `scripts/peers --nghttp2` fetches.
+pub fn nghttp2(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| folder_of(&["--nghttp2"])).join(name)
+}
+
+fn folder_of(set: &[&str]) -> PathBuf {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/peers");
+    let asked = Command::new(&script).arg("--path").args(set).output().expect("scripts/peers runs");
+    let what = ["scripts/peers"].iter().chain(set).copied().collect::<Vec<_>>().join(" ");
+    assert!(
+        asked.status.success(),
+        "the real peers are missing: run {what} once, then the tests again ({})",
+        String::from_utf8_lossy(&asked.stderr).trim(),
+    );
+    PathBuf::from(String::from_utf8_lossy(&asked.stdout).trim())
 }
 
 /// The sidecar under test, as cargo built it.
