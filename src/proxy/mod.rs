@@ -377,6 +377,9 @@ fn limits(config: &Config) -> Limits {
             .max(config.header_list_size / defaults.max_frame_size * 5 / 4),
         // Neither daprd nor grpc-go counts fields; the list's size bounds what they cost.
         fields_max: FIELDS_MAX,
+        // What bounds a connection's streams is announced, so that a caller queues what is beyond
+        // it, not tries it and is refused (docs/adr/0004).
+        max_concurrent_streams: Some(defaults.streams_max),
         ping_ack_delay: PING_ACK_DELAY,
         ..defaults
     }

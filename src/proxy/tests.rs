@@ -721,3 +721,17 @@ fn a_refused_call_may_be_retried() {
     assert!(bench.last(caller).ends_with("grpc-status=0 END"), "{:?}", bench.seen);
     assert_eq!(bench.dialed.len(), 1);
 }
+
+/// A caller that may open more than we take still knows better (docs/adr/0004).
+#[test]
+fn the_limit_of_streams_is_announced() {
+    let mut bench = Bench::new(config());
+    for listener in [Listener::Api, Listener::Internal, Listener::Forward(0)] {
+        let caller = bench.accept(listener);
+        let any = Limits { streams_max: u32::MAX, ..Limits::default() };
+        let greedy = Connection::new(Role::Client, any, head::classify, bench.now);
+        bench.ends.insert(caller, greedy);
+        bench.run();
+        assert_eq!(bench.ends[&caller].can_open(), 16_384);
+    }
+}

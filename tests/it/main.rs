@@ -19,7 +19,6 @@ mod demo;
 mod greeter;
 mod h2_differential;
 mod h2spec;
-mod h2spec_forward;
 mod heads;
 mod impostor;
 mod interop;

@@ -39,7 +39,7 @@ pub fn run_within<T>(patience: Duration, future: impl Future<Output = T>) -> T {
     runtime.block_on(async { tokio::time::timeout(patience, future).await.expect("in time") })
 }
 
-fn of(sentry: &Sentry, id: &str) -> SentryOptions {
+pub fn of(sentry: &Sentry, id: &str) -> SentryOptions {
     options(format!("localhost:{}", sentry.port), &sentry.anchors, id)
 }
 

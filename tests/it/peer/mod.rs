@@ -10,6 +10,7 @@ pub mod netns;
 pub mod ports;
 pub mod probe;
 pub mod process;
+pub mod shim;
 pub mod sidecar;
 pub mod tagged;
 pub mod world;
