@@ -1,15 +1,16 @@
 //! A worker's clock, and what wakes those who sleep: one timer of the kernel's for all of them.
 //!
-//! 1. The runtime has no timers of its own: with them each turn would read the clock twice, walk a
-//!    wheel, and have the kernel set a timer and cancel it again. Here a turn in which nobody falls
-//!    asleep and nobody is due costs nothing.
+//! 1. A wait has no time limit: with one each turn would read the clock twice, and have the kernel
+//!    set a timer and cancel it again. Here a turn in which nobody falls asleep and nobody is due
+//!    costs nothing.
 //! 2. Nobody is woken early.
 //! 3. The kernel's timer is set when somebody sleeps less long than all others; when it rings for
 //!    somebody who has gone, it is set for the next.
 //!
 //! Knows nothing of what is waited for. Sources: timerfd_create(2).
 
-use monoio::net::UnixStream;
+use super::reactor::{Event, Reactor, Source};
+use rustix::event::PollFlags;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -17,7 +18,6 @@ use rustix::time::{
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 
 #[derive(Debug)]
 pub(super) struct Clock {
-    timer: OwnedFd,
+    timer: Source,
     sleepers: RefCell<Sleepers>,
 }
 
@@ -39,16 +39,21 @@ struct Sleepers {
 }
 
 impl Clock {
-    /// Must be called within a runtime, in which the clock then has a task of its own.
-    pub(super) fn start() -> io::Result<Rc<Self>> {
+    pub(super) fn start(reactor: &Rc<Reactor>) -> io::Result<Rc<Self>> {
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-        let timer = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Of all that the runtime can wait on, a stream is nearest: it is only polled, never read.
-        let bell = std::os::unix::net::UnixStream::from(timer.try_clone()?);
-        let bell = UnixStream::from_std(bell)?;
-        let clock = Rc::new(Self { timer, sleepers: RefCell::default() });
-        monoio::spawn(ring(Rc::clone(&clock), bell));
-        Ok(clock)
+        let timer = reactor.adopt(timerfd_create(TimerfdClockId::Monotonic, flags)?)?;
+        timer.poll_soon(PollFlags::IN);
+        Ok(Rc::new(Self { timer, sleepers: RefCell::default() }))
+    }
+
+    /// True when an event was the kernel's timer, and those who were due have been woken.
+    pub(super) fn look_at(&self, event: &Event) -> bool {
+        let rings = matches!(event, Event::Ready(key) if *key == self.timer.key());
+        if rings {
+            self.wake_due();
+            self.timer.poll_soon(PollFlags::IN);
+        }
+        rings
     }
 
     pub(super) fn sleep(self: &Rc<Self>, time: Duration) -> Sleep {
@@ -70,7 +75,7 @@ impl Clock {
             it_interval: Timespec::default(),
             it_value: Timespec::try_from(time).unwrap_or(FAR),
         };
-        let set = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once);
+        let set = timerfd_settime(self.timer.fd(), TimerfdTimerFlags::empty(), &once);
         debug_assert!(set.is_ok());
     }
 
@@ -94,13 +99,6 @@ impl Clock {
 
 /// What a timer is set to that would ring later than can be said.
 const FAR: Timespec = Timespec { tv_sec: i32::MAX as i64, tv_nsec: 0 };
-
-/// One per clock, as long as the runtime lives.
-async fn ring(clock: Rc<Clock>, bell: UnixStream) {
-    while bell.readable(false).await.is_ok() {
-        clock.wake_due();
-    }
-}
 
 /// Until a time. May be dropped.
 #[derive(Debug)]
@@ -158,27 +156,30 @@ pub(super) fn now() -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use super::super::driver::Driver;
+    use super::super::driver::tests::run;
+    use super::super::driver::{Driver, Runtime};
     use super::*;
     use crate::config::IoDriver;
     use std::cell::Cell;
 
-    fn on_each_driver(test: impl AsyncFn(Rc<Clock>)) {
+    fn on_each_driver<F: Future<Output = ()> + 'static>(test: impl Fn(Rc<Runtime>) -> F) {
         for wanted in [IoDriver::Auto, IoDriver::Epoll] {
             let mut driver = Driver::build(wanted).unwrap();
-            driver.block_on(async { test(Clock::start().unwrap()).await });
+            let runtime = Rc::clone(driver.runtime());
+            driver.block_on(test(runtime));
         }
     }
 
     /// In order of their times, none of them early, whatever the order in which they came.
     #[test]
     fn wakes_in_order_and_not_early() {
-        on_each_driver(async |clock| {
+        on_each_driver(async |runtime| {
+            let clock = Rc::clone(&runtime.clock);
             let woken = Rc::new(RefCell::new(Vec::new()));
             let began = now();
             let sleeps = [9, 3, 6, 3, 0, 12].map(|millis| {
                 let (clock, woken) = (Rc::clone(&clock), Rc::clone(&woken));
-                monoio::spawn(async move {
+                run(&runtime, async move {
                     let time = Duration::from_millis(millis);
                     clock.sleep_until(began + time).await;
                     assert!(began.elapsed() >= time);
@@ -186,7 +187,7 @@ mod tests {
                 })
             });
             for sleep in sleeps {
-                sleep.await;
+                sleep.join().await;
             }
             assert_eq!(*woken.borrow(), [0, 3, 3, 6, 9, 12]);
             assert!(clock.sleepers.borrow().waiting.is_empty());
@@ -196,7 +197,8 @@ mod tests {
     /// Who goes leaves nothing behind, and holds up nobody.
     #[test]
     fn a_sleep_may_be_dropped() {
-        on_each_driver(async |clock| {
+        on_each_driver(async |runtime| {
+            let clock = Rc::clone(&runtime.clock);
             let polled = Cell::new(false);
             let mut long = Box::pin(clock.sleep(Duration::from_secs(3600)));
             let mut short = Box::pin(clock.sleep(Duration::from_millis(1)));

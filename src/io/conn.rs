@@ -1,7 +1,7 @@
 //! One connection: its reader, and what it has to write.
 //!
-//! 1. One reader task per connection, one read at a time, never raced; it ends when the peer has,
-//!    or when the socket was shut down.
+//! 1. What was read comes in order, until the peer's end or an error, which comes once; it ends
+//!    for us, too, when the socket is shut down.
 //! 2. Until `Output::Close` the connection has an ID; afterwards what is read is thrown away.
 //! 3. Closing: what was transmitted is written, then close_notify, then the write side is shut
 //!    down, and reading goes on a while, since closing with unread data would make the kernel
@@ -10,17 +10,18 @@
 //!
 //! Refuses to know what the bytes mean.
 
-use super::buffer::ReadBuffer;
 use super::clock::{Clock, Sleep};
 use super::dial::errno_static;
-use super::local::{Place, yield_now};
+use super::driver::Runtime;
+use super::local::Place;
 use super::output::{self, Rest};
-use super::sys::{Shutdown, Socket};
+use super::socket::{Shutdown, Socket};
 use super::tls::{self, Session};
 use super::worker::Worker;
 use crate::proxy::Transmit;
 use crate::proxy::{CloseReason, ConnId};
 use bytes::{Bytes, BytesMut};
+use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::{Rc, Weak};
@@ -33,9 +34,6 @@ const FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
 const LINGER_OCTETS_MAX: usize = 1 << 20;
 
-/// Reads in a row that do not wait, for one that did: others want their turn.
-const READS_ON_MAX: usize = 2;
-
 #[derive(Debug)]
 pub(super) struct Conn {
     pub(super) socket: Rc<Socket>,
@@ -44,10 +42,11 @@ pub(super) struct Conn {
     write: Cell<WriteState>,
     /// In the flusher's queue.
     pub(super) queued: Cell<bool>,
+    /// What came after the close; nothing more comes after the end.
     reader: Cell<ReaderState>,
     /// Why a write failed; the reader reports it.
     fault: Cell<Option<&'static str>>,
-    clock: Rc<Clock>,
+    runtime: Rc<Runtime>,
     _place: Place,
 }
 
@@ -72,7 +71,7 @@ enum WriteState {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ReaderState {
-    Reading,
+    Reading { thrown_away: usize },
     Ended,
 }
 
@@ -90,7 +89,7 @@ impl Conn {
     pub(super) fn new(
         socket: Rc<Socket>,
         session: Option<Session>,
-        clock: &Rc<Clock>,
+        runtime: &Rc<Runtime>,
         place: Place,
     ) -> Self {
         let transport = match session {
@@ -103,9 +102,9 @@ impl Conn {
             id: Cell::new(None),
             write: Cell::new(WriteState::Ready),
             queued: Cell::new(false),
-            reader: Cell::new(ReaderState::Reading),
+            reader: Cell::new(ReaderState::Reading { thrown_away: 0 }),
             fault: Cell::new(None),
-            clock: Rc::clone(clock),
+            runtime: Rc::clone(runtime),
             _place: place,
         }
     }
@@ -178,19 +177,16 @@ impl Conn {
         }
     }
 
-    /// True while a task waits for room in the socket.
+    /// True while room in the socket is waited for.
     pub(super) fn is_blocked(&self) -> bool {
         self.write.get() == WriteState::Blocked
     }
 
-    /// Waits until a blocked connection may write again.
-    pub(super) async fn unblocked(&self) {
-        let waited = self.socket.writable().await;
+    /// A blocked connection may write again. An error shows at the next send.
+    pub(super) fn unblock(&self) {
         if self.write.get() == WriteState::Blocked {
-            // An error shows at the next send.
             self.write.set(WriteState::Ready);
         }
-        drop(waited);
     }
 
     /// The proxy has done with it. What is left happens in [`Self::finish`].
@@ -203,7 +199,7 @@ impl Conn {
 
     /// A closing connection waits for room in its socket: not for ever.
     pub(super) fn bound_flush(self: &Rc<Self>) {
-        monoio::spawn(abort_after(self.clock.sleep(FLUSH_TIMEOUT), Rc::downgrade(self)));
+        self.abort_after(FLUSH_TIMEOUT);
     }
 
     /// All that was transmitted is written: say goodbye.
@@ -218,10 +214,26 @@ impl Conn {
         }
         self.write.set(WriteState::Finished);
         self.socket.shutdown(Shutdown::Write);
-        if self.reader.get() == ReaderState::Reading {
-            monoio::spawn(abort_after(self.clock.sleep(LINGER_TIMEOUT), Rc::downgrade(self)));
+        if self.reader.get() != ReaderState::Ended {
+            self.abort_after(LINGER_TIMEOUT);
         }
         Written::Never
+    }
+
+    fn abort_after(self: &Rc<Self>, time: Duration) {
+        let sleep = self.runtime.clock.sleep(time);
+        self.runtime.spawn(abort_after(sleep, Rc::downgrade(self)));
+    }
+
+    /// Octets that came after the close: looked at by nobody, and not for ever.
+    fn throw_away(&self, octets: usize) {
+        if let ReaderState::Reading { thrown_away } = self.reader.get() {
+            let thrown_away = thrown_away + octets;
+            self.reader.set(ReaderState::Reading { thrown_away });
+            if thrown_away > LINGER_OCTETS_MAX {
+                self.socket.shutdown(Shutdown::Both);
+            }
+        }
     }
 
     /// True when records wait that nobody asked for: answers to key updates, alerts.
@@ -264,75 +276,39 @@ async fn abort_after(sleep: Sleep, conn: Weak<Conn>) {
     }
 }
 
-/// Hands a connection to a reader of its own; the task of the handshake, large as it is, ends here.
-pub(super) fn start(worker: Rc<Worker>, conn: Rc<Conn>, buffer: ReadBuffer) {
-    // What came behind the handshake.
+/// From now on what is read comes to [`read`]; what came behind the handshake does so at once.
+pub(super) fn start(worker: &Rc<Worker>, conn: &Rc<Conn>) {
+    worker.listed.put(conn);
     if conn.is_tls()
-        && let Some(reason) = digest(&worker, &conn, BytesMut::new())
+        && let Some(reason) = digest(worker, conn, BytesMut::new())
     {
-        worker.closed(&conn, reason);
+        worker.closed(conn, reason);
     }
-    monoio::spawn(read(worker, conn, buffer));
+    let mut events = Vec::new();
+    conn.socket.deliver(&mut events);
+    worker.deal_with(&mut events);
 }
 
-/// Reads `conn` until its end.
-async fn read(worker: Rc<Worker>, conn: Rc<Conn>, mut buffer: ReadBuffer) {
-    let reason = loop {
-        let (result, room) = conn.socket.read(buffer.lend()).await;
-        let octets = buffer.restore(room);
-        match result {
-            Ok(0) => break CloseReason::Eof,
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) => break CloseReason::Error(errno_static(&error)),
+/// Takes what was read: nothing at the end, after which there is no more, nor after an error.
+pub(super) fn read(worker: &Rc<Worker>, conn: &Rc<Conn>, read: Result<BytesMut, Errno>) {
+    let reason = match read {
+        Ok(octets) if octets.is_empty() => CloseReason::Eof,
+        Ok(octets) if conn.id().is_none() => return conn.throw_away(octets.len()),
+        Ok(octets) => {
+            if let Some(reason) = digest(worker, conn, octets) {
+                worker.closed(conn, reason);
+            }
+            return;
         }
-        if let Some(reason) = digest(&worker, &conn, octets) {
-            worker.closed(&conn, reason);
-        }
-        if buffer.wants_more()
-            && let Err(error) = read_on(&worker, &conn)
-        {
-            break CloseReason::Error(errno_static(&error));
-        }
-        if conn.id().is_none() {
-            drain(&conn.socket, buffer).await;
-            break CloseReason::Eof;
-        }
-        if worker.epoll {
-            yield_now().await;
-        }
+        Err(error) => CloseReason::Error(errno_static(&error.into())),
     };
     conn.reader.set(ReaderState::Ended);
+    worker.listed.take(conn);
     let reason = match conn.fault.get() {
         Some(fault) => CloseReason::Error(fault),
         None => reason,
     };
-    worker.closed(&conn, reason);
-}
-
-/// Reads what else has come, before the flusher's turn: so it leaves in fewer sends.
-fn read_on(worker: &Rc<Worker>, conn: &Rc<Conn>) -> io::Result<()> {
-    for _ in 0..READS_ON_MAX {
-        if conn.id().is_none() {
-            return Ok(());
-        }
-        let (octets, filled) = match worker.ample.borrow_mut().read(&conn.socket) {
-            // The next read, which waits, says that this was the end.
-            Ok((octets, _)) if octets.is_empty() => return Ok(()),
-            Ok(read) => read,
-            Err(error) => {
-                let transient = [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted];
-                return if transient.contains(&error.kind()) { Ok(()) } else { Err(error) };
-            }
-        };
-        if let Some(reason) = digest(worker, conn, octets) {
-            worker.closed(conn, reason);
-        }
-        if !filled {
-            return Ok(());
-        }
-    }
-    Ok(())
+    worker.closed(conn, reason);
 }
 
 /// Hands on what was read; the reason when that was the last.
@@ -355,24 +331,18 @@ fn digest(worker: &Rc<Worker>, conn: &Rc<Conn>, octets: BytesMut) -> Option<Clos
     outcome
 }
 
-/// Reads to the end, within bounds of time (`abort_after`) and size, and looks at nothing.
-async fn drain(socket: &Socket, mut buffer: ReadBuffer) {
-    let mut octets = 0;
-    loop {
-        let (result, room) = socket.read(buffer.lend()).await;
-        octets += buffer.restore(room).len();
-        if !matches!(result, Ok(1..)) {
-            return;
-        }
-        if octets > LINGER_OCTETS_MAX {
-            socket.shutdown(Shutdown::Both);
-        }
-    }
-}
-
 /// Closes a socket that never became a connection, so that the peer sees an end and no reset.
-pub(super) async fn part(socket: &Socket, buffer: ReadBuffer, clock: &Rc<Clock>) {
+pub(super) async fn part(socket: &Socket, clock: &Rc<Clock>) {
     socket.shutdown(Shutdown::Write);
     let limit = clock.sleep(LINGER_TIMEOUT);
-    super::local::deadline(limit, socket, drain(socket, buffer)).await;
+    let drain = async {
+        let mut octets = 0;
+        while let Ok(read) = socket.read().await
+            && !read.is_empty()
+            && octets <= LINGER_OCTETS_MAX
+        {
+            octets += read.len();
+        }
+    };
+    super::local::deadline(limit, socket, drain).await;
 }

@@ -1,17 +1,16 @@
 //! Connecting to an upstream, and what to say when that fails.
 //!
 //! 1. Connect and handshake share one time limit, as in grpc-go (`MinConnectTimeout`, 20 s).
-//! 2. A connect is never dropped: when its time is over, or nobody wants it any more, the socket
-//!    is shut down, which ends it.
+//! 2. When its time is over, or nobody wants it any more, the socket is shut down, which ends the
+//!    connect as it ends a handshake.
 //! 3. Failures carry grpc-go's texts, byte for byte where Go's own words are known.
 //!
 //! Sources: grpc-go v1.82.1 `internal/transport/http2_client.go`; Go 1.25 `net/net.go`,
 //! `syscall/zerrors_linux_amd64.go`; spec 03 §3.8, §3.9.
 
-use super::buffer::ReadBuffer;
-use super::clock::Clock;
+use super::driver::Runtime;
 use super::local::deadline;
-use super::sys::{Shutdown, Socket};
+use super::socket::{Shutdown, Socket};
 use super::tls::{self, Contexts, Session};
 use crate::proxy::Security;
 use rustix::io::Errno;
@@ -49,7 +48,6 @@ impl Dialing {
 pub(super) struct Dialed {
     pub(super) socket: Rc<Socket>,
     pub(super) session: Option<Session>,
-    pub(super) buffer: ReadBuffer,
 }
 
 /// Connects and shakes hands. The error is the text of `Input::DialFailed`.
@@ -58,21 +56,20 @@ pub(super) async fn dial(
     security: &Security,
     contexts: &Contexts,
     dialing: &Dialing,
-    clock: &Rc<Clock>,
-    epoll: bool,
+    runtime: &Runtime,
 ) -> Result<Dialed, String> {
     let refused = |cause: String| quote(&format!("transport: Error while dialing: {cause}"));
-    let socket = begin(address).map_err(|(call, error)| {
+    let socket = begin(address, runtime).map_err(|(call, error)| {
         refused(format!("dial tcp {address}: {call}: {}", text(&error)))
     })?;
     let socket = Rc::new(socket);
     *dialing.socket.borrow_mut() = Some(Rc::clone(&socket));
     let work = async {
-        connected(&socket, epoll).await.map_err(Failure::Connect)?;
-        secure(&socket, address, security, contexts, epoll).await
+        connected(&socket).await.map_err(Failure::Connect)?;
+        secure(&socket, address, security, contexts).await
     };
-    let (outcome, expired) = deadline(clock.sleep(DIAL_TIMEOUT), &socket, work).await;
-    let (session, buffer) = outcome.map_err(|failure| match failure {
+    let (outcome, expired) = deadline(runtime.clock.sleep(DIAL_TIMEOUT), &socket, work).await;
+    let session = outcome.map_err(|failure| match failure {
         Failure::Connect(_) if expired => refused(format!("dial tcp {address}: i/o timeout")),
         Failure::Connect(error) => {
             refused(format!("dial tcp {address}: connect: {}", text(&error)))
@@ -84,7 +81,7 @@ pub(super) async fn dial(
             quote(&format!("transport: authentication handshake failed: {cause}"))
         }
     })?;
-    Ok(Dialed { socket, session, buffer })
+    Ok(Dialed { socket, session })
 }
 
 enum Failure {
@@ -93,7 +90,7 @@ enum Failure {
 }
 
 /// A connect under way; with the name of the call that failed.
-fn begin(address: SocketAddr) -> Result<Socket, (&'static str, io::Error)> {
+fn begin(address: SocketAddr, runtime: &Runtime) -> Result<Socket, (&'static str, io::Error)> {
     let socket = socket2::Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
@@ -106,41 +103,31 @@ fn begin(address: SocketAddr) -> Result<Socket, (&'static str, io::Error)> {
         Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => {}
         Err(error) => return Err(("connect", error)),
     }
-    let stream =
-        monoio::net::TcpStream::from_std(socket.into()).map_err(|error| ("connect", error))?;
-    Ok(Socket::from(stream))
+    Socket::connecting(&runtime.reactor, socket.into()).map_err(|error| ("connect", error))
 }
 
-async fn connected(socket: &Socket, epoll: bool) -> io::Result<()> {
-    socket.writable().await?;
+async fn connected(socket: &Socket) -> io::Result<()> {
+    socket.writable().await;
     socket.take_error()?;
-    // With io_uring a blocking socket is waited on in the ring.
-    if !epoll {
-        socket.set_nonblocking(false)?;
-    }
-    Ok(())
+    socket.connected()
 }
-
-type Ready = (Option<Session>, ReadBuffer);
 
 async fn secure(
     socket: &Socket,
     address: SocketAddr,
     security: &Security,
     contexts: &Contexts,
-    epoll: bool,
-) -> Result<Ready, Failure> {
-    let mut buffer = ReadBuffer::new();
+) -> Result<Option<Session>, Failure> {
     let handshake = match security {
-        Security::Plaintext => return Ok((None, buffer)),
+        Security::Plaintext => return Ok(None),
         Security::Mtls(target) => contexts.connect(target, address.ip()),
         Security::Unverified { host } => contexts.connect_unverified(host, address.ip()),
     };
     let handshake = handshake.map_err(|error| Failure::Handshake(format!("tls: {error}")))?;
-    let secured = tls::handshake(socket, handshake, &mut buffer, epoll)
+    let secured = tls::handshake(socket, handshake)
         .await
         .map_err(|error| Failure::Handshake(error.to_string()))?;
-    Ok((Some(secured.session), buffer))
+    Ok(Some(secured.session))
 }
 
 /// grpc-go's `ConnectionError`: the description as Go's `%q` prints it.

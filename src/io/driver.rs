@@ -1,42 +1,70 @@
-//! Which runtime a worker gets: io_uring with the best flags that the kernel takes, or epoll.
+//! What a worker's turns run on: io_uring, or epoll where a kernel or a container denies it; and
+//! the tasks of what is rare (accepting, dialing, handshakes, timers).
 //!
 //! 1. A ring is tried out before it is relied upon; what was found is said in one log line.
 //! 2. `auto` never fails for want of io_uring; `uring` fails with what was tried and what to do.
+//! 3. One wait of the kernel per turn, when no task is ready and nothing is left to do.
 //!
-//! Sources: io_uring_setup(2); docs/adr/0010-monoio.md.
+//! Sources: io_uring_setup(2); docs/adr/0010-a-driver-of-our-own.md.
 
+use super::clock::Clock;
+use super::epoll::Epoll;
+use super::reactor::{Backend, Event, Reactor};
 use super::sys;
+use super::sys::ring::{Flags, Ring};
 use crate::config::IoDriver;
-use io_uring::{IoUring, Probe, opcode};
-use monoio::{IoUringDriver, LegacyDriver, Runtime, RuntimeBuilder};
+use futures_executor::{LocalPool, LocalSpawner};
+use futures_util::task::LocalSpawnExt;
+use rustix::io::Errno;
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 
-/// Submissions between two turns; the queue is flushed when it is full.
-const SUBMISSION_ENTRIES: u32 = 1024;
-
-/// Completions of one turn; beyond them the kernel keeps a list of its own.
-const COMPLETION_ENTRIES: u32 = 4096;
-
-/// The ring of the trial.
-const TRIAL_ENTRIES: u32 = 8;
-
-/// What a ring is set up with, best first. `DEFER_TASKRUN` needs Linux 6.1, `SINGLE_ISSUER` 6.0,
-/// `COOP_TASKRUN` 5.19.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Flags {
-    None,
-    Coop,
-    CoopSingle,
-    CoopSingleDefer,
+pub(super) struct Driver {
+    runtime: Rc<Runtime>,
+    tasks: LocalPool,
+    kind: Kind,
 }
 
-const LADDER: [Flags; 4] = [Flags::CoopSingleDefer, Flags::CoopSingle, Flags::Coop, Flags::None];
-
-pub(super) enum Driver {
-    Uring(Box<Runtime<IoUringDriver>>, Flags),
+#[derive(Debug)]
+enum Kind {
+    Uring(Flags),
     /// With why it is not io_uring; `None` when epoll was asked for.
-    Epoll(Box<Runtime<LegacyDriver>>, Option<io::Error>),
+    Epoll(Option<io::Error>),
+}
+
+/// What everything on a worker's thread shares.
+#[derive(Debug)]
+pub(super) struct Runtime {
+    pub(super) reactor: Rc<Reactor>,
+    pub(super) clock: Rc<Clock>,
+    spawner: LocalSpawner,
+}
+
+impl Runtime {
+    /// A task of this thread's: it runs when the turn's events have been handled.
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let spawned = self.spawner.spawn_local(task);
+        // Only while the driver itself is being dropped.
+        debug_assert!(spawned.is_ok());
+    }
+}
+
+/// Whose turns a driver runs.
+pub(super) trait Turns {
+    /// Deals with all events.
+    fn happened(&self, events: &mut Vec<Event>);
+
+    /// Called when no task is ready.
+    fn settle(&self) -> Next;
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Tasks may be ready again.
+    Tasks,
+    Wait,
+    End,
 }
 
 impl Driver {
@@ -50,27 +78,40 @@ impl Driver {
     }
 
     fn uring() -> io::Result<Self> {
-        let flags = trial()?;
-        let runtime = RuntimeBuilder::<IoUringDriver>::new()
-            .with_entries(SUBMISSION_ENTRIES)
-            .uring_builder(ring(flags, COMPLETION_ENTRIES))
-            .build()?;
-        Ok(Self::Uring(Box::new(runtime), flags))
+        let ring = Ring::build()?;
+        let kind = Kind::Uring(ring.flags());
+        Self::on(Backend::Uring(Box::new(ring)), kind)
     }
 
     fn epoll(why: Option<io::Error>) -> io::Result<Self> {
-        let runtime = RuntimeBuilder::<LegacyDriver>::new().build()?;
-        Ok(Self::Epoll(Box::new(runtime), why))
+        Self::on(Backend::Epoll(Box::new(Epoll::new()?)), Kind::Epoll(why))
     }
 
-    pub(super) fn is_epoll(&self) -> bool {
-        matches!(self, Self::Epoll(..))
+    fn on(backend: Backend, kind: Kind) -> io::Result<Self> {
+        let tasks = LocalPool::new();
+        let reactor = Reactor::new(backend);
+        let clock = Clock::start(&reactor)?;
+        let runtime = Rc::new(Runtime { reactor, clock, spawner: tasks.spawner() });
+        Ok(Self { runtime, tasks, kind })
     }
 
-    pub(super) fn block_on<F: Future>(&mut self, future: F) -> F::Output {
-        match self {
-            Self::Uring(runtime, _) => runtime.block_on(future),
-            Self::Epoll(runtime, _) => runtime.block_on(future),
+    pub(super) fn runtime(&self) -> &Rc<Runtime> {
+        &self.runtime
+    }
+
+    /// Until [`Next::End`].
+    pub(super) fn run(&mut self, turns: &impl Turns) -> io::Result<()> {
+        let mut events = Vec::new();
+        loop {
+            self.tasks.run_until_stalled();
+            match turns.settle() {
+                Next::Tasks => continue,
+                Next::Wait => {}
+                Next::End => return Ok(()),
+            }
+            self.runtime.reactor.turn(&mut events)?;
+            turns.happened(&mut events);
+            debug_assert!(events.is_empty());
         }
     }
 }
@@ -78,10 +119,10 @@ impl Driver {
 /// For the log line.
 impl fmt::Display for Driver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Uring(_, flags) => write!(f, "io_uring ({flags})"),
-            Self::Epoll(_, None) => f.write_str("epoll"),
-            Self::Epoll(_, Some(why)) => write!(f, "epoll, as io_uring is not to be had: {why}"),
+        match &self.kind {
+            Kind::Uring(flags) => write!(f, "io_uring ({flags})"),
+            Kind::Epoll(None) => f.write_str("epoll"),
+            Kind::Epoll(Some(why)) => write!(f, "epoll, as io_uring is not to be had: {why}"),
         }
     }
 }
@@ -89,83 +130,93 @@ impl fmt::Display for Driver {
 impl fmt::Display for Flags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::None => "no flags",
-            Self::Coop => "COOP_TASKRUN",
             Self::CoopSingle => "COOP_TASKRUN, SINGLE_ISSUER",
             Self::CoopSingleDefer => "COOP_TASKRUN, SINGLE_ISSUER, DEFER_TASKRUN",
         })
     }
 }
 
-fn ring(flags: Flags, completions: u32) -> io_uring::Builder {
-    let mut builder = IoUring::builder();
-    builder.setup_cqsize(completions);
-    if flags >= Flags::Coop {
-        builder.setup_coop_taskrun();
-    }
-    if flags >= Flags::CoopSingle {
-        builder.setup_single_issuer();
-    }
-    if flags >= Flags::CoopSingleDefer {
-        builder.setup_defer_taskrun();
-    }
-    builder
-}
-
-/// Makes small rings until the kernel takes one, and asks it for the operations that we use.
-fn trial() -> io::Result<Flags> {
-    let mut refused = io::Error::from(io::ErrorKind::Unsupported);
-    for flags in LADDER {
-        match ring(flags, 2 * TRIAL_ENTRIES).build(TRIAL_ENTRIES) {
-            Ok(ring) => return capable(&ring).map(|()| flags),
-            // An unknown flag; anything else will not get better with fewer.
-            Err(error) if error.raw_os_error() == Some(EINVAL) => refused = error,
-            Err(error) => return Err(error),
-        }
-    }
-    Err(refused)
-}
-
-fn capable(ring: &IoUring) -> io::Result<()> {
-    let mut probe = Probe::new();
-    ring.submitter().register_probe(&mut probe)?;
-    let needed = [
-        opcode::Accept::CODE,
-        opcode::Recv::CODE,
-        opcode::PollAdd::CODE,
-        opcode::Close::CODE,
-        opcode::AsyncCancel::CODE,
-    ];
-    let able = needed.iter().all(|code| probe.is_supported(*code));
-    if able && ring.params().is_feature_ext_arg() && ring.params().is_feature_nodrop() {
-        return Ok(());
-    }
-    Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel's io_uring is too old (< 5.11)"))
-}
-
-const EINVAL: i32 = rustix::io::Errno::INVAL.raw_os_error();
-const ENOMEM: i32 = rustix::io::Errno::NOMEM.raw_os_error();
-const EPERM: i32 = rustix::io::Errno::PERM.raw_os_error();
-const ENOSYS: i32 = rustix::io::Errno::NOSYS.raw_os_error();
-
 fn explain(error: &io::Error) -> io::Error {
-    let advice = match error.raw_os_error() {
-        Some(EPERM | ENOSYS) => {
+    let advice = match Errno::from_io_error(error) {
+        Some(Errno::PERM | Errno::NOSYS) => {
             "denied by a seccomp profile or kernel.io_uring_disabled; allow it or use epoll"
                 .to_owned()
         }
-        Some(ENOMEM) => match sys::memlock_limit() {
+        Some(Errno::NOMEM) => match sys::memlock_limit() {
             Some(octets) => format!("RLIMIT_MEMLOCK is {octets} octets; raise it or use epoll"),
             None => "out of memory".to_owned(),
         },
+        Some(Errno::INVAL) => "the kernel's io_uring is too old (< 6.0); use epoll".to_owned(),
         _ => "use epoll".to_owned(),
     };
     io::Error::new(error.kind(), format!("cannot set up io_uring: {error}: {advice}"))
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use std::cell::{Cell, RefCell};
+
+    /// A future in the place of a worker.
+    struct Alone {
+        done: Rc<Cell<bool>>,
+        runtime: Rc<Runtime>,
+    }
+
+    impl Turns for Alone {
+        fn happened(&self, events: &mut Vec<Event>) {
+            for event in events.drain(..) {
+                self.runtime.clock.look_at(&event);
+            }
+        }
+
+        fn settle(&self) -> Next {
+            if self.done.get() { Next::End } else { Next::Wait }
+        }
+    }
+
+    impl Driver {
+        pub(in super::super) fn block_on<T: 'static>(
+            &mut self,
+            future: impl Future<Output = T> + 'static,
+        ) -> T {
+            let runtime = Rc::clone(&self.runtime);
+            let output = run(&runtime, future);
+            self.run(&Alone { done: Rc::clone(&output.done), runtime }).unwrap();
+            output.value.take().unwrap()
+        }
+    }
+
+    /// What will come of a task.
+    pub(in super::super) struct Joined<T> {
+        pub(in super::super) done: Rc<Cell<bool>>,
+        pub(in super::super) value: Rc<RefCell<Option<T>>>,
+        notify: Rc<super::super::local::Notify>,
+    }
+
+    impl<T> Joined<T> {
+        pub(in super::super) async fn join(self) -> T {
+            while !self.done.get() {
+                self.notify.wait().await;
+            }
+            self.value.take().unwrap()
+        }
+    }
+
+    pub(in super::super) fn run<T: 'static>(
+        runtime: &Runtime,
+        future: impl Future<Output = T> + 'static,
+    ) -> Joined<T> {
+        let joined = Joined { done: Rc::default(), value: Rc::default(), notify: Rc::default() };
+        let Joined { done, value, notify } = &joined;
+        let (done, value, notify) = (Rc::clone(done), Rc::clone(value), Rc::clone(notify));
+        runtime.spawn(async move {
+            value.replace(Some(future.await));
+            done.set(true);
+            notify.notify();
+        });
+        joined
+    }
 
     #[test]
     fn epoll_is_always_there() {
@@ -177,12 +228,13 @@ mod tests {
     #[test]
     fn auto_takes_what_there_is() {
         let driver = Driver::build(IoDriver::Auto).unwrap();
-        assert_eq!(driver.is_epoll(), Driver::build(IoDriver::Uring).is_err());
+        let denied = Driver::build(IoDriver::Uring).is_err();
+        assert_eq!(driver.to_string().starts_with("epoll, as"), denied);
     }
 
     #[test]
     fn says_what_to_do() {
-        let error = explain(&io::Error::from_raw_os_error(EPERM));
+        let error = explain(&Errno::PERM.into());
         assert_eq!(error.kind(), io::ErrorKind::PermissionDenied);
         assert!(error.to_string().contains("seccomp"), "{error}");
     }

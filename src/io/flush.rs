@@ -1,8 +1,7 @@
 //! The flusher: writes once per dirty connection and turn.
 //!
-//! 1. It is woken by the first dirty mark. It is the worker's outermost future, which the runtime
-//!    polls when no task is ready: so it sees what the whole turn had to say, one send instead of
-//!    many, and is itself no task that would be queued.
+//! 1. It runs when a turn's events have been handled and no task is ready: so it sees what the
+//!    whole turn had to say, one send instead of many.
 //! 2. Nothing is taken from the proxy for a connection whose socket is full: backpressure.
 //! 3. Its queues and scratch are used again; a turn allocates nothing.
 //!
@@ -10,7 +9,6 @@
 
 use super::conn::{Conn, Written};
 use super::worker::{Core, Worker};
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -23,21 +21,10 @@ const TLS_OCTETS_MAX: usize = 128 << 10;
 /// See [`look_again`].
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// Until the mailbox ends; gives how.
-pub(super) async fn run(worker: &Rc<Worker>) -> io::Result<()> {
-    loop {
-        worker.dirty.wait().await;
-        worker.flush();
-        if let Some(served) = worker.served.take() {
-            return served;
-        }
-    }
-}
-
 impl Worker {
     /// Until no connection is dirty. Bounded: nothing is read meanwhile, so what the proxy holds
     /// runs out, or the sockets fill up.
-    fn flush(self: &Rc<Self>) {
+    pub(super) fn flush(self: &Rc<Self>) {
         let mut core = self.core.borrow_mut();
         while !core.dirty.is_empty() {
             let spare = std::mem::take(&mut core.spare);
@@ -63,7 +50,7 @@ impl Worker {
             if conn.id().is_none() {
                 conn.bound_flush();
             }
-            monoio::spawn(await_room(Rc::clone(self), Rc::clone(conn)));
+            conn.socket.writable_soon();
         }
     }
 
@@ -80,7 +67,7 @@ impl Worker {
             if progress {
                 core.mark_dirty(conn);
             } else {
-                monoio::spawn(look_again(Rc::clone(self), Rc::clone(conn)));
+                self.runtime.spawn(look_again(Rc::clone(self), Rc::clone(conn)));
             }
         }
         self.carry_out(core);
@@ -90,12 +77,6 @@ impl Worker {
 
 /// More was announced than was given: never to be asked for in a circle.
 async fn look_again(worker: Rc<Worker>, conn: Rc<Conn>) {
-    worker.clock.sleep(PAUSE).await;
-    worker.mark_dirty(&conn);
-}
-
-/// Marks a blocked connection dirty when its socket takes more.
-async fn await_room(worker: Rc<Worker>, conn: Rc<Conn>) {
-    conn.unblocked().await;
+    worker.runtime.clock.sleep(PAUSE).await;
     worker.mark_dirty(&conn);
 }

@@ -12,24 +12,25 @@
 //! Refuses to know what is served behind a listener.
 
 use super::SCOPE;
-use super::buffer::ReadBuffer;
 use super::conn::{self, Conn};
 use super::dial::errno_text;
 use super::load::Number;
 use super::local::{Place, deadline};
-use super::placement::{Fresh, Needs, Offered};
-use super::sys::Socket;
+use super::placement::{Needs, Offered};
+use super::reactor::Source;
+use super::socket::Socket;
 use super::tls::{self, Secured, Session};
 use super::worker::Worker;
 use crate::identity::{SpiffeId, svid};
-use crate::mailbox::Accepted;
+use crate::mailbox::{Accepted, Stream};
 use crate::proxy::{Arrival, Listener};
-use monoio::net::{TcpListener, UnixListener};
-use rustix::net::{Shutdown, shutdown};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, shutdown, sockopt};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -54,19 +55,19 @@ pub enum ListenSocket {
     Unix(std::os::unix::net::UnixListener),
 }
 
-/// A listener in the runtime, and a descriptor to end it with.
+/// A listener that the reactor watches.
 pub(super) struct Acceptor {
+    source: Source,
     kind: Kind,
     listener: Listener,
     /// Its index among the listeners, which all workers share.
     index: usize,
     needs: Needs,
-    stop: Rc<OwnedFd>,
 }
 
 enum Kind {
-    Tcp(TcpListener),
-    Unix(UnixListener),
+    Tcp,
+    Unix,
 }
 
 impl Acceptor {
@@ -76,44 +77,39 @@ impl Acceptor {
         index: usize,
         listener: Listener,
     ) -> io::Result<Self> {
-        let epoll = worker.epoll;
         let needs = match listener {
             Listener::Internal if worker.wants_mtls() => Needs::Handshake,
             Listener::Internal | Listener::Api | Listener::Forward(_) => Needs::Connection,
         };
-        let (kind, stop) = match socket {
-            ListenSocket::Tcp(socket) => {
-                // The ring waits on a blocking socket, epoll wants the other kind.
-                socket.set_nonblocking(epoll)?;
-                let stop = socket.as_fd().try_clone_to_owned()?;
-                (Kind::Tcp(TcpListener::from_std(socket)?), stop)
-            }
-            ListenSocket::Unix(socket) => {
-                socket.set_nonblocking(epoll)?;
-                let stop = socket.as_fd().try_clone_to_owned()?;
-                (Kind::Unix(UnixListener::from_std(socket)?), stop)
-            }
+        let (kind, fd) = match socket {
+            ListenSocket::Tcp(socket) => (Kind::Tcp, OwnedFd::from(socket)),
+            ListenSocket::Unix(socket) => (Kind::Unix, OwnedFd::from(socket)),
         };
-        Ok(Self { kind, listener, index, needs, stop: Rc::new(stop) })
+        rustix::io::ioctl_fionbio(&fd, true)?;
+        let source = worker.runtime.reactor.adopt(fd)?;
+        Ok(Self { source, kind, listener, index, needs })
     }
 
     /// Keep it; [`stop`] it when the worker drains.
     pub(super) fn stopper(&self) -> Rc<OwnedFd> {
-        Rc::clone(&self.stop)
+        Rc::clone(self.source.fd())
     }
 
-    async fn accept(&self) -> io::Result<(Fresh, Option<SocketAddr>)> {
-        match &self.kind {
-            Kind::Tcp(listener) => {
-                let (stream, peer) = listener.accept().await?;
+    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+        let (fd, peer) = loop {
+            match acceptfrom_with(self.source.fd(), SocketFlags::CLOEXEC) {
+                Err(Errno::AGAIN) => self.source.polled(PollFlags::IN).await,
+                accepted => break accepted?,
+            }
+        };
+        match self.kind {
+            Kind::Tcp => {
                 // Without it a small answer waits for the peer's delayed acknowledgement.
-                stream.set_nodelay(true)?;
-                Ok((Fresh::Tcp(stream), Some(peer)))
+                sockopt::set_tcp_nodelay(&fd, true)?;
+                let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+                Ok((Stream::Tcp(fd.into()), peer))
             }
-            Kind::Unix(listener) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Fresh::Unix(stream), None))
-            }
+            Kind::Unix => Ok((Stream::Unix(fd.into()), None)),
         }
     }
 }
@@ -130,25 +126,22 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
     while !worker.is_draining() {
         if !worker.placement.has_room(acceptor.needs, worker.now()) {
             complaint.log(&worker, acceptor.listener, FULL);
-            worker.clock.sleep(FULL_PAUSE).await;
+            worker.runtime.clock.sleep(FULL_PAUSE).await;
             continue;
         }
         match acceptor.accept().await {
-            Ok((fresh, peer)) => {
+            Ok((stream, peer)) => {
                 backoff = BACKOFF_MIN;
-                place(&worker, &acceptor, fresh, peer, &mut complaint).await;
+                place(&worker, &acceptor, stream, peer, &mut complaint).await;
             }
             Err(_) if worker.is_draining() => {}
             Err(error) if is_peers_fault(&error) => {}
             Err(error) => {
                 let cause = errno_text(&error);
                 complaint.log(&worker, acceptor.listener, &cause);
-                worker.clock.sleep(backoff).await;
+                worker.runtime.clock.sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
-        }
-        if worker.epoll {
-            super::local::yield_now().await;
         }
     }
 }
@@ -157,19 +150,19 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
 async fn place(
     worker: &Rc<Worker>,
     acceptor: &Acceptor,
-    mut fresh: Fresh,
+    mut stream: Stream,
     peer: Option<SocketAddr>,
     complaint: &mut Complaint,
 ) {
     let Acceptor { needs, index, listener, .. } = *acceptor;
     while !worker.is_draining() {
-        match worker.placement.offer(fresh, needs, index, peer, worker.now()) {
-            Offered::Ours(fresh) => return welcome(worker, fresh, listener, peer),
+        match worker.placement.offer(stream, needs, index, peer, worker.now()) {
+            Offered::Ours(stream) => return welcome(worker, stream, listener, peer),
             Offered::Sent => return,
-            Offered::Refused(back) => fresh = back,
+            Offered::Refused(back) => stream = back,
         }
         complaint.log(worker, listener, FULL);
-        worker.clock.sleep(FULL_PAUSE).await;
+        worker.runtime.clock.sleep(FULL_PAUSE).await;
     }
 }
 
@@ -179,23 +172,23 @@ pub(super) fn arrived(worker: &Rc<Worker>, accepted: Accepted) {
     if !worker.is_draining()
         && let Some(listener) = worker.listeners.get(listener)
     {
-        welcome(worker, Fresh::Free(stream), *listener, peer);
+        welcome(worker, stream, *listener, peer);
     }
     worker.load.has_arrived();
 }
 
 /// Begins to serve a connection on this worker, which it never leaves.
-fn welcome(worker: &Rc<Worker>, fresh: Fresh, listener: Listener, peer: Option<SocketAddr>) {
+fn welcome(worker: &Rc<Worker>, stream: Stream, listener: Listener, peer: Option<SocketAddr>) {
     let take = |number| Place::take(&worker.load, number);
     let place = take(Number::Connections);
     // Now, not when its task runs: the acceptor's next look counts it.
     let secured = listener == Listener::Internal && worker.wants_mtls();
     let handshake = secured.then(|| take(Number::Handshakes));
-    match fresh.adopt(worker.epoll) {
+    match Socket::adopt(&worker.runtime.reactor, stream) {
         Ok(socket) => {
             let socket = Rc::new(socket);
             let work = serve(Rc::clone(worker), socket, listener, peer, place, handshake);
-            monoio::spawn(work);
+            worker.runtime.spawn(work);
         }
         Err(error) => {
             let cause = errno_text(&error);
@@ -261,38 +254,34 @@ async fn serve(
     place: Place,
     handshake: Option<Place>,
 ) {
-    let mut buffer = ReadBuffer::new();
     let mut secured = None;
     if let Some(_place) = handshake {
-        match shake_hands(&worker, &socket, &mut buffer).await {
+        match shake_hands(&worker, &socket).await {
             Ok(session) => secured = Some(session),
             Err(cause) => {
                 let peer = peer.map_or_else(String::new, |peer| peer.to_string());
                 tracing::debug!(scope = SCOPE, "TLS handshake with {peer} failed: {cause}");
-                return conn::part(&socket, buffer, &worker.clock).await;
+                return conn::part(&socket, &worker.runtime.clock).await;
             }
         }
     }
     let (session, spiffe_id) = secured.unzip();
-    let conn = Rc::new(Conn::new(socket, session, &worker.clock, place));
+    let conn = Rc::new(Conn::new(socket, session, &worker.runtime, place));
     worker.arrived(&conn, Arrival { listener, peer, spiffe_id });
-    conn::start(worker, conn, buffer);
+    conn::start(&worker, &conn);
 }
 
 /// The server's side of an mTLS handshake.
-async fn shake_hands(
-    worker: &Rc<Worker>,
-    socket: &Socket,
-    buffer: &mut ReadBuffer,
-) -> Result<(Session, SpiffeId), String> {
+async fn shake_hands(worker: &Rc<Worker>, socket: &Socket) -> Result<(Session, SpiffeId), String> {
     let contexts = worker.contexts();
     let handshake = match contexts.accept() {
         Some(Ok(handshake)) => handshake,
         Some(Err(error)) => return Err(error.to_string()),
         None => return Err("no SVID yet".to_owned()),
     };
-    let work = tls::handshake(socket, handshake, buffer, worker.epoll);
-    let (outcome, expired) = deadline(worker.clock.sleep(HANDSHAKE_TIMEOUT), socket, work).await;
+    let work = tls::handshake(socket, handshake);
+    let limit = worker.runtime.clock.sleep(HANDSHAKE_TIMEOUT);
+    let (outcome, expired) = deadline(limit, socket, work).await;
     let Secured { session, leaf } = match outcome {
         Ok(secured) => secured,
         Err(_) if expired => return Err("i/o timeout".to_owned()),

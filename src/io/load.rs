@@ -206,12 +206,16 @@ fn share(busy: u64) -> u64 {
 ///
 /// Three shares are added up: of a CPU that was busy lately, of all open calls, of all
 /// connections. An idle connection may get busy like the others, so connections alone decide
-/// where nothing is known yet; but they are worth less the more of them there are.
+/// where nothing is known yet; but they are worth less the more of them there are. Of a worker
+/// without a call the CPU tells what was, and perhaps the connections are gone that it was for:
+/// that is worth less than one connection of few.
 pub(super) fn by_load(loads: &[Load]) -> Vec<usize> {
     let calls = loads.iter().map(|load| load.calls).sum::<u64>().max(FEW);
     let connections = loads.iter().map(|load| load.connections).sum::<u64>().max(FEW);
-    let score =
-        |load: &Load| load.busy + load.calls * 1000 / calls + load.connections * 1000 / connections;
+    let score = |load: &Load| {
+        let busy = if load.calls == 0 { load.busy.min(1000 / FEW - 1) } else { load.busy };
+        busy + load.calls * 1000 / calls + load.connections * 1000 / connections
+    };
     let mut order: Vec<usize> = (0..loads.len()).collect();
     order.sort_by_key(|&worker| loads.get(worker).map(score));
     order
@@ -247,14 +251,25 @@ mod tests {
     fn a_busy_worker_gets_fewer() {
         let busy = Load { connections: 1, calls: 50, busy: 900, ..IDLE };
         assert_eq!(placed(vec![busy, IDLE], 15), [1, 15]);
-        let half = Load { connections: 1, busy: 500, ..IDLE };
+        let half = Load { connections: 1, calls: 1, busy: 400, ..IDLE };
         let placed = placed(vec![half, IDLE], 15);
         assert!((3..=5).contains(&placed[0]), "{placed:?}");
     }
 
+    /// Who was busy for connections that are gone is as good as the others.
+    #[test]
+    fn what_was_does_not_keep_connections_away() {
+        let was_busy = Load { busy: 900, ..IDLE };
+        assert_eq!(placed(vec![was_busy, IDLE], 2), [1, 1]);
+        assert_eq!(placed(vec![IDLE, was_busy], 4), [2, 2]);
+        // One call that is still there says that it goes on.
+        let is_busy = Load { calls: 1, ..was_busy };
+        assert_eq!(placed(vec![is_busy, IDLE], 2), [0, 2]);
+    }
+
     #[test]
     fn many_idle_connections_do_not_outweigh_work() {
-        let busy = Load { connections: 990, busy: 800, ..IDLE };
+        let busy = Load { connections: 990, calls: 8, busy: 800, ..IDLE };
         let full_of_idle = Load { connections: 1000, ..IDLE };
         assert_eq!(by_load(&[busy, full_of_idle]), [1, 0]);
         let streams = Load { calls: 100, connections: 1, ..IDLE };

@@ -5,7 +5,7 @@
 
 use super::clock::Sleep;
 use super::load::{Number, OwnLoad};
-use super::sys::{Shutdown, Socket};
+use super::socket::{Shutdown, Socket};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::pin;
@@ -44,19 +44,6 @@ impl Notify {
             Poll::Pending
         })
     }
-}
-
-/// Lets every task that is ready run first. Only for the epoll driver: with io_uring a task that
-/// wakes itself keeps completions from being seen.
-pub(super) fn yield_now() -> impl Future<Output = ()> {
-    let mut yielded = false;
-    poll_fn(move |context| {
-        if std::mem::replace(&mut yielded, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
 }
 
 /// Whichever comes first; both may be dropped.

@@ -1,21 +1,22 @@
 //! One of the two rooms that touch the world: a worker's sockets, TLS, timers and threads' ends.
 //!
-//! [`worker`] owns a `Proxy` and carries out what it asks; [`listener`] accepts for all workers,
-//! `placement` chooses one by what each tells in `load`, `dial` connects,
-//! `conn` reads, `flush` writes once per dirty connection and turn, `tls` opens and seals records.
+//! [`worker`] owns a `Proxy` and carries out what it asks; `driver` runs its turns (`turn`) on a
+//! `reactor`, which is io_uring or epoll; [`listener`] accepts for all workers, `placement` chooses
+//! one by what each tells in `load`, `dial` connects, `conn` takes what was read, `flush` writes
+//! once per dirty connection and turn, `tls` opens and seals records.
 //!
-//! 1. No pending read, accept or connect is ever dropped: bytes or descriptors would be lost. Who
-//!    wants one to end shuts the socket down, and awaits it.
+//! 1. On the way of a call there is no task and no waker: what the kernel read is handed to the
+//!    connection, and from there to the proxy.
 //! 2. No `RefCell` borrow spans an `await`.
 //! 3. `unsafe` is in `sys` alone.
 //!
 //! Refuses to decide: it knows no field names and no policy.
 
-mod buffer;
 mod clock;
 mod conn;
 mod dial;
 mod driver;
+mod epoll;
 mod flush;
 mod listener;
 mod load;
@@ -23,8 +24,11 @@ mod local;
 mod output;
 mod placement;
 mod post;
+mod reactor;
+mod socket;
 mod sys;
 mod tls;
+mod turn;
 mod worker;
 
 pub use listener::ListenSocket;

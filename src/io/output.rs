@@ -6,7 +6,7 @@
 //!
 //! Knows nothing of TLS, which keeps its own records.
 
-use super::sys::Socket;
+use super::socket::Socket;
 use crate::proxy::Transmit;
 use std::io::{self, IoSlice};
 

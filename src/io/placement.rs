@@ -9,11 +9,8 @@
 //! Refuses to know listeners and what is spoken on a connection.
 
 use super::load::{Load, Loads, by_load};
-use super::sys;
 use crate::mailbox::{Accepted, Sender, Stream, ToWorker};
-use monoio::net::{TcpStream, UnixStream};
 use std::cell::RefCell;
-use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -38,49 +35,14 @@ pub(super) enum Needs {
     Handshake,
 }
 
-/// A connection that was just accepted.
-pub(super) enum Fresh {
-    /// In this worker's runtime.
-    Tcp(TcpStream),
-    Unix(UnixStream),
-    /// In nobody's.
-    Free(Stream),
-}
-
-impl Fresh {
-    fn release(self) -> Stream {
-        match self {
-            Self::Tcp(stream) => Stream::Tcp(sys::release_tcp(stream)),
-            Self::Unix(stream) => Stream::Unix(sys::release_unix(stream)),
-            Self::Free(stream) => stream,
-        }
-    }
-
-    /// Into this worker's runtime. The ring waits on a blocking socket, epoll wants the other kind.
-    pub(super) fn adopt(self, epoll: bool) -> io::Result<sys::Socket> {
-        match self {
-            Self::Tcp(stream) => Ok(stream.into()),
-            Self::Unix(stream) => Ok(stream.into()),
-            Self::Free(Stream::Tcp(stream)) => {
-                stream.set_nonblocking(epoll)?;
-                Ok(TcpStream::from_std(stream)?.into())
-            }
-            Self::Free(Stream::Unix(stream)) => {
-                stream.set_nonblocking(epoll)?;
-                Ok(UnixStream::from_std(stream)?.into())
-            }
-        }
-    }
-}
-
 /// What became of a connection that was offered.
 pub(super) enum Offered {
     /// It is ours.
-    Ours(Fresh),
+    Ours(Stream),
     /// Another worker's.
     Sent,
     /// Nobody has room for it now.
-    Refused(Fresh),
+    Refused(Stream),
 }
 
 impl Placement {
@@ -104,7 +66,7 @@ impl Placement {
     /// To the worker with the least to do that has room.
     pub(super) fn offer(
         &self,
-        mut fresh: Fresh,
+        mut stream: Stream,
         needs: Needs,
         listener: usize,
         peer: Option<std::net::SocketAddr>,
@@ -116,14 +78,14 @@ impl Placement {
                 continue;
             }
             if worker == self.own {
-                return Offered::Ours(fresh);
+                return Offered::Ours(stream);
             }
-            match self.send(worker, Accepted { stream: fresh.release(), listener, peer }) {
+            match self.send(worker, Accepted { stream, listener, peer }) {
                 Ok(()) => return Offered::Sent,
-                Err(accepted) => fresh = Fresh::Free(accepted.stream),
+                Err(accepted) => stream = accepted.stream,
             }
         }
-        Offered::Refused(fresh)
+        Offered::Refused(stream)
     }
 
     /// The other workers' mailboxes end when nobody can write to them any more.
@@ -206,7 +168,7 @@ mod tests {
             let (ours, peers) = Std::pair().unwrap();
             peers.set_nonblocking(true).unwrap();
             let before = self.placement.sent.borrow().clone();
-            match self.placement.offer(Fresh::Free(Stream::Unix(ours)), needs, 0, None, now()) {
+            match self.placement.offer(Stream::Unix(ours), needs, 0, None, now()) {
                 Offered::Ours(_) => {
                     self.own[0].rise(Number::Connections);
                     Some(0)
@@ -215,13 +177,13 @@ mod tests {
                     let after = self.placement.sent.borrow();
                     before.iter().zip(after.iter()).position(|(before, after)| before != after)
                 }
-                Offered::Refused(fresh) => {
+                Offered::Refused(stream) => {
                     // Still open: the peer reads nothing, not even an end.
                     let mut byte = [0];
-                    let read = io::Read::read(&mut (&peers), &mut byte);
-                    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::WouldBlock);
-                    drop(fresh);
-                    assert_eq!(io::Read::read(&mut (&peers), &mut byte).unwrap(), 0);
+                    let read = std::io::Read::read(&mut (&peers), &mut byte);
+                    assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+                    drop(stream);
+                    assert_eq!(std::io::Read::read(&mut (&peers), &mut byte).unwrap(), 0);
                     None
                 }
             }

@@ -6,13 +6,13 @@
 //!
 //! Decides nothing: the proxy is told, or control.
 
+use super::socket::Socket;
 use super::tls::Contexts;
 use super::worker::Worker;
 use super::{SCOPE, listener, sys};
-use crate::mailbox::{Mailbox, ToControl, ToWorker};
+use crate::mailbox::{Mailbox, Stream, ToControl, ToWorker};
 use crate::proxy::Input;
 use crate::snapshot::Snapshot;
-use bytes::BytesMut;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,16 +22,10 @@ use std::time::Duration;
 const UNSENT_MAX: usize = 64;
 const UNSENT_PAUSE: Duration = Duration::from_millis(5);
 
-/// Octets of the bell that are read at once; their number says nothing.
-const BELL_OCTETS: usize = 64;
-
 /// Reads the mailbox until control is gone.
 pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> io::Result<()> {
-    let bell = mailbox.bell.try_clone()?;
-    // The ring waits on a blocking socket, epoll wants the other kind.
-    bell.set_nonblocking(worker.epoll)?;
-    let bell = sys::Socket::from(monoio::net::UnixStream::from_std(bell)?);
-    let mut room = BytesMut::with_capacity(BELL_OCTETS);
+    let bell = Stream::Unix(mailbox.bell.try_clone()?);
+    let bell = Socket::adopt(&worker.runtime.reactor, bell)?;
     loop {
         while let Some(message) = mailbox.try_recv() {
             match message {
@@ -42,21 +36,16 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
                 ToWorker::Scrape => worker.hand_over(),
             }
         }
-        room.clear();
-        let (result, back) = bell.read(room).await;
-        room = back;
-        match result {
-            Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
+        // How often it was rung says nothing.
+        if bell.read().await?.is_empty() {
+            return Ok(());
         }
     }
 }
 
 async fn repost(worker: Rc<Worker>) {
     loop {
-        worker.clock.sleep(UNSENT_PAUSE).await;
+        worker.runtime.clock.sleep(UNSENT_PAUSE).await;
         let mut unsent = worker.unsent.borrow_mut();
         while let Some(message) = unsent.pop_front() {
             if let Err(message) = worker.control.send(message) {
@@ -77,7 +66,7 @@ impl Worker {
         if unsent.is_empty() {
             if let Err(message) = self.control.send(message) {
                 unsent.push_back(message);
-                monoio::spawn(repost(Rc::clone(self)));
+                self.runtime.spawn(repost(Rc::clone(self)));
             }
         } else if unsent.len() < UNSENT_MAX {
             unsent.push_back(message);

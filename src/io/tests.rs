@@ -1,19 +1,20 @@
 //! Connections against connections, over real sockets, on each driver that there is.
 
-use super::buffer::{Ample, ReadBuffer};
-use super::clock::Clock;
 use super::conn::{self, Conn, Written};
 use super::dial::{self, Dialing};
-use super::driver::Driver;
+use super::driver::tests::run;
+use super::driver::{Driver, Runtime};
 use super::load::{Loads, Number, OwnLoad};
-use super::local::{Notify, Place, deadline, yield_now};
-use super::sys::{Shutdown, Socket};
+use super::local::{Notify, Place, deadline};
+use super::reactor::Event;
+use super::socket::{Shutdown, Socket};
 use super::tls::{Contexts, Handshake, HandshakeError, Secured, Session, handshake};
 use crate::config::IoDriver;
 use crate::http2::{Segment, Transmit};
 use crate::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
+use crate::mailbox::Stream;
 use crate::proxy::Security;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -23,30 +24,24 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Runs a test on io_uring, where it is to be had, and on epoll.
-pub(super) fn on_each_driver(test: impl AsyncFn(bool)) {
+pub(super) fn on_each_driver<F: Future<Output = ()> + 'static>(test: impl Fn(Rc<Runtime>) -> F) {
     for wanted in [IoDriver::Auto, IoDriver::Epoll] {
         let mut driver = Driver::build(wanted).unwrap();
-        let epoll = driver.is_epoll();
-        driver.block_on(test(epoll));
+        let runtime = Rc::clone(driver.runtime());
+        driver.block_on(test(runtime));
     }
 }
 
 /// Two ends of a Unix connection.
-pub(super) fn unix_pair(epoll: bool) -> (Socket, Socket) {
-    let adopt = |stream: UnixStream| {
-        stream.set_nonblocking(epoll).unwrap();
-        Socket::from(monoio::net::UnixStream::from_std(stream).unwrap())
-    };
+pub(super) fn unix_pair(runtime: &Runtime) -> (Socket, Socket) {
+    let adopt = |stream| Socket::adopt(&runtime.reactor, Stream::Unix(stream)).unwrap();
     let (one, other) = UnixStream::pair().unwrap();
     (adopt(one), adopt(other))
 }
 
 /// Two ends of a TCP connection; the first has a small send buffer.
-fn tcp_pair(epoll: bool) -> (Socket, Socket) {
-    let adopt = |stream: TcpStream| {
-        stream.set_nonblocking(epoll).unwrap();
-        Socket::from(monoio::net::TcpStream::from_std(stream).unwrap())
-    };
+fn tcp_pair(runtime: &Runtime) -> (Socket, Socket) {
+    let adopt = |stream| Socket::adopt(&runtime.reactor, Stream::Tcp(stream)).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let one = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
     socket2::SockRef::from(&one).set_send_buffer_size(8 << 10).unwrap();
@@ -54,15 +49,11 @@ fn tcp_pair(epoll: bool) -> (Socket, Socket) {
     (adopt(one), adopt(other))
 }
 
-fn clock() -> Rc<Clock> {
-    Clock::start().unwrap()
-}
-
-fn conn(socket: Socket, session: Option<Session>) -> Rc<Conn> {
+fn conn(socket: Socket, session: Option<Session>, runtime: &Rc<Runtime>) -> Rc<Conn> {
     #[allow(clippy::disallowed_methods)]
     let load = Rc::new(OwnLoad::new(Loads::new(1), 0, std::time::Instant::now()));
     let place = Place::take(&load, Number::Connections);
-    Rc::new(Conn::new(Rc::new(socket), session, &clock(), place))
+    Rc::new(Conn::new(Rc::new(socket), session, runtime, place))
 }
 
 /// Numbers without order (Marsaglia's xorshift), the same in each run.
@@ -118,25 +109,26 @@ async fn write_stream(conn: &Rc<Conn>, seed: u64) -> (usize, usize) {
         while written == Written::Blocked {
             full += 1;
             assert!(conn.is_blocked());
-            conn.unblocked().await;
+            conn.socket.writable().await;
+            conn.unblock();
             written = conn.send_rest();
         }
         assert_eq!(written, Written::All);
     }
     conn.begin_close();
     while conn.finish() == Written::Blocked {
-        conn.unblocked().await;
+        conn.socket.writable().await;
+        conn.unblock();
     }
     (at, full)
 }
 
 /// Reads to the end, slowly, and looks at every octet; gives how many there were.
-async fn read_stream(socket: Socket, mut session: Option<Session>, epoll: bool) -> usize {
-    let (mut buffer, mut at) = (ReadBuffer::new(), 0);
+async fn read_stream(socket: Socket, mut session: Option<Session>) -> usize {
+    let mut at = 0;
     loop {
-        let (result, room) = socket.read(buffer.lend()).await;
-        let read = buffer.restore(room);
-        if result.unwrap() == 0 {
+        let read = socket.read().await.unwrap();
+        if read.is_empty() {
             break;
         }
         let opened = match &mut session {
@@ -154,9 +146,6 @@ async fn read_stream(socket: Socket, mut session: Option<Session>, epoll: bool) 
             assert_eq!(found, octet(at), "at {at}");
             at += 1;
         }
-        if epoll {
-            yield_now().await;
-        }
     }
     if let Some(session) = &mut session {
         assert!(session.is_closed_by_peer(), "no close_notify before the end");
@@ -164,76 +153,116 @@ async fn read_stream(socket: Socket, mut session: Option<Session>, epoll: bool) 
     at
 }
 
-async fn stress(pair: (Socket, Socket), sessions: Option<(Session, Session)>, epoll: bool) {
+async fn stress(
+    runtime: &Rc<Runtime>,
+    pair: (Socket, Socket),
+    sessions: Option<(Session, Session)>,
+) {
     let (ours, theirs) = sessions.unzip();
-    let conn = conn(pair.0, ours);
-    let reader = monoio::spawn(read_stream(pair.1, theirs, epoll));
+    let conn = conn(pair.0, ours, runtime);
+    let reader = run(runtime, read_stream(pair.1, theirs));
     let (sent, full) = write_stream(&conn, 0x5EED).await;
-    assert_eq!(reader.await, sent);
+    assert_eq!(reader.join().await, sent);
     assert!(sent > 1 << 20, "{sent}");
     assert!(full > 5, "the socket was never full: {full}");
 }
 
 #[test]
 fn plaintext_arrives_in_order_through_a_full_socket() {
-    on_each_driver(async |epoll| {
-        stress(unix_pair(epoll), None, epoll).await;
-        stress(tcp_pair(epoll), None, epoll).await;
+    on_each_driver(async |runtime| {
+        stress(&runtime, unix_pair(&runtime), None).await;
+        stress(&runtime, tcp_pair(&runtime), None).await;
     });
 }
 
-/// A peer that fills the largest room is read on without waiting, until nothing is left.
+/// Whatever the sizes, and whoever else is read: each gets its own, in order, to the end.
 #[test]
-fn what_is_there_is_read_at_once() {
-    on_each_driver(async |epoll| {
-        let (ours, theirs) = unix_pair(epoll);
-        let (mut buffer, mut ample) = (ReadBuffer::new(), Ample::default());
-        let (mut sent, mut read, mut at_once) = (0, 0, 0);
-        for _ in 0..20 {
-            let wanted = sent + 100_000;
-            let chunk: Vec<u8> = (sent..wanted).map(octet).collect();
-            while sent < wanted {
-                let rest = &chunk[chunk.len() - (wanted - sent)..];
-                sent += theirs.send(&[std::io::IoSlice::new(rest)]).unwrap();
-            }
-            while read < sent {
-                let (result, room) = ours.read(buffer.lend()).await;
-                assert_ne!(result.unwrap(), 0);
-                let mut octets = buffer.restore(room);
-                let mut more = buffer.wants_more();
-                loop {
-                    assert!(octets.iter().copied().eq((read..read + octets.len()).map(octet)));
-                    read += octets.len();
-                    if !more {
-                        break;
-                    }
-                    match ample.read(&ours) {
-                        Ok(next) => (octets, more) = next,
+fn many_are_read_at_once() {
+    on_each_driver(async |runtime| {
+        let mut readers = Vec::new();
+        let mut writers = Vec::new();
+        for number in 0..300 {
+            let (ours, theirs) = unix_pair(&runtime);
+            readers.push(run(&runtime, read_stream(theirs, None)));
+            writers.push((ours, Numbers(number + 1), 0));
+        }
+        for round in 0..40 {
+            for (socket, numbers, at) in &mut writers {
+                let size = if numbers.below(20) == round % 20 { 90_000 } else { 300 };
+                let chunk = octets(at, 1 + numbers.below(size));
+                let mut rest = &chunk[..];
+                while !rest.is_empty() {
+                    match socket.send_octets(rest) {
+                        Ok(sent) => rest = &rest[sent..],
                         Err(error) => {
                             assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-                            break;
+                            socket.writable().await;
                         }
                     }
-                    at_once += 1;
                 }
             }
         }
-        assert_eq!(read, sent);
-        assert!(at_once > 20, "{at_once}");
-        theirs.shutdown(Shutdown::Write);
-        assert!(ample.read(&ours).unwrap().0.is_empty(), "the end");
+        for ((socket, _, sent), reader) in writers.into_iter().zip(readers) {
+            drop(socket);
+            assert_eq!(reader.join().await, sent);
+        }
+    });
+}
+
+/// What came before a connection is delivered comes first, then the rest, then the end.
+#[test]
+fn what_was_kept_is_delivered_first() {
+    on_each_driver(async |runtime| {
+        let (ours, theirs) = unix_pair(&runtime);
+        theirs.send_octets(b"one").unwrap();
+        assert_eq!(ours.read().await.unwrap(), &b"one"[..]);
+        theirs.send_octets(b"two").unwrap();
+        // Another's octets, awaited, show that a turn has passed, and so that "two" was read.
+        let (others, peers) = unix_pair(&runtime);
+        for _ in 0..3 {
+            peers.send_octets(b"x").unwrap();
+            others.read().await.unwrap();
+        }
+        let mut events = Vec::new();
+        ours.deliver(&mut events);
+        let [Event::Read(key, Ok(octets))] = &events[..] else { panic!("{events:?}") };
+        assert_eq!((*key, &octets[..]), (ours.key(), &b"two"[..]));
+    });
+}
+
+/// A number that the kernel gives to another socket at once must not bring the one's octets to the
+/// other, nor keep the peer of one that is dropped from seeing its end.
+#[test]
+fn a_dropped_read_is_forgotten() {
+    on_each_driver(async |runtime| {
+        for _ in 0..200 {
+            let (one, others) = unix_pair(&runtime);
+            {
+                let mut read = std::pin::pin!(one.read());
+                std::future::poll_fn(|context| {
+                    assert!(read.as_mut().poll(context).is_pending());
+                    std::task::Poll::Ready(())
+                })
+                .await;
+            }
+            drop(one);
+            let (next, peers) = unix_pair(&runtime);
+            assert!(others.read().await.is_ok_and(|octets| octets.is_empty()), "the end");
+            peers.send_octets(b"mine").unwrap();
+            assert_eq!(next.read().await.unwrap(), &b"mine"[..]);
+        }
     });
 }
 
 #[test]
 fn tls_arrives_in_order_through_a_full_socket() {
-    on_each_driver(async |epoll| {
-        for pair in [unix_pair(epoll), tcp_pair(epoll)] {
+    on_each_driver(async |runtime| {
+        for pair in [unix_pair(&runtime), tcp_pair(&runtime)] {
             let authority = Authority::new();
             let (caller, callee) = (authority.identity("caller"), authority.identity("callee"));
-            let sessions = shake(&pair, &caller, &callee, "callee", epoll).await;
+            let sessions = shake(&pair, &caller, &callee, "callee").await;
             let (ours, theirs) = (sessions.0.unwrap().session, sessions.1.unwrap().session);
-            stress(pair, Some((ours, theirs)), epoll).await;
+            stress(&runtime, pair, Some((ours, theirs))).await;
         }
     });
 }
@@ -285,17 +314,15 @@ async fn shake(
     caller: &Arc<Identity>,
     callee: &Arc<Identity>,
     expected: &str,
-    epoll: bool,
 ) -> (Shaken, Shaken) {
     let ip = "127.0.0.1".parse().unwrap();
     let client = Contexts::new(Some(caller)).unwrap().connect(&target(expected), ip).unwrap();
     let server = Contexts::new(Some(callee)).unwrap().accept().unwrap().unwrap();
-    both(shake_one(&pair.0, client, epoll), shake_one(&pair.1, server, epoll)).await
+    both(shake_one(&pair.0, client), shake_one(&pair.1, server)).await
 }
 
-async fn shake_one(socket: &Socket, ours: Handshake, epoll: bool) -> Shaken {
-    let mut buffer = ReadBuffer::new();
-    handshake(socket, ours, &mut buffer, epoll).await
+async fn shake_one(socket: &Socket, ours: Handshake) -> Shaken {
+    handshake(socket, ours).await
 }
 
 /// Both to their end.
@@ -324,11 +351,11 @@ async fn both<A, B>(one: impl Future<Output = A>, other: impl Future<Output = B>
 
 #[test]
 fn the_server_learns_who_calls() {
-    on_each_driver(async |epoll| {
+    on_each_driver(async |runtime| {
         let authority = Authority::new();
         let (caller, callee) = (authority.identity("caller"), authority.identity("callee"));
-        let pair = unix_pair(epoll);
-        let (client, server) = shake(&pair, &caller, &callee, "callee", epoll).await;
+        let pair = unix_pair(&runtime);
+        let (client, server) = shake(&pair, &caller, &callee, "callee").await;
         let leaf = server.unwrap().leaf.unwrap();
         let id = crate::identity::svid::peer_id(&leaf).unwrap();
         assert_eq!(id.as_str(), "spiffe://public/ns/default/caller");
@@ -338,10 +365,10 @@ fn the_server_learns_who_calls() {
 
 #[test]
 fn another_callee_is_refused() {
-    on_each_driver(async |epoll| {
+    on_each_driver(async |runtime| {
         let authority = Authority::new();
         let (caller, callee) = (authority.identity("caller"), authority.identity("impostor"));
-        let (client, server) = shake(&unix_pair(epoll), &caller, &callee, "callee", epoll).await;
+        let (client, server) = shake(&unix_pair(&runtime), &caller, &callee, "callee").await;
         // spec 14: what daprd says.
         assert_eq!(
             client.unwrap_err().to_string(),
@@ -354,16 +381,16 @@ fn another_callee_is_refused() {
 
 #[test]
 fn another_authority_is_refused_by_both() {
-    on_each_driver(async |epoll| {
+    on_each_driver(async |runtime| {
         let (ours, theirs) = (Authority::new(), Authority::new());
         let (caller, callee) = (ours.identity("caller"), theirs.identity("callee"));
-        let (client, _) = shake(&unix_pair(epoll), &caller, &callee, "callee", epoll).await;
+        let (client, _) = shake(&unix_pair(&runtime), &caller, &callee, "callee").await;
         let text = client.unwrap_err().to_string();
         assert!(text.contains("x509: certificate signed by unknown authority"), "{text}");
         // A client that believes the server and is not believed.
         let mut stranger = ours.identity("caller");
         Arc::get_mut(&mut stranger).unwrap().trust_anchors = callee.trust_anchors.clone();
-        let (_, server) = shake(&unix_pair(epoll), &stranger, &callee, "callee", epoll).await;
+        let (_, server) = shake(&unix_pair(&runtime), &stranger, &callee, "callee").await;
         let text = server.unwrap_err().to_string();
         assert!(text.contains("x509: certificate signed by unknown authority"), "{text}");
     });
@@ -372,12 +399,11 @@ fn another_authority_is_refused_by_both() {
 /// A peer that speaks HTTP/2 without TLS sees the end, and neither an alert nor a reset.
 #[test]
 fn a_plaintext_peer_sees_the_end() {
-    on_each_driver(async |epoll| {
+    on_each_driver(async |runtime| {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (stream, _) = listener.accept().unwrap();
-        stream.set_nonblocking(epoll).unwrap();
-        let socket = Socket::from(monoio::net::TcpStream::from_std(stream).unwrap());
+        let socket = Socket::adopt(&runtime.reactor, Stream::Tcp(stream)).unwrap();
         peer.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
         let reader = std::io::BufReader::new(peer.try_clone().unwrap());
         #[allow(clippy::disallowed_methods)] // A peer of another thread.
@@ -388,27 +414,27 @@ fn a_plaintext_peer_sees_the_end() {
         });
         let callee = Authority::new().identity("callee");
         let ours = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
-        let error = shake_one(&socket, ours, epoll).await.unwrap_err();
+        let error = shake_one(&socket, ours).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "tls: first record does not look like a TLS handshake" // crypto/tls
         );
         // More that nobody will look at.
         peer.write_all(&[7; 1000]).unwrap();
-        conn::part(&socket, ReadBuffer::new(), &clock()).await;
+        conn::part(&socket, &runtime.clock).await;
         assert_eq!(reader.join().unwrap().unwrap(), Vec::<u8>::new());
     });
 }
 
 #[test]
 fn a_silent_peer_is_given_up() {
-    on_each_driver(async |epoll| {
-        let (socket, _silent) = unix_pair(epoll);
+    on_each_driver(async |runtime| {
+        let (socket, _silent) = unix_pair(&runtime);
         let callee = Authority::new().identity("callee");
         let ours = Contexts::new(Some(&callee)).unwrap().accept().unwrap().unwrap();
-        let work = shake_one(&socket, ours, epoll);
+        let work = shake_one(&socket, ours);
         let (outcome, expired) =
-            deadline(clock().sleep(Duration::from_millis(20)), &socket, work).await;
+            deadline(runtime.clock.sleep(Duration::from_millis(20)), &socket, work).await;
         assert!(expired);
         assert!(matches!(outcome, Err(HandshakeError::Eof)));
     });
@@ -416,7 +442,7 @@ fn a_silent_peer_is_given_up() {
 
 #[test]
 fn an_unverified_app_must_still_speak_h2() {
-    on_each_driver(async |epoll| {
+    on_each_driver(async |runtime| {
         let app = Authority::new().identity("app");
         for (protocols, accepted) in [(vec![b"h2".to_vec()], true), (vec![], false)] {
             let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(
@@ -432,9 +458,9 @@ fn an_unverified_app_must_still_speak_h2() {
             let server = rustls::server::UnbufferedServerConnection::new(Arc::new(config)).unwrap();
             let client = Contexts::new(None).unwrap();
             let client = client.connect_unverified("app", "127.0.0.1".parse().unwrap()).unwrap();
-            let pair = unix_pair(epoll);
-            let server = shake_one(&pair.1, Handshake::from(server), epoll);
-            let (client, _) = both(shake_one(&pair.0, client, epoll), server).await;
+            let pair = unix_pair(&runtime);
+            let server = shake_one(&pair.1, Handshake::from(server));
+            let (client, _) = both(shake_one(&pair.0, client), server).await;
             assert_eq!(client.is_ok(), accepted);
             if let Err(error) = client {
                 assert!(error.to_string().starts_with(
@@ -447,22 +473,19 @@ fn an_unverified_app_must_still_speak_h2() {
 
 #[test]
 fn dials_and_says_why_not() {
-    on_each_driver(async |epoll| {
+    on_each_driver(async |runtime| {
         let contexts = Contexts::new(None).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let dialing = Dialing::default();
         let dialed =
-            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &clock(), epoll)
-                .await
-                .unwrap();
+            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &runtime).await.unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(b"hello").unwrap();
-        let (result, room) = dialed.socket.read(BytesMut::with_capacity(16)).await;
-        assert_eq!((result.unwrap(), &room[..]), (5, &b"hello"[..]));
+        assert_eq!(dialed.socket.read().await.unwrap(), &b"hello"[..]);
         drop((listener, peer));
         let refused =
-            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &clock(), epoll).await;
+            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &runtime).await;
         assert_eq!(
             refused.unwrap_err(),
             format!(
@@ -476,7 +499,7 @@ fn dials_and_says_why_not() {
 /// A backlog that is full makes a connect hang; taking the dial back ends it.
 #[test]
 fn a_hanging_dial_can_be_taken_back() {
-    on_each_driver(async |epoll| {
+    on_each_driver(async |runtime| {
         let socket =
             socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -489,14 +512,13 @@ fn a_hanging_dial_can_be_taken_back() {
             let (dialing, contexts) = (Rc::new(Dialing::default()), Rc::clone(&contexts));
             let ended = Rc::new(Notify::default());
             hanging.push((Rc::clone(&dialing), Rc::clone(&ended)));
-            monoio::spawn(async move {
-                let _ =
-                    dial::dial(address, &Security::Plaintext, &contexts, &dialing, &clock(), epoll)
-                        .await;
+            let own = Rc::clone(&runtime);
+            runtime.spawn(async move {
+                let _ = dial::dial(address, &Security::Plaintext, &contexts, &dialing, &own).await;
                 ended.notify();
             });
         }
-        yield_now().await;
+        runtime.clock.sleep(Duration::from_millis(1)).await;
         for (dialing, ended) in hanging {
             dialing.cancel();
             ended.wait().await;
@@ -507,16 +529,16 @@ fn a_hanging_dial_can_be_taken_back() {
 
 #[test]
 fn a_broken_socket_ends_its_reader() {
-    on_each_driver(async |epoll| {
-        let (ours, theirs) = unix_pair(epoll);
+    on_each_driver(async |runtime| {
+        let (ours, theirs) = unix_pair(&runtime);
         theirs.shutdown(Shutdown::Both);
         drop(theirs);
-        let conn = conn(ours, None);
+        let conn = conn(ours, None, &runtime);
         let mut numbers = Numbers(3);
         let mut next = transmit(&mut numbers, &mut 0);
         assert_eq!(conn.send(&mut next, &mut Vec::new()), Written::Never);
         assert_eq!(conn.send_rest(), Written::Never);
-        let (result, _) = conn.socket.read(BytesMut::with_capacity(16)).await;
-        assert!(matches!(result, Ok(0) | Err(_)));
+        let read = conn.socket.read().await;
+        assert!(read.is_err() || read.is_ok_and(|octets| octets.is_empty()));
     });
 }

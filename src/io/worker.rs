@@ -1,4 +1,4 @@
-//! One worker: a thread with a runtime, a `Proxy`, and the tasks that carry out what it asks.
+//! One worker: a thread with a driver, a `Proxy`, and what carries out what that asks.
 //!
 //! 1. Facts go to the proxy by [`Worker::tell`], and all that it then asks is carried out
 //!    before anything else happens.
@@ -8,17 +8,17 @@
 //!
 //! Refuses to decide: the proxy does.
 
-use super::buffer::Ample;
-use super::clock::{self, Clock};
+use super::clock;
 use super::conn::{self, Conn};
 use super::dial::{self, Dialing};
-use super::driver::Driver;
+use super::driver::{Driver, Runtime};
 use super::listener::{self, Acceptor, CONNECTIONS_MAX, ListenSocket};
 use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, either};
 use super::placement::Placement;
 use super::tls::Contexts;
-use super::{SCOPE, flush, post, sys};
+use super::turn::Listed;
+use super::{SCOPE, post, sys};
 use crate::config::IoDriver;
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
 use crate::proxy::Transmit;
@@ -102,55 +102,52 @@ pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
         "worker {}: {driver}, at most {connections_max} connections",
         options.index
     );
-    let epoll = driver.is_epoll();
-    driver.block_on(work(options, epoll, connections_max))
+    work(options, &mut driver, connections_max)
 }
 
-async fn work(
+fn work(
     mut options: WorkerOptions,
-    epoll: bool,
+    driver: &mut Driver,
     connections_max: usize,
 ) -> Result<(), WorkerError> {
     let sockets = std::mem::take(&mut options.sockets);
     let identity = options.snapshot.identity.as_ref();
     let contexts = Contexts::new(identity).map_err(|error| WorkerError::Tls(error.to_string()))?;
-    let clock = Clock::start().map_err(WorkerError::Driver)?;
-    let (worker, mailbox) = Worker::new(options, epoll, connections_max, contexts, clock);
+    let runtime = Rc::clone(driver.runtime());
+    let (worker, mailbox) = Worker::new(options, runtime, connections_max, contexts);
     let worker = Rc::new(worker);
     for (index, (socket, listener)) in sockets.into_iter().zip(&worker.listeners).enumerate() {
         let acceptor = Acceptor::new(&worker, socket, index, *listener);
         let acceptor = acceptor.map_err(WorkerError::Listener)?;
         worker.stoppers.borrow_mut().push(acceptor.stopper());
-        monoio::spawn(listener::run(Rc::clone(&worker), acceptor));
+        worker.runtime.spawn(listener::run(Rc::clone(&worker), acceptor));
     }
-    monoio::spawn(tick(Rc::clone(&worker)));
+    worker.runtime.spawn(tick(Rc::clone(&worker)));
     worker.carry_out(&mut worker.core.borrow_mut());
-    monoio::spawn(read_mail(Rc::clone(&worker), mailbox));
-    let served = flush::run(&worker).await;
+    worker.runtime.spawn(read_mail(Rc::clone(&worker), mailbox));
+    let ran = driver.run(&worker);
     worker.placement.close();
-    served.map_err(WorkerError::Mailbox)
+    ran.map_err(WorkerError::Driver)?;
+    worker.served.take().unwrap_or(Ok(())).map_err(WorkerError::Mailbox)
 }
 
 /// The worker ends with its mailbox.
 async fn read_mail(worker: Rc<Worker>, mailbox: Mailbox<ToWorker>) {
     let served = post::serve(&worker, &mailbox).await;
     worker.served.set(Some(served));
-    worker.dirty.notify();
+    worker.ended.set(true);
 }
 
 /// See the file's text.
 pub(super) struct Worker {
     pub(super) index: usize,
-    pub(super) epoll: bool,
     pub(super) connections_max: usize,
-    pub(super) clock: Rc<Clock>,
+    pub(super) runtime: Rc<Runtime>,
     pub(super) core: RefCell<Core>,
-    /// Where busy connections are read on.
-    pub(super) ample: RefCell<Ample>,
-    /// The flusher has something to do.
-    pub(super) dirty: Rc<Notify>,
-    /// How the mailbox ended, when it has.
-    pub(super) served: Cell<Option<io::Result<()>>>,
+    pub(super) listed: Listed,
+    /// The mailbox ended, and how.
+    pub(super) ended: Cell<bool>,
+    served: Cell<Option<io::Result<()>>>,
     /// The proxy's next time moved forward.
     earlier: Notify,
     /// What this worker tells the one that accepts.
@@ -176,7 +173,6 @@ pub(super) struct Core {
     pub(super) transmit: Transmit,
     /// Where what is sent is put together.
     pub(super) room: Vec<u8>,
-    wake: Rc<Notify>,
     /// When the timer task will look next.
     armed: Option<Instant>,
     /// When the proxy was last told something: the turn's time, for what follows from it.
@@ -194,7 +190,6 @@ impl Core {
     pub(super) fn mark_dirty(&mut self, conn: &Rc<Conn>) {
         if !conn.queued.replace(true) {
             self.dirty.push(Rc::clone(conn));
-            self.wake.notify();
         }
     }
 
@@ -238,14 +233,12 @@ impl Slot {
 impl Worker {
     fn new(
         options: WorkerOptions,
-        epoll: bool,
+        runtime: Rc<Runtime>,
         connections_max: usize,
         contexts: Contexts,
-        clock: Rc<Clock>,
     ) -> (Self, Mailbox<ToWorker>) {
         let WorkerOptions { index, listeners, others, loads, snapshot, mailbox, control, .. } =
             options;
-        let wake = Rc::new(Notify::default());
         let mtls = snapshot.config.mtls;
         let now = clock::now();
         let core = Core {
@@ -255,18 +248,16 @@ impl Worker {
             spare: Vec::new(),
             transmit: Transmit::new(),
             room: Vec::new(),
-            wake: Rc::clone(&wake),
             armed: None,
             told: now,
         };
         let worker = Self {
             index,
-            epoll,
             connections_max,
-            clock,
+            runtime,
             core: RefCell::new(core),
-            ample: RefCell::default(),
-            dirty: wake,
+            listed: Listed::default(),
+            ended: Cell::new(false),
             served: Cell::new(None),
             earlier: Notify::default(),
             load: Rc::new(OwnLoad::new(Arc::clone(&loads), index, now)),
@@ -379,7 +370,7 @@ impl Worker {
     ) {
         let dialing = Rc::new(Dialing::default());
         core.put(id, Slot::Dialing(id.generation, Rc::clone(&dialing)));
-        monoio::spawn(serve_dial(Rc::clone(self), id, endpoint, security, dialing));
+        self.runtime.spawn(serve_dial(Rc::clone(self), id, endpoint, security, dialing));
     }
 
     /// The timer task looks again when the proxy wants to be told sooner.
@@ -415,20 +406,17 @@ async fn serve_dial(
 ) {
     let place = Place::take(&worker.load, Number::Connections);
     let contexts = worker.contexts();
-    let outcome = {
-        let Worker { clock, epoll, .. } = &*worker;
-        dial::dial(endpoint.0, &security, &contexts, &dialing, clock, *epoll).await
-    };
+    let outcome = { dial::dial(endpoint.0, &security, &contexts, &dialing, &worker.runtime).await };
     if dialing.is_cancelled() {
         return;
     }
     match outcome {
         Ok(dialed) => {
-            let conn = Rc::new(Conn::new(dialed.socket, dialed.session, &worker.clock, place));
+            let conn = Rc::new(Conn::new(dialed.socket, dialed.session, &worker.runtime, place));
             conn.name(id);
             worker.core.borrow_mut().put(id, Slot::Open(id.generation, Rc::clone(&conn)));
             worker.tell(Input::Dialed { conn: id });
-            conn::start(worker, conn, dialed.buffer);
+            conn::start(&worker, &conn);
         }
         Err(error) => {
             worker.core.borrow_mut().take(id);
@@ -447,10 +435,10 @@ async fn tick(worker: Rc<Worker>) {
             Some(at) if at <= clock::now() => {
                 worker.tell(Input::Tick);
                 // Never more than one in a millisecond, whatever the proxy says.
-                worker.clock.sleep(TICK_MIN).await;
+                worker.runtime.clock.sleep(TICK_MIN).await;
             }
             Some(at) => {
-                either(worker.clock.sleep_until(at), worker.earlier.wait()).await;
+                either(worker.runtime.clock.sleep_until(at), worker.earlier.wait()).await;
             }
         }
     }

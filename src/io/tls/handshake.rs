@@ -7,9 +7,7 @@
 //!
 //! Refuses to judge certificates: that is `identity::svid`, which rustls asks (`verify`).
 
-use super::super::buffer::ReadBuffer;
-use super::super::local::yield_now;
-use super::super::sys::Socket;
+use super::super::socket::Socket;
 use super::cipher::HEADER_LEN;
 use super::driven::{Driven, Step, Wish};
 use super::legacy::Legacy;
@@ -177,8 +175,6 @@ impl Handshake {
 pub(in crate::io) async fn handshake(
     socket: &Socket,
     mut handshake: Handshake,
-    buffer: &mut ReadBuffer,
-    epoll: bool,
 ) -> Result<Secured, HandshakeError> {
     for _ in 0..READS_MAX {
         let outcome = handshake.advance();
@@ -188,16 +184,11 @@ pub(in crate::io) async fn handshake(
             return handshake.finish();
         }
         sent.map_err(HandshakeError::Io)?;
-        let (result, room) = socket.read(buffer.lend()).await;
-        let octets = buffer.restore(room);
-        match result {
-            Ok(0) => return Err(HandshakeError::Eof),
-            Ok(_) => handshake.push(&octets),
-            Err(error) => return Err(HandshakeError::Io(error)),
+        let octets = socket.read().await.map_err(HandshakeError::Io)?;
+        if octets.is_empty() {
+            return Err(HandshakeError::Eof);
         }
-        if epoll {
-            yield_now().await;
-        }
+        handshake.push(&octets);
     }
     Err(HandshakeError::Tls(Error::General("the handshake takes too long".to_owned())))
 }
@@ -211,7 +202,7 @@ fn owes_alert(error: &Error) -> bool {
 async fn send_all(socket: &Socket, out: &mut Vec<u8>) -> io::Result<()> {
     let mut sent = 0;
     while !write(socket, out, &mut sent)? {
-        socket.writable().await?;
+        socket.writable().await;
     }
     out.clear();
     Ok(())

@@ -28,7 +28,7 @@ pub(super) use config::Contexts;
 pub(super) use handshake::handshake;
 pub(super) use text::failure;
 
-use super::sys::Socket;
+use super::socket::Socket;
 use crate::proxy::Transmit;
 use bytes::{Bytes, BytesMut};
 use cipher::{CONTENT_MAX, RECORD_EXTRA};

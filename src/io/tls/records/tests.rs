@@ -5,7 +5,7 @@ use super::super::verify::AnyServer;
 use super::super::{Fault, Handshake, ROOM_KEPT_MAX, Session, failure, sealed_len_max};
 use super::*;
 use crate::http2::{Segment, Transmit};
-use crate::io::sys::Socket;
+use crate::io::socket::Socket;
 use crate::io::tests::{Authority, on_each_driver, unix_pair};
 use crate::io::tls::cipher::record_len;
 use rustls::client::{Resumption, UnbufferedClientConnection};
@@ -538,8 +538,8 @@ fn ask_for_keys(ours: &mut Session, peer: &mut Records) -> Vec<u8> {
 /// could leave by that one.
 #[test]
 fn requests_for_keys_are_answered() {
-    on_each_driver(async |epoll| {
-        let (socket, _theirs) = unix_pair(epoll);
+    on_each_driver(async |runtime| {
+        let (socket, _theirs) = unix_pair(&runtime);
         let (ours, mut peer) = with_ourselves(Server);
         let mut ours = Session::records(ours);
         for flushed in [true, true, false, false, true, true] {
@@ -565,8 +565,8 @@ fn fill(socket: &Socket) {
 /// A little that a full socket leaves behind does not hold a worker's room.
 #[test]
 fn what_is_left_takes_no_more_room_than_it_needs() {
-    on_each_driver(async |epoll| {
-        let (socket, _theirs) = unix_pair(epoll);
+    on_each_driver(async |runtime| {
+        let (socket, _theirs) = unix_pair(&runtime);
         fill(&socket);
         let (ours, _) = with_ourselves(Client);
         let mut ours = Session::records(ours);

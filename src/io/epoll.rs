@@ -1,0 +1,156 @@
+//! epoll, for kernels and containers that deny io_uring.
+//!
+//! 1. A descriptor is registered once, edge-triggered. A read that does not fill its room has taken
+//!    all that there was, so that a message costs one wait and one read, and none in vain.
+//! 2. Who fills the largest room more than [`READS_MAX`] times has its next turn with the others.
+//!
+//! Knows nothing of who waits. Sources: epoll(7), "Level-triggered and edge-triggered".
+
+use super::reactor::Key;
+use super::sys;
+use super::sys::rooms::ROOM_OCTETS;
+use bytes::BytesMut;
+use rustix::event::{PollFlags, Timespec, epoll};
+use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+
+/// Events of one wait.
+const EVENTS_MAX: usize = 256;
+
+/// Reads of one descriptor in a turn.
+const READS_MAX: usize = 3;
+
+/// Less room than that is not read into.
+const ROOM_LEFT_MIN: usize = ROOM_OCTETS / 4;
+
+/// What became so of a descriptor.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Happened {
+    pub(super) readable: bool,
+    /// Nothing more will come, or the descriptor is broken: to be read to its end.
+    pub(super) ends: bool,
+    writable: bool,
+    broken: bool,
+}
+
+impl Happened {
+    /// Whether one of `flags` is so, or never will be.
+    pub(super) fn is(self, flags: PollFlags) -> bool {
+        self.broken
+            || flags.contains(PollFlags::IN) && self.readable
+            || flags.contains(PollFlags::OUT) && self.writable
+    }
+}
+
+pub(super) struct Epoll {
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
+    /// Up to where the last wait's events were handed out.
+    at: usize,
+    /// Who has more to say than a turn's reads took.
+    unread: VecDeque<(Key, bool)>,
+    /// How many of them this turn has still to hand out.
+    due: usize,
+    room: BytesMut,
+}
+
+impl Epoll {
+    pub(super) fn new() -> io::Result<Self> {
+        Ok(Self {
+            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            events: Vec::with_capacity(EVENTS_MAX),
+            at: 0,
+            unread: VecDeque::new(),
+            due: 0,
+            room: BytesMut::new(),
+        })
+    }
+
+    pub(super) fn add(&self, fd: &OwnedFd, key: Key) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(key.data());
+        Ok(epoll::add(&self.epoll, fd, data, epoll::EventFlags::ET)?)
+    }
+
+    /// Says what is wanted of a descriptor that was added. What is so already is told, too.
+    pub(super) fn watch(&self, fd: &OwnedFd, key: Key, reads: bool, polled: Option<PollFlags>) {
+        let mut flags = epoll::EventFlags::ET;
+        if reads || polled.is_some_and(|polled| polled.contains(PollFlags::IN)) {
+            flags |= epoll::EventFlags::IN | epoll::EventFlags::RDHUP;
+        }
+        if polled.is_some_and(|polled| polled.contains(PollFlags::OUT)) {
+            flags |= epoll::EventFlags::OUT;
+        }
+        let data = epoll::EventData::new_u64(key.data());
+        let modified = epoll::modify(&self.epoll, fd, data, flags);
+        debug_assert!(modified.is_ok(), "{modified:?}");
+    }
+
+    pub(super) fn delete(&self, fd: &OwnedFd) {
+        let deleted = epoll::delete(&self.epoll, fd);
+        debug_assert!(deleted.is_ok(), "{deleted:?}");
+    }
+
+    pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.events.clear();
+        self.at = 0;
+        self.due = self.unread.len();
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let timeout = (self.due > 0).then_some(&now);
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    pub(super) fn next(&mut self) -> Option<(Key, Happened)> {
+        if self.due > 0 {
+            self.due -= 1;
+            let (key, ends) = self.unread.pop_front()?;
+            let happened = Happened { readable: true, ends, writable: false, broken: false };
+            return Some((key, happened));
+        }
+        let event = self.events.get(self.at)?;
+        self.at += 1;
+        let (data, flags) = (event.data, event.flags);
+        let has = |wanted: epoll::EventFlags| flags.intersects(wanted);
+        let broken = has(epoll::EventFlags::HUP | epoll::EventFlags::ERR);
+        let ends = broken || has(epoll::EventFlags::RDHUP);
+        let readable = ends || has(epoll::EventFlags::IN);
+        let writable = has(epoll::EventFlags::OUT);
+        Some((Key::from_data(data.u64()), Happened { readable, ends, writable, broken }))
+    }
+
+    /// Reads what there is, up to the turn's share.
+    pub(super) fn read(
+        &mut self,
+        fd: &OwnedFd,
+        key: Key,
+        ends: bool,
+        mut tell: impl FnMut(Result<BytesMut, Errno>),
+    ) {
+        for _ in 0..READS_MAX {
+            if self.room.capacity() < ROOM_LEFT_MIN {
+                self.room.reserve(ROOM_OCTETS);
+            }
+            match sys::recv(fd, &mut self.room) {
+                Ok(()) if self.room.is_empty() => return tell(Ok(BytesMut::new())),
+                Ok(()) => {
+                    let filled = self.room.len() == self.room.capacity();
+                    tell(Ok(self.room.split()));
+                    if !filled && !ends {
+                        return;
+                    }
+                }
+                Err(Errno::AGAIN) => return,
+                Err(Errno::INTR) => {}
+                Err(error) => return tell(Err(error)),
+            }
+        }
+        match self.unread.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, other_ends)) => *other_ends |= ends,
+            None => self.unread.push_back((key, ends)),
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Buffers that the kernel fills with whatever a connection of this worker received, whichever it
+//! is: only connections that have something to say take memory for it.
+//!
+//! 1. A room is the kernel's from the moment in which it is provided until its completion has been
+//!    taken; nobody else touches its spare capacity meanwhile.
+//! 2. What was filled is split off and handed out, the rest is provided again: nothing is copied.
+//!    The allocation is used again when all that was handed out of it is gone.
+//! 3. As many rooms are out as a turn needs: twice as many after a turn that ran out of them, up to
+//!    [`ROOMS_MAX`], and half as many after a long time in which a quarter was enough. Fewer rooms
+//!    are warmer ones.
+//!
+//! Sources: io_uring_register_buf_ring(3).
+
+use bytes::BytesMut;
+use io_uring::Submitter;
+use io_uring::types::BufRingEntry;
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::io;
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+/// A read gains nothing measurable from more, and a slice keeps all of its room alive.
+pub(in crate::io) const ROOM_OCTETS: usize = 64 << 10;
+
+/// A room with less than that left is not provided again: it would cut large reads small.
+const LEFT_OCTETS_MIN: usize = 16 << 10;
+
+const ROOMS_MIN: u16 = 8;
+const ROOMS_MAX: u16 = 128;
+
+/// Turns after which it is asked whether fewer rooms would do.
+const REVIEW_TURNS: u32 = 4096;
+
+/// The one group of buffers that a ring has.
+pub(super) const GROUP: u16 = 0;
+
+/// The kernel wants the entries to begin a page.
+const PAGE: usize = 4096;
+
+const _: () = assert!(ROOMS_MAX.is_power_of_two(), "as the kernel demands");
+
+pub(super) struct Rooms {
+    entries: NonNull<BufRingEntry>,
+    /// By buffer ID.
+    rooms: Vec<BytesMut>,
+    /// IDs that are not provided.
+    idle: Vec<u16>,
+    /// How many are to be out.
+    wanted: u16,
+    tail: u16,
+    /// Filled since the last turn began, and the most in a turn since the last review.
+    used: u16,
+    used_most: u16,
+    turns: u32,
+}
+
+impl Rooms {
+    const LAYOUT: Layout = {
+        let size = ROOMS_MAX as usize * size_of::<BufRingEntry>();
+        match Layout::from_size_align(size, PAGE) {
+            Ok(layout) => layout,
+            Err(_) => panic!("a page's alignment"),
+        }
+    };
+
+    /// Registers the group with a ring. The first rooms are out afterwards.
+    pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
+        // SAFETY: the layout's size is not zero.
+        let memory = unsafe { alloc_zeroed(Self::LAYOUT) }.cast::<BufRingEntry>();
+        let Some(entries) = NonNull::new(memory) else { handle_alloc_error(Self::LAYOUT) };
+        let mut rooms = Self {
+            entries,
+            rooms: (0..ROOMS_MAX).map(|_| BytesMut::new()).collect(),
+            idle: (0..ROOMS_MAX).rev().collect(),
+            wanted: ROOMS_MIN,
+            tail: 0,
+            used: 0,
+            used_most: 0,
+            turns: 0,
+        };
+        // SAFETY: the memory is a page-aligned array of that many entries, and lives until `Drop`,
+        // which unregisters it first (see `Ring`).
+        unsafe {
+            submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, ROOMS_MAX, GROUP, 0)?
+        };
+        rooms.fill_up();
+        Ok(rooms)
+    }
+
+    /// What the kernel put into a room. The ID is one that it took from here.
+    pub(super) fn take(&mut self, id: u16, octets: usize) -> BytesMut {
+        let Some(room) = self.rooms.get_mut(usize::from(id)) else {
+            debug_assert!(false, "a room of the kernel's own");
+            return BytesMut::new();
+        };
+        debug_assert!(room.is_empty() && octets <= room.capacity());
+        // SAFETY: the kernel has just initialised so many octets of the spare capacity that it was
+        // told of, and has done with the room.
+        unsafe { room.set_len(octets.min(room.capacity())) };
+        let filled = room.split();
+        self.used += 1;
+        self.idle.push(id);
+        filled
+    }
+
+    /// At the end of a turn's completions: rooms that were filled are out again.
+    pub(super) fn fill_up(&mut self) {
+        let before = self.tail;
+        while ROOMS_MAX - self.idle_count() < self.wanted
+            && let Some(id) = self.idle.pop()
+        {
+            self.provide(id);
+        }
+        if self.tail != before {
+            self.publish();
+        }
+        self.review();
+    }
+
+    /// A turn ran out of rooms.
+    pub(super) fn want_more(&mut self) {
+        self.wanted = (self.wanted * 2).min(ROOMS_MAX);
+    }
+
+    fn idle_count(&self) -> u16 {
+        self.idle.len() as u16
+    }
+
+    fn provide(&mut self, id: u16) {
+        let Some(room) = self.rooms.get_mut(usize::from(id)) else { return };
+        if room.capacity() < LEFT_OCTETS_MIN {
+            room.reserve(ROOM_OCTETS);
+        }
+        let spare = room.spare_capacity_mut();
+        let (address, octets) = (spare.as_mut_ptr() as u64, spare.len().min(ROOM_OCTETS));
+        let at = usize::from(self.tail & (ROOMS_MAX - 1));
+        // SAFETY: `at` is within the array. The kernel does not read an entry beyond the tail, and
+        // there are as many entries as rooms, so this one is not provided now.
+        let entry = unsafe { &mut *self.entries.as_ptr().add(at) };
+        entry.set_addr(address);
+        entry.set_len(octets as u32);
+        entry.set_bid(id);
+        self.tail = self.tail.wrapping_add(1);
+    }
+
+    fn publish(&self) {
+        // SAFETY: the array's first entry holds the tail, an aligned u16 that the kernel reads and
+        // that only this thread writes, here alone.
+        let tail = unsafe {
+            let tail = BufRingEntry::tail(self.entries.as_ptr());
+            AtomicU16::from_ptr(tail.cast_mut())
+        };
+        // What was written into the entries is to be seen before the tail that includes them.
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    fn review(&mut self) {
+        self.used_most = self.used_most.max(std::mem::take(&mut self.used));
+        self.turns += 1;
+        if self.turns < REVIEW_TURNS {
+            return;
+        }
+        if self.wanted > ROOMS_MIN && self.used_most < self.wanted / 4 {
+            self.wanted /= 2;
+        }
+        for id in &self.idle {
+            if let Some(room) = self.rooms.get_mut(usize::from(*id)) {
+                *room = BytesMut::new();
+            }
+        }
+        (self.turns, self.used_most) = (0, 0);
+    }
+}
+
+impl Drop for Rooms {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and the ring has unregistered it.
+        unsafe { dealloc(self.entries.as_ptr().cast(), Self::LAYOUT) };
+    }
+}
