@@ -185,6 +185,12 @@ impl ConnectionWindow {
         self.open
     }
 
+    /// Nobody holds anything, and the peer knows `sendable` octets: what is not open is due.
+    pub fn check_rest(&self, sendable: i64) {
+        self.check(0, 0);
+        assert_eq!(self.open, sendable, "connection window {self:?}");
+    }
+
     /// Invariant 3; `held` by all streams, `unread` as in [`StreamWindow::check`].
     pub fn check(&self, held: u64, unread: u32) {
         assert_eq!(self.held, held, "held by streams and by the connection");

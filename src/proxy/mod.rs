@@ -344,6 +344,11 @@ impl Proxy {
         self.outputs.push_back(Output::Log(LogLine { level, scope, message }));
     }
 
+    /// The HTTP/2 state of a connection; for the simulator.
+    pub fn connection(&self, conn: ConnId) -> Option<&Connection> {
+        self.peers.get(conn.into()).map(|peer| &peer.h2)
+    }
+
     /// Asserts what must hold between the rooms of this house; for the simulator.
     pub fn check_invariants(&self) {
         for (key, call) in &self.calls {

@@ -13,6 +13,7 @@
 
 mod message;
 mod recv;
+mod rest;
 mod send;
 #[cfg(test)]
 mod tests;

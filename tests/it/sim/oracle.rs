@@ -42,8 +42,8 @@ pub fn judge(world: &World) {
             panic!("call {id}: {why}: {call:?}", call = Brief(call));
         }
     }
-    for (index, sidecar) in world.sidecars.iter().enumerate() {
-        assert_eq!(sidecar.proxy.calls(), 0, "sidecar {index} keeps calls");
+    for (index, worker) in world.workers.iter().enumerate() {
+        assert_eq!(worker.proxy.calls(), 0, "worker {index} keeps calls");
     }
     for (index, caller) in world.callers.iter().enumerate() {
         let left = if caller.alive { caller.h2.streams() } else { 0 };
@@ -53,6 +53,18 @@ pub fn judge(world: &World) {
         let left = if app.alive { app.h2.streams() } else { 0 };
         assert_eq!(left, 0, "app connection {index} keeps streams");
     }
+}
+
+/// Window accounting is back at its start, on each connection that is whole; how many those are.
+pub fn check_windows(world: &World) -> usize {
+    let mut checked = 0;
+    for link in world.links.iter().filter(|link| link.is_still()) {
+        if let (Some(left), Some(right)) = (world.h2(link.left), world.h2(link.right)) {
+            left.check_rest(right);
+            checked += 1;
+        }
+    }
+    checked
 }
 
 /// A call without its octets.

@@ -19,9 +19,16 @@ const OCTETS_AT_ONCE: usize = 48;
 
 /// Which sidecar: the caller's, the callee's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
+pub enum Side {
     Caller,
     Callee,
+}
+
+/// One worker of a sidecar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Who {
+    pub side: Side,
+    pub worker: usize,
 }
 
 /// Who holds an end of a connection.
@@ -173,6 +180,12 @@ impl Link {
         self.left == Place::Gone && self.right == Place::Gone
     }
 
+    /// Whole, and nothing is on its way.
+    pub fn is_still(&self) -> bool {
+        let empty = |pipe: &Pipe| pipe.len == 0 && pipe.end.is_none();
+        !self.broken && empty(&self.to_right) && empty(&self.to_left)
+    }
+
     pub fn pipe(&mut self, way: Way) -> &mut Pipe {
         match way {
             Way::Right => &mut self.to_right,
@@ -208,6 +221,12 @@ impl Link {
         };
         self.pipe(other).discard();
         self.pipe(other).end.get_or_insert(CloseReason::Eof);
+    }
+
+    /// Its writer says that it will write no more, and still reads.
+    pub fn half_close(&mut self, way: Way) {
+        self.broken = true;
+        self.pipe(way).end.get_or_insert(CloseReason::Eof);
     }
 
     /// The network breaks it.

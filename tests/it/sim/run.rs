@@ -2,7 +2,7 @@
 
 use super::ends::{AppStage, Outcome};
 use super::oracle;
-use super::pipe::{BOTH, Fragments, Place, Who};
+use super::pipe::{BOTH, Fragments, Place, Side, Who};
 use super::script::{Script, Taste};
 use super::seed::Seed;
 use super::world::{INTERNAL_PORTS, Mark, Plan, World, endpoint};
@@ -11,7 +11,7 @@ use ringside::identity::{Namespace, Target};
 use ringside::proxy::{Input, Resolution};
 use std::time::{Duration, Instant};
 
-pub const SIDECARS: [Who; 2] = [Who::Caller, Who::Callee];
+const SIDES: [Side; 2] = [Side::Caller, Side::Callee];
 
 /// Virtual time in which calm must bring every call to its end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,9 +36,11 @@ enum Fault {
     /// A connection on which nothing moves any more, though nobody says so.
     Dead,
     SlowDial,
+    /// An end writes no more and still reads.
+    HalfClose,
 }
 
-const FAULTS: [Fault; 12] = [
+const FAULTS: [Fault; 13] = [
     Fault::Stall,
     Fault::Cut,
     Fault::CutCaller,
@@ -51,6 +53,7 @@ const FAULTS: [Fault; 12] = [
     Fault::Lazy,
     Fault::Dead,
     Fault::SlowDial,
+    Fault::HalfClose,
 ];
 
 pub struct Run {
@@ -101,6 +104,8 @@ impl Run {
             app_limits,
             max_body_size: if seed.one_in(8) { 1000 } else { 4 << 20 },
             drain_max: seed.one_in(3).then_some(Duration::from_millis(500)),
+            workers: seed.pick(&[1, 1, 2, 3, 4]),
+            mtls: seed.one_in(2),
         };
         let mut flag = |n| seed.one_in(n);
         // A third of the runs has no fault at all: there every call must come back as scripted.
@@ -157,7 +162,7 @@ impl Run {
                 world.now += world.seed.ms(1 + latency);
             }
             32 => {
-                for who in SIDECARS {
+                for who in world.workers.names() {
                     world.tick(who);
                 }
             }
@@ -197,14 +202,18 @@ impl Run {
         if usable < self.callers_max && world.callers.len() < 12 {
             world.connect();
         }
-        for who in SIDECARS {
-            world.restart(who);
+        for side in SIDES {
+            world.restart(side);
         }
     }
 
     fn fault(&mut self) {
         let world = &mut self.world;
-        let who = world.seed.pick(&SIDECARS);
+        let who = anybody(world);
+        // No fault: it disturbs nobody, whenever it comes.
+        if world.plan.mtls && world.seed.one_in(4) {
+            world.rotate(who);
+        }
         if self.faults.is_empty() {
             return;
         }
@@ -215,7 +224,7 @@ impl Run {
             Fault::Goaway if world.seed.one_in(4) => goaway(world),
             Fault::Down => {
                 let down = world.seed.one_in(3);
-                world.app_down[who as usize] = down;
+                world.app_down[who.side as usize] = down;
             }
             Fault::Refresh => refresh(world),
             Fault::Snapshot => {
@@ -226,6 +235,7 @@ impl Run {
             Fault::Drain if world.seed.one_in(8) => world.drain(who),
             Fault::Dead if world.seed.one_in(10) => dead(world),
             Fault::SlowDial => slow_dial(world),
+            Fault::HalfClose if world.seed.one_in(5) => half_close(world),
             Fault::Leap if world.seed.one_in(5) => {
                 world.mark(Mark::Leap);
                 world.now += world.seed.pick(&[
@@ -247,9 +257,15 @@ impl Run {
             | Fault::Goaway
             | Fault::Drain
             | Fault::Dead
+            | Fault::HalfClose
             | Fault::Leap => {}
         }
     }
+}
+
+fn anybody(world: &mut World) -> Who {
+    let all = world.workers.names();
+    world.seed.pick(&all)
 }
 
 fn any_link(world: &mut World) -> Option<usize> {
@@ -314,15 +330,15 @@ fn act_one(world: &mut World, call: usize, hurry: bool) {
 /// Dials and resolutions whose time has come.
 fn finish(world: &mut World, dials_fail: bool, resolves_fail: bool) -> bool {
     let mut moved = false;
-    for who in SIDECARS {
+    for who in world.workers.names() {
         let now = world.now;
-        let due = world.sidecars[who as usize].dialing.iter().position(|dial| dial.at <= now);
+        let due = world.workers[who].dialing.iter().position(|dial| dial.at <= now);
         if let Some(index) = due {
             let fails = dials_fail && world.seed.one_in(3);
             world.finish_dial(who, index, fails);
             moved = true;
         }
-        let due = world.sidecars[who as usize].resolving.iter().position(|(_, at)| *at <= now);
+        let due = world.workers[who].resolving.iter().position(|(_, at)| *at <= now);
         if let Some(index) = due {
             let fails = resolves_fail && world.seed.one_in(3);
             world.finish_resolve(who, index, fails);
@@ -355,8 +371,8 @@ fn dead(world: &mut World) {
 
 fn slow_dial(world: &mut World) {
     let slow = Duration::from_secs(world.seed.pick(&[1, 9, 15]));
-    let who = world.seed.pick(&SIDECARS);
-    if let Some(dial) = world.sidecars[who as usize].dialing.last_mut() {
+    let who = anybody(world);
+    if let Some(dial) = world.workers[who].dialing.last_mut() {
         dial.at = world.now + slow;
     }
 }
@@ -367,6 +383,12 @@ fn cut(world: &mut World, of_callers: bool) {
     if is_callers == of_callers {
         world.cut(link);
     }
+}
+
+fn half_close(world: &mut World) {
+    let Some(link) = any_link(world) else { return };
+    let way = world.seed.pick(&BOTH);
+    world.half_close(link, way);
 }
 
 /// An app goes away politely, or refuses what is new.
@@ -391,12 +413,14 @@ fn refresh(world: &mut World) {
         true => Err("couldn't find service: beta".into()),
         false => Ok([endpoint(port)].into()),
     };
-    let asked = world.sidecars[0].resolving.iter().any(|(known, _)| *known == target);
+    let callers = world.workers.of(Side::Caller).len();
+    let who = Who { side: Side::Caller, worker: world.seed.below(callers) };
+    let asked = world.workers[who].resolving.iter().any(|(known, _)| *known == target);
     if asked {
         // It would count as the answer.
         return;
     }
-    world.tell(Who::Caller, Input::Resolved(Resolution { target, result }));
+    world.tell(who, Input::Resolved(Resolution { target, result }));
 }
 
 /// One turn without faults: everybody does what can be done; false when nothing could.
@@ -421,7 +445,7 @@ pub fn turn(world: &mut World) -> bool {
         }
     }
     moved |= finish(world, false, false);
-    for who in SIDECARS {
+    for who in world.workers.names() {
         moved |= world.tick(who);
     }
     oracle::check_bounds(world);
@@ -439,10 +463,10 @@ pub fn wait(world: &mut World, until: Instant) -> bool {
             }
         }
     }
-    for sidecar in &world.sidecars {
-        let dials = sidecar.dialing.iter().map(|dial| dial.at);
-        let resolves = sidecar.resolving.iter().map(|(_, at)| *at);
-        let all = dials.chain(resolves).chain(sidecar.proxy.poll_timeout());
+    for worker in world.workers.iter() {
+        let dials = worker.dialing.iter().map(|dial| dial.at);
+        let resolves = worker.resolving.iter().map(|(_, at)| *at);
+        let all = dials.chain(resolves).chain(worker.proxy.poll_timeout());
         next = all.fold(next, Instant::min);
     }
     world.now = next.max(now);
@@ -470,19 +494,22 @@ pub fn calm(world: &mut World) {
     for call in &mut world.calls {
         (call.stalled, call.app.stalled) = (false, false);
     }
-    for who in SIDECARS {
-        if world.sidecars[who as usize].app_port.is_none() {
-            world.publish(who, Some([5000, 6000][who as usize]));
+    for who in world.workers.names() {
+        if world.workers[who].app_port.is_none() {
+            world.publish(who, Some([5000, 6000][who.side as usize]));
         }
     }
+    world.finish_drains();
     pass(world, PATIENCE, is_still);
+    oracle::check_windows(world);
 }
 
 fn is_still(world: &World) -> bool {
     world.calls.iter().all(|call| !call.is_open())
-        && world.sidecars.iter().all(|sidecar| sidecar.proxy.calls() == 0)
+        && world.workers.iter().all(|worker| worker.proxy.calls() == 0)
         && world.callers.iter().all(|caller| !caller.alive || caller.h2.streams() == 0)
         && world.apps.iter().all(|app| !app.alive || app.h2.streams() == 0)
+        && world.links.iter().all(|link| link.is_gone() || link.is_still() || link.broken)
 }
 
 /// Idle connections go, then the sidecars.
@@ -493,16 +520,16 @@ pub fn farewell(world: &mut World) {
     for (index, caller) in world.callers.iter().enumerate() {
         assert!(!caller.alive, "caller {index} is idle and still connected");
     }
-    for who in SIDECARS {
+    for who in world.workers.names() {
         world.drain(who);
     }
     pass(world, Duration::from_secs(30), |world| {
-        world.sidecars.iter().all(|sidecar| sidecar.is_down())
+        world.workers.iter().all(|worker| worker.is_down())
     });
-    for (sidecar, who) in world.sidecars.iter().zip(SIDECARS) {
-        assert!(sidecar.drained, "{who:?} does not end its drain");
-        assert!(sidecar.conns.is_empty(), "{who:?} leaves connections: {:?}", sidecar.conns);
-        assert_eq!(sidecar.proxy.calls(), 0);
+    for (worker, who) in world.workers.iter().zip(world.workers.names()) {
+        assert!(worker.drained, "{who:?} does not end its drain");
+        assert!(worker.conns.is_empty(), "{who:?} leaves connections: {:?}", worker.conns);
+        assert_eq!(worker.proxy.calls(), 0);
     }
     let refused = |outcome: &Option<Outcome>| *outcome == Some(Outcome::Refused);
     let count = world.calls.iter().filter(|call| refused(&call.outcome)).count();

@@ -2,10 +2,10 @@
 
 use super::ends::{AppStage, Outcome};
 use super::oracle;
-use super::pipe::{Fragments, Place};
-use super::run::{calm, pass};
+use super::pipe::{BOTH, Fragments, Place, Side};
+use super::run::{calm, farewell, pass, turn, wait};
 use super::script::Script;
-use super::world::{Plan, World};
+use super::world::{Mark, Plan, World};
 use ringside::http2::Limits;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,8 @@ fn plan() -> Plan {
         app_limits: Limits::default(),
         max_body_size: 4 << 20,
         drain_max: None,
+        workers: 1,
+        mtls: false,
     }
 }
 
@@ -46,9 +48,9 @@ fn is_fine(world: &World, call: usize) -> bool {
 }
 
 /// Octets that a sidecar has read and not written.
-fn kept(world: &World, sidecar: usize) -> usize {
-    let sidecar = &world.sidecars[sidecar];
-    sidecar.octets_in.saturating_sub(sidecar.octets_out)
+fn kept(world: &World, side: Side) -> usize {
+    let all = world.workers.of(side).iter();
+    all.map(|worker| worker.octets_in.saturating_sub(worker.octets_out)).sum()
 }
 
 /// One of 100 calls of one connection is not read: it stops, and it alone.
@@ -72,9 +74,9 @@ fn one_stalled_of_100(to_app: bool) {
     let sent = call.left_caller.max(call.left_app);
     let most = oracle::octets_under_way_max(&world, 256 << 10);
     assert!(sent <= most && sent < 4_000_000, "{sent} octets went to nobody");
-    for sidecar in [0, 1] {
-        let kept = kept(&world, sidecar);
-        assert!(kept < 300 << 10, "sidecar {sidecar} holds {kept} octets");
+    for side in [Side::Caller, Side::Callee] {
+        let kept = kept(&world, side);
+        assert!(kept < 300 << 10, "sidecar {side:?} holds {kept} octets");
     }
     world.calls[stalled].stalled = false;
     world.calls[stalled].app.stalled = false;
@@ -165,7 +167,7 @@ fn unread_responses_are_bounded() {
         begin(&mut world, 0, &[10], &[200_000]);
         pass(&mut world, Duration::from_millis(20), |_| false);
     }
-    let kept = kept(&world, 0);
+    let kept = kept(&world, Side::Caller);
     assert!(kept < 34 << 20, "the sidecar holds {kept} octets");
     calm(&mut world);
     let fine = (0..300).filter(|call| is_fine(&world, *call)).count();
@@ -175,4 +177,134 @@ fn unread_responses_are_bounded() {
     };
     assert!(fine > 150, "{fine}");
     assert_eq!(fine + (0..300).filter(refused).count(), 300);
+}
+
+/// Turns that a run of `at_every_turn` may take.
+const TURNS_MAX: usize = 500;
+
+/// The same run again and again, disturbed at another turn each time until it is over before that;
+/// then all must end, and whoever is left must be as at the start.
+fn at_every_turn(disturb: impl Fn(&mut World), check: impl Fn(&World)) {
+    for workers in [1, 3] {
+        let mut at = 0;
+        loop {
+            let plan = Plan { workers, mtls: true, ..plan() };
+            let mut world = world(plan, 3);
+            for call in 0..9 {
+                begin(&mut world, call % 3, &[10, 30_000, 8], &[20_000, 0, 7]);
+            }
+            let until = world.now + MOMENT;
+            for _ in 0..at {
+                if !turn(&mut world) {
+                    wait(&mut world, until);
+                }
+            }
+            let over = world.calls.iter().all(|call| !call.is_open());
+            world.note(|| format!("{workers} workers, disturbed at turn {at}"));
+            disturb(&mut world);
+            calm(&mut world);
+            oracle::judge(&world);
+            check(&world);
+            farewell(&mut world);
+            if over {
+                break;
+            }
+            at += 1;
+            assert!(at < TURNS_MAX, "the run does not end");
+        }
+        assert!(at > 10, "{at} turns are no test");
+    }
+}
+
+fn all_fine(world: &World) {
+    assert!(oracle::check_windows(world) >= 3, "connections live on");
+    assert!((0..world.calls.len()).all(|call| is_fine(world, call)));
+}
+
+/// What an app has seen is answered; what it has not is refused, or told that nobody is there.
+fn accepted_are_fine(world: &World) {
+    for (id, call) in world.calls.iter().enumerate() {
+        let unseen = call.app.stage == AppStage::Unseen;
+        let told = match &call.outcome {
+            Some(Outcome::Refused) => true,
+            Some(Outcome::Status { code, by_app, .. }) => *code == 14 && !by_app,
+            Some(Outcome::Lost | Outcome::Cancelled | Outcome::Bare) | None => false,
+        };
+        assert!(is_fine(world, id) || (unseen && told), "call {id}: {:?}", call.outcome);
+    }
+}
+
+fn drain(world: &mut World, side: Side) {
+    for who in world.workers.names().into_iter().filter(|who| who.side == side) {
+        world.drain(who);
+    }
+}
+
+#[test]
+fn a_drain_of_the_callee_at_any_step_loses_nothing() {
+    at_every_turn(|world| drain(world, Side::Callee), accepted_are_fine);
+}
+
+#[test]
+fn a_drain_of_the_caller_at_any_step_loses_nothing() {
+    at_every_turn(|world| drain(world, Side::Caller), accepted_are_fine);
+}
+
+/// One worker hears of it long before the others.
+#[test]
+fn a_drain_that_workers_hear_of_one_by_one_loses_nothing() {
+    let disturb = |world: &mut World| {
+        for who in world.workers.names() {
+            world.drain(who);
+            pass(world, Duration::from_millis(7), |_| false);
+        }
+    };
+    at_every_turn(disturb, accepted_are_fine);
+}
+
+#[test]
+fn a_rotation_at_any_step_is_not_noticed() {
+    let disturb = |world: &mut World| {
+        for who in world.workers.names() {
+            world.rotate(who);
+        }
+    };
+    at_every_turn(disturb, all_fine);
+}
+
+/// The app moves: those that are with it stay, new ones find it.
+#[test]
+fn a_snapshot_at_any_step_is_not_noticed() {
+    let disturb = |world: &mut World| {
+        for who in world.workers.names() {
+            world.publish(who, Some([5001, 6001][who.side as usize]));
+        }
+        for _ in 0..3 {
+            begin(world, 0, &[100], &[100]);
+        }
+    };
+    at_every_turn(disturb, all_fine);
+}
+
+/// An hour goes by at one go: whatever waited for a time is over, and nothing else is amiss.
+#[test]
+fn a_leap_of_the_clock_at_any_step_ends_in_order() {
+    let disturb = |world: &mut World| {
+        world.mark(Mark::Leap);
+        world.now += Duration::from_secs(3600);
+    };
+    at_every_turn(disturb, |_| {});
+}
+
+/// Each way of each connection there is, at each turn.
+#[test]
+fn a_half_closed_connection_at_any_step_ends_in_order() {
+    for way in BOTH {
+        let disturb = |world: &mut World| {
+            for link in 0..world.links.len() {
+                world.half_close(link, way);
+            }
+        };
+        at_every_turn(disturb, |_| {});
+    }
 }

@@ -2,23 +2,25 @@
 //! octets and facts move. Nothing here decides what happens when: `run` does.
 
 use super::ends::{AppStage, Call};
-use super::pipe::{Fragments, Link, Place, Read, Way, Who};
+use super::pipe::{Fragments, Link, Place, Read, Side, Way, Who};
 use super::script::{self, Script};
 use super::seed::Seed;
 use bytes::Bytes;
 use ringside::config::{App, AppProtocol, Config, IoDriver};
 use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, Limits, Role, SectionKind};
-use ringside::identity::{AppId, Namespace, Target};
+use ringside::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
 use ringside::observe::cells::Gauge;
 use ringside::proxy::{
     Arrival, CloseReason, ConnId, Endpoint, Input, Level, Listener, Output, Proxy, Resolution,
     Security, Transmit,
 };
 use ringside::snapshot::{Epoch, Snapshot};
+use rustls_pki_types::PrivatePkcs8KeyDer;
 use std::collections::HashMap;
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::ops::{Index, IndexMut};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime};
 
 /// What can happen to a run that may fail a call that is not to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +49,10 @@ pub struct Plan {
     pub app_limits: Limits,
     pub max_body_size: u64,
     pub drain_max: Option<Duration>,
+    /// Of each sidecar.
+    pub workers: usize,
+    /// Between the sidecars.
+    pub mtls: bool,
 }
 
 pub struct Caller {
@@ -66,7 +72,8 @@ pub struct Dialing {
     pub endpoint: Endpoint,
 }
 
-pub struct Sidecar {
+/// One worker of a sidecar. It shares nothing with those beside it but what it is told.
+pub struct Worker {
     pub proxy: Proxy,
     pub config: Arc<Config>,
     pub epoch: u64,
@@ -82,13 +89,49 @@ pub struct Sidecar {
     pub octets_out: usize,
 }
 
+/// All workers of both sidecars.
+pub struct Workers {
+    all: Vec<Worker>,
+    each: usize,
+}
+
+impl Workers {
+    pub fn iter(&self) -> impl Iterator<Item = &Worker> {
+        self.all.iter()
+    }
+
+    pub fn names(&self) -> Vec<Who> {
+        let of = |side| (0..self.each).map(move |worker| Who { side, worker });
+        of(Side::Caller).chain(of(Side::Callee)).collect()
+    }
+
+    pub fn of(&self, side: Side) -> &[Worker] {
+        let from = side as usize * self.each;
+        &self.all[from..from + self.each]
+    }
+}
+
+impl Index<Who> for Workers {
+    type Output = Worker;
+
+    fn index(&self, Who { side, worker }: Who) -> &Worker {
+        &self.all[side as usize * self.each + worker]
+    }
+}
+
+impl IndexMut<Who> for Workers {
+    fn index_mut(&mut self, Who { side, worker }: Who) -> &mut Worker {
+        &mut self.all[side as usize * self.each + worker]
+    }
+}
+
 pub struct World {
     pub plan: Plan,
     pub seed: Seed,
     pub now: Instant,
     pub start: Instant,
     pub step: u64,
-    pub sidecars: [Sidecar; 2],
+    pub workers: Workers,
     pub callers: Vec<Caller>,
     pub apps: Vec<AppConn>,
     pub links: Vec<Link>,
@@ -109,14 +152,40 @@ pub fn endpoint(port: u16) -> Endpoint {
     Endpoint(([127, 0, 0, 1], port).into())
 }
 
-fn config(who: Who, plan: &Plan) -> Config {
-    let id = ["alpha", "beta"][who as usize];
-    let port = APP_PORTS[who as usize];
+/// A sidecar's identity after so many rotations. Keys and certificates are for TLS, which is not
+/// here: an identity is only what tells one from the next.
+fn identity(side: Side, rotation: u64) -> Arc<Identity> {
+    static ANCHORS: OnceLock<Arc<TrustAnchors>> = OnceLock::new();
+    let anchors = ANCHORS.get_or_init(|| {
+        let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_ED25519).unwrap();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let root = params.self_signed(&key).unwrap().der().clone();
+        Arc::new(TrustAnchors::from_der(vec![root]).unwrap())
+    });
+    Arc::new(Identity {
+        spiffe_id: spiffe_id(side),
+        chain: Vec::new(),
+        key: PrivatePkcs8KeyDer::from(rotation.to_be_bytes().to_vec()),
+        trust_anchors: Arc::clone(anchors),
+        not_before: SystemTime::UNIX_EPOCH,
+        not_after: SystemTime::UNIX_EPOCH + Duration::from_secs(rotation),
+    })
+}
+
+fn spiffe_id(side: Side) -> SpiffeId {
+    let id = ["alpha", "beta"][side as usize];
+    SpiffeId::parse(&format!("spiffe://public/ns/default/{id}")).unwrap()
+}
+
+fn config(side: Side, plan: &Plan) -> Config {
+    let id = ["alpha", "beta"][side as usize];
+    let port = APP_PORTS[side as usize];
     Config {
         app_id: AppId::new(id).unwrap(),
         namespace: Namespace::new("default"),
         app: Some(App { host: "127.0.0.1".into(), port, protocol: AppProtocol::Grpc }),
-        mtls: false,
+        mtls: plan.mtls,
         api_token: None,
         app_token: None,
         max_body_size: plan.max_body_size,
@@ -132,14 +201,14 @@ fn config(who: Who, plan: &Plan) -> Config {
     }
 }
 
-impl Sidecar {
-    fn new(who: Who, plan: &Plan, now: Instant) -> Self {
-        let config = Arc::new(config(who, plan));
-        let app_port = Some(APP_PORTS[who as usize]);
+impl Worker {
+    fn new(side: Side, plan: &Plan, now: Instant) -> Self {
+        let config = Arc::new(config(side, plan));
+        let app_port = Some(APP_PORTS[side as usize]);
         let snapshot = Snapshot {
             epoch: Epoch(1),
             config: Arc::clone(&config),
-            identity: None,
+            identity: plan.mtls.then(|| identity(side, 1)),
             app_endpoint: app_port.map(endpoint),
         };
         Self {
@@ -166,14 +235,17 @@ impl Sidecar {
 
 impl World {
     pub fn new(number: u64, plan: Plan, now: Instant) -> Self {
-        let sidecars = [Who::Caller, Who::Callee].map(|who| Sidecar::new(who, &plan, now));
+        let each = plan.workers;
+        let of = |side| (0..each).map(move |_| side);
+        let sides = of(Side::Caller).chain(of(Side::Callee));
+        let all = sides.map(|side| Worker::new(side, &plan, now)).collect();
         Self {
             plan,
             seed: Seed::new(number),
             now,
             start: now,
             step: 0,
-            sidecars,
+            workers: Workers { all, each },
             callers: Vec::new(),
             apps: Vec::new(),
             links: Vec::new(),
@@ -196,26 +268,31 @@ impl World {
         self.marks.push((self.step, mark));
     }
 
+    /// Who takes a new connection of this sidecar; `None` when nobody listens any more.
+    fn acceptor(&mut self, side: Side) -> Option<Who> {
+        let all = self.workers.of(side);
+        let open: Vec<usize> = (0..all.len()).filter(|worker| !all[*worker].drained).collect();
+        (!open.is_empty()).then(|| Who { side, worker: self.seed.pick(&open) })
+    }
+
     /// A caller connects to its sidecar.
     pub fn connect(&mut self) {
-        if self.sidecars[0].drained {
-            return;
-        }
+        let Some(who) = self.acceptor(Side::Caller) else { return };
         let arrival = Arrival { listener: Listener::Api, peer: None, spiffe_id: None };
-        let conn = self.sidecars[0].proxy.accept(arrival, self.now);
+        let conn = self.workers[who].proxy.accept(arrival, self.now);
         let limits = self.plan.caller_limits.clone();
         let h2 = Connection::new(Role::Client, limits, classify_none, self.now);
         self.callers.push(Caller { h2, alive: true });
         let left = Place::Client(self.callers.len() - 1);
-        self.join(left, Place::Proxy(Who::Caller, conn));
-        self.obey(Who::Caller);
+        self.join(left, Place::Proxy(who, conn));
+        self.obey(who);
     }
 
     fn join(&mut self, left: Place, right: Place) {
         let link = self.links.len();
         for place in [left, right] {
             if let Place::Proxy(who, conn) = place {
-                self.sidecars[who as usize].conns.insert(conn, link);
+                self.workers[who].conns.insert(conn, link);
             }
         }
         self.note(|| format!("link {link}: {left:?} to {right:?}"));
@@ -236,7 +313,7 @@ impl World {
     }
 
     pub fn tell(&mut self, who: Who, input: Input) {
-        self.sidecars[who as usize].proxy.handle(input, self.now);
+        self.workers[who].proxy.handle(input, self.now);
         self.obey(who);
         self.check(Place::Proxy(who, NOBODY));
     }
@@ -247,31 +324,39 @@ impl World {
             Place::Gone => {}
             Place::Client(caller) => self.callers[caller].h2.check_invariants(),
             Place::App(app) => self.apps[app].h2.check_invariants(),
-            Place::Proxy(who, _) => self.sidecars[who as usize].proxy.check_invariants(),
+            Place::Proxy(who, _) => self.workers[who].proxy.check_invariants(),
         }
     }
 
     /// Does what a sidecar wants, and checks that it holds to its contract.
     pub fn obey(&mut self, who: Who) {
-        let w = who as usize;
-        while let Some(output) = self.sidecars[w].proxy.poll_output() {
+        while let Some(output) = self.workers[who].proxy.poll_output() {
             match output {
                 Output::Dirty(conn) => {
-                    assert!(self.sidecars[w].conns.contains_key(&conn), "Dirty of a stranger");
-                    assert!(!self.sidecars[w].dirty.contains(&conn), "Dirty twice");
-                    self.sidecars[w].dirty.push(conn);
+                    assert!(self.workers[who].conns.contains_key(&conn), "Dirty of a stranger");
+                    assert!(!self.workers[who].dirty.contains(&conn), "Dirty twice");
+                    self.workers[who].dirty.push(conn);
                 }
                 Output::Dial { conn, endpoint, security } => {
-                    assert_eq!(security, Security::Plaintext);
+                    let internal = INTERNAL_PORTS.contains(&endpoint.0.port());
+                    let to_sidecar = internal || endpoint.0.port() == DEAD_PORT;
+                    match security {
+                        Security::Plaintext => assert!(!self.plan.mtls || !to_sidecar),
+                        Security::Mtls(target) => {
+                            assert!(self.plan.mtls && to_sidecar);
+                            assert_eq!(target.app_id.as_str(), "beta");
+                        }
+                        Security::Unverified { host } => panic!("nobody trusts {host}"),
+                    }
                     let at = self.now + self.seed.ms(1 + self.plan.latency_ms);
                     self.note(|| format!("{who:?} dials {endpoint:?}"));
-                    self.sidecars[w].dialing.push(Dialing { conn, at, endpoint });
+                    self.workers[who].dialing.push(Dialing { conn, at, endpoint });
                 }
                 Output::Resolve(target) => {
                     let at = self.now + self.seed.ms(1 + self.plan.latency_ms);
                     // A lookup that a leap of the clock overtook was given up; another may follow.
                     let leapt = self.marks.iter().any(|(_, mark)| *mark == Mark::Leap);
-                    let asked = &mut self.sidecars[w].resolving;
+                    let asked = &mut self.workers[who].resolving;
                     let known = asked.iter().any(|(known, _)| *known == target);
                     assert!(leapt || !known, "Resolve twice");
                     asked.push((target, at));
@@ -284,20 +369,20 @@ impl World {
                 }
                 Output::Control(request) => panic!("nobody asked for {request:?}"),
                 Output::Drained => {
-                    assert_eq!(self.sidecars[w].proxy.calls(), 0);
+                    assert_eq!(self.workers[who].proxy.calls(), 0);
                     // Which also compares every gauge with what there is.
-                    let told = self.sidecars[w].proxy.hand_over_cells();
+                    let told = self.workers[who].proxy.hand_over_cells();
                     assert_eq!(told.gauge(Gauge::Streams), 0);
-                    assert!(self.sidecars[w].draining && !self.sidecars[w].drained);
+                    assert!(self.workers[who].draining && !self.workers[who].drained);
                     self.note(|| format!("{who:?} is drained"));
-                    self.sidecars[w].drained = true;
+                    self.workers[who].drained = true;
                 }
             }
         }
     }
 
     fn close_proxy_end(&mut self, who: Who, conn: ConnId) {
-        let sidecar = &mut self.sidecars[who as usize];
+        let sidecar = &mut self.workers[who];
         sidecar.dirty.retain(|dirty| *dirty != conn);
         if let Some(at) = sidecar.dialing.iter().position(|dialing| dialing.conn == conn) {
             sidecar.dialing.remove(at);
@@ -333,7 +418,7 @@ impl World {
                 }
             }
             Place::Proxy(who, conn) => {
-                let sidecar = &mut self.sidecars[who as usize];
+                let sidecar = &mut self.workers[who];
                 let Some(at) = sidecar.dirty.iter().position(|dirty| *dirty == conn) else {
                     return false;
                 };
@@ -348,7 +433,7 @@ impl World {
         let at = self.now + self.seed.ms(1 + self.plan.latency_ms);
         self.links[link].pipe(way).push(at, octets);
         if let Place::Proxy(who, _) = writer {
-            self.sidecars[who as usize].octets_out += out.len;
+            self.workers[who].octets_out += out.len;
             self.obey(who);
         }
         if moved {
@@ -397,7 +482,7 @@ impl World {
                 self.hear_app(app);
             }
             Place::Proxy(who, conn) => {
-                let sidecar = &mut self.sidecars[who as usize];
+                let sidecar = &mut self.workers[who];
                 if sidecar.conns.contains_key(&conn) {
                     sidecar.octets_in += bytes.len();
                     sidecar.proxy.handle(Input::Received { conn, bytes }, self.now);
@@ -416,7 +501,7 @@ impl World {
                     self.mark(Mark::LinkLost);
                 }
                 self.tell(who, Input::Closed { conn, reason });
-                let known = self.sidecars[who as usize].conns.contains_key(&conn);
+                let known = self.workers[who].conns.contains_key(&conn);
                 assert!(!known, "a connection that is gone is closed");
             }
             Place::Client(caller) => {
@@ -466,7 +551,7 @@ impl World {
                     let id = script::value(&all, "x-sim-call").and_then(|text| text.parse().ok());
                     let id: usize = id.unwrap_or_else(|| panic!("untagged: {all:?}"));
                     self.note(|| format!("app {app} sees call {id}"));
-                    let own = self.apps[app].who == Who::Caller;
+                    let own = self.apps[app].who.side == Side::Caller;
                     let call = &mut self.calls[id];
                     call.on_app_head(fields, app, own, *end_stream);
                     call.app.stream = *stream;
@@ -489,14 +574,15 @@ impl World {
 
     /// A dial comes to its end.
     pub fn finish_dial(&mut self, who: Who, index: usize, fails: bool) {
-        let Dialing { conn, endpoint, .. } = self.sidecars[who as usize].dialing.remove(index);
+        let Dialing { conn, endpoint, .. } = self.workers[who].dialing.remove(index);
         let port = endpoint.0.port();
         let dead = port == DEAD_PORT;
         let internal = INTERNAL_PORTS.contains(&port);
-        let down = match internal {
-            true => self.sidecars[1].drained,
-            false => self.app_down[who as usize],
+        let answers = match internal {
+            true => self.acceptor(Side::Callee),
+            false => (!self.app_down[who.side as usize]).then_some(who),
         };
+        let down = answers.is_none();
         if fails || down || dead {
             if !dead {
                 self.mark(Mark::DialFailed);
@@ -505,12 +591,13 @@ impl World {
                          connect: connection refused\"";
             return self.tell(who, Input::DialFailed { conn, error: error.to_owned() });
         }
-        if internal {
-            assert_eq!(who, Who::Caller, "only the caller's sidecar has another one to call");
-            let arrival = Arrival { listener: Listener::Internal, peer: None, spiffe_id: None };
-            let other = self.sidecars[1].proxy.accept(arrival, self.now);
-            self.join(Place::Proxy(who, conn), Place::Proxy(Who::Callee, other));
-            self.obey(Who::Callee);
+        if let (true, Some(taker)) = (internal, answers) {
+            assert_eq!(who.side, Side::Caller, "only the caller's sidecar has another to call");
+            let spiffe_id = self.plan.mtls.then(|| spiffe_id(Side::Caller));
+            let arrival = Arrival { listener: Listener::Internal, peer: None, spiffe_id };
+            let other = self.workers[taker].proxy.accept(arrival, self.now);
+            self.join(Place::Proxy(who, conn), Place::Proxy(taker, other));
+            self.obey(taker);
         } else {
             let limits = self.plan.app_limits.clone();
             let h2 = Connection::new(Role::Server, limits, classify_none, self.now);
@@ -522,7 +609,7 @@ impl World {
 
     /// A resolver answers.
     pub fn finish_resolve(&mut self, who: Who, index: usize, fails: bool) {
-        let (target, _) = self.sidecars[who as usize].resolving.remove(index);
+        let (target, _) = self.workers[who].resolving.remove(index);
         let known = target.app_id.as_str() == "beta";
         let result = match (known, fails) {
             (true, false) => {
@@ -543,13 +630,13 @@ impl World {
 
     /// A new snapshot, with the app at `app_port`.
     pub fn publish(&mut self, who: Who, app_port: Option<u16>) {
-        let sidecar = &mut self.sidecars[who as usize];
+        let sidecar = &mut self.workers[who];
         sidecar.epoch += 1;
         sidecar.app_port = app_port;
         let snapshot = Snapshot {
             epoch: Epoch(sidecar.epoch),
             config: Arc::clone(&sidecar.config),
-            identity: None,
+            identity: self.plan.mtls.then(|| identity(who.side, sidecar.epoch)),
             app_endpoint: app_port.map(endpoint),
         };
         if app_port.is_none() {
@@ -559,20 +646,38 @@ impl World {
     }
 
     pub fn drain(&mut self, who: Who) {
-        if !self.sidecars[who as usize].draining {
+        if !self.workers[who].draining {
             self.mark(Mark::Goaway);
-            self.sidecars[who as usize].draining = true;
+            self.workers[who].draining = true;
             self.tell(who, Input::Drain);
         }
     }
 
-    /// A sidecar whose process ended starts anew.
-    pub fn restart(&mut self, who: Who) {
-        let sidecar = &self.sidecars[who as usize];
-        if sidecar.is_down() {
-            assert!(sidecar.dialing.is_empty() && sidecar.dirty.is_empty());
-            self.note(|| format!("{who:?} restarts"));
-            self.sidecars[who as usize] = Sidecar::new(who, &self.plan, self.now);
+    /// The identity is renewed, and nothing else is new.
+    pub fn rotate(&mut self, who: Who) {
+        self.note(|| format!("{who:?} has a new identity"));
+        self.publish(who, self.workers[who].app_port);
+    }
+
+    /// A sidecar whose process ended starts anew: all of its workers.
+    pub fn restart(&mut self, side: Side) {
+        if !self.workers.of(side).iter().all(Worker::is_down) {
+            return;
+        }
+        self.note(|| format!("{side:?} restarts"));
+        for who in self.workers.names().into_iter().filter(|who| who.side == side) {
+            let worker = &self.workers[who];
+            assert!(worker.dialing.is_empty() && worker.dirty.is_empty());
+            self.workers[who] = Worker::new(side, &self.plan, self.now);
+        }
+    }
+
+    /// A drain is for all workers of a sidecar, sooner or later.
+    pub fn finish_drains(&mut self) {
+        for who in self.workers.names() {
+            if self.workers.of(who.side).iter().any(|worker| worker.draining) {
+                self.drain(who);
+            }
         }
     }
 
@@ -585,8 +690,26 @@ impl World {
         }
     }
 
+    /// One end writes no more (a TCP half-close), and waits for what the other has to say.
+    pub fn half_close(&mut self, link: usize, way: Way) {
+        if !self.links[link].is_gone() && !self.links[link].broken {
+            self.note(|| format!("link {link} is half closed to the {way:?}"));
+            self.links[link].half_close(way);
+        }
+    }
+
+    /// The HTTP/2 state of one end, if there is one.
+    pub fn h2(&self, place: Place) -> Option<&Connection> {
+        match place {
+            Place::Gone => None,
+            Place::Client(caller) => Some(&self.callers[caller].h2),
+            Place::App(app) => Some(&self.apps[app].h2),
+            Place::Proxy(who, conn) => self.workers[who].proxy.connection(conn),
+        }
+    }
+
     pub fn tick(&mut self, who: Who) -> bool {
-        let due = self.sidecars[who as usize].proxy.poll_timeout();
+        let due = self.workers[who].proxy.poll_timeout();
         let due = due.is_some_and(|at| at <= self.now);
         if due {
             self.tell(who, Input::Tick);
