@@ -36,14 +36,16 @@ impl Code {
     }
 
     /// What a caller sees when a stream was reset with this HTTP/2 error code instead of a status
-    /// ("HTTP2 Transport Mapping, Errors" in gRPC's protocol text; grpc-go's `http2ErrConvTab`).
+    /// ("HTTP2 Transport Mapping, Errors" in gRPC's protocol text; grpc-go's `http2ErrConvTab`,
+    /// which differs from it in FLOW_CONTROL_ERROR and knows what to make of codes beyond it).
     pub const fn of_reset(error_code: u32) -> Self {
         match error_code {
+            0x0..=0x2 | 0x4..=0x6 | 0x9 | 0xa | 0xd => Self::Internal,
             0x3 | 0xb => Self::ResourceExhausted,
             0x7 => Self::Unavailable,
             0x8 => Self::Canceled,
             0xc => Self::PermissionDenied,
-            _ => Self::Internal,
+            _ => Self::Unknown,
         }
     }
 
@@ -107,13 +109,31 @@ mod tests {
         assert_eq!(parse_code(b""), 2);
     }
 
-    /// The table in gRPC's protocol text.
+    /// The table in gRPC's protocol text, but for 0x3: INTERNAL there, RESOURCE_EXHAUSTED in
+    /// grpc-go and so in daprd.
     #[test]
     fn maps_resets() {
-        assert_eq!(Code::of_reset(0x7), Code::Unavailable);
-        assert_eq!(Code::of_reset(0x8), Code::Canceled);
-        assert_eq!(Code::of_reset(0xb), Code::ResourceExhausted);
-        assert_eq!(Code::of_reset(0xc), Code::PermissionDenied);
-        assert_eq!(Code::of_reset(0x2), Code::Internal);
+        use Code::*;
+        let table = [
+            Internal,
+            Internal,
+            Internal,
+            ResourceExhausted,
+            Internal,
+            Internal,
+            Internal,
+            Unavailable,
+            Canceled,
+            Internal,
+            Internal,
+            ResourceExhausted,
+            PermissionDenied,
+            Internal,
+            Unknown,
+        ];
+        for (error_code, code) in (0..).zip(table) {
+            assert_eq!(Code::of_reset(error_code), code, "0x{error_code:x}");
+        }
+        assert_eq!(Code::of_reset(u32::MAX), Unknown);
     }
 }

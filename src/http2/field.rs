@@ -369,7 +369,7 @@ impl FieldSection {
 
     /// Where the next octet goes. A decoder appends a name and a value to [`Self::arena_mut`],
     /// then either commits or rolls back to the mark.
-    pub(super) fn mark(&self) -> usize {
+    pub fn mark(&self) -> usize {
         self.arena.len()
     }
 
@@ -378,7 +378,7 @@ impl FieldSection {
     }
 
     /// What was appended since `mark`.
-    pub(super) fn since(&self, mark: usize) -> &[u8] {
+    pub fn since(&self, mark: usize) -> &[u8] {
         self.arena.get(mark..).unwrap_or_default()
     }
 
@@ -460,6 +460,18 @@ impl FieldSection {
 
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// COPY: octets behind the fields that belong to none, for an owner that has nowhere else to
+    /// keep them. They begin at the [`Self::mark`] before.
+    #[inline]
+    pub fn push_tail(&mut self, data: &[u8]) {
+        self.arena.extend_from_slice(data);
+    }
+
+    /// Keeps the first `len` fields.
+    pub fn truncate(&mut self, len: usize) {
+        self.entries.truncate(len);
     }
 
     /// Number of fields left.

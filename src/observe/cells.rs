@@ -109,6 +109,7 @@ struct Counts {
     methods: Vec<MethodCells>,
     hops: [HopCells; 2],
     limits: Vec<(&'static str, u64)>,
+    replays: u64,
 }
 
 /// See the file's text.
@@ -246,6 +247,11 @@ impl Cells {
         self.gauges[gauge as usize] = value;
     }
 
+    /// A call was made again unseen.
+    pub fn replayed(&mut self) {
+        self.counts.replays += 1;
+    }
+
     /// A named limit was hit.
     pub fn limit_hit(&mut self, limit: &'static str) {
         let limits = &mut self.counts.limits;
@@ -307,6 +313,11 @@ impl Cells {
         self.gauges[gauge as usize]
     }
 
+    /// Calls that were made again unseen.
+    pub fn replays(&self) -> u64 {
+        self.counts.replays
+    }
+
     pub fn limits(&self) -> &[(&'static str, u64)] {
         &self.counts.limits
     }
@@ -346,6 +357,7 @@ impl Counts {
         for &(limit, hits) in &other.limits {
             *entry(&mut self.limits, limit) += hits;
         }
+        self.replays += other.replays;
     }
 }
 

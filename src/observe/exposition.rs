@@ -142,6 +142,7 @@ fn own(text: &mut Text, cells: &Cells) {
     text.histograms(&names::CALL_LATENCY, &latencies);
     let limits = cells.limits().iter().map(|(limit, n)| (vec![(*limit).to_owned()], *n)).collect();
     text.counters(&names::LIMITS_HIT, &limits);
+    text.number(&names::REPLAYS, cells.replays() as f64);
     for (series, gauge) in [
         (&names::DOWNSTREAM_CONNECTIONS, Gauge::DownstreamConnections),
         (&names::UPSTREAM_CONNECTIONS, Gauge::UpstreamConnections),

@@ -90,6 +90,11 @@ pub const CALL_LATENCY: Series = histogram(
     "From a call's first byte to its end, in microseconds.",
     &["hop"],
 );
+pub const REPLAYS: Series = counter(
+    "ringside_calls_replayed_total",
+    "Calls that an upstream left out and that were made again unseen.",
+    &[],
+);
 pub const LIMITS_HIT: Series =
     counter("ringside_limits_hit_total", "How often a named limit refused something.", &["limit"]);
 pub const DOWNSTREAM_CONNECTIONS: Series =

@@ -16,6 +16,7 @@ use super::failure::{self, Failure};
 use super::head::{self, RequestHead};
 use super::memo::Route;
 use super::peer::Side;
+use super::replay::Kept;
 use super::rewrite::{self, Fixed};
 use super::route::{self, Destination};
 use super::tally::{self, Tally};
@@ -85,10 +86,16 @@ impl ContentType {
 pub struct Call {
     pub down: Leg,
     pub up: Up,
-    pool: PoolKey,
+    pub(super) pool: PoolKey,
     pub(super) request_ended: bool,
     pub(super) response_ended: bool,
     pub(super) head_sent: bool,
+    /// The request, as long as it may be made again.
+    pub(super) kept: Option<Kept>,
+    /// How often it was made again.
+    pub(super) replays: u8,
+    /// Request octets that are sent again, and whose window the caller has back already.
+    pub(super) credited: u32,
     deadline: Option<Instant>,
     pub(super) content_type: ContentType,
     pub(super) request_scanner: MessageScanner,
@@ -140,6 +147,9 @@ impl Proxy {
             request_ended: end_stream,
             response_ended: false,
             head_sent: false,
+            kept: None,
+            replays: 0,
+            credited: 0,
             deadline: plan.deadline,
             content_type: plan.content_type,
             request_scanner: MessageScanner::default(),
@@ -251,11 +261,11 @@ impl Proxy {
             Some(conn) if !self.pools.has_parked(pool) => {
                 self.open(key, conn, fields, Vec::new(), now);
             }
-            Some(_) | None => self.park(pool, key, fields, now),
+            Some(_) | None => self.park(pool, key, fields, Vec::new(), now),
         }
     }
 
-    /// Sends HEADERS, and the DATA that came while parked.
+    /// Sends HEADERS, and the DATA that is here already.
     pub(super) fn open(
         &mut self,
         key: CallKey,
@@ -273,7 +283,7 @@ impl Proxy {
             self.fail(key, &Failure::deadline(), now);
             return;
         }
-        rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
+        let stamped_from = rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
         let ends = call.request_ended && pending.is_empty();
         let stream = match peer.h2.open(&fields, ends, key.data().as_ffi()) {
             Ok(stream) => stream,
@@ -285,15 +295,20 @@ impl Proxy {
                 return;
             }
         };
+        peer.newest = stream;
+        match self.keeper.keep(fields, stamped_from) {
+            Ok(kept) => call.kept = Some(kept),
+            Err(fields) => peer.h2.recycle(fields),
+        }
         let last = pending.len();
         for (index, data) in pending.into_iter().enumerate() {
+            self.keeper.data(&mut call.kept, &data);
             peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
         }
         call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32 });
         call.tally.sent(&mut self.cells);
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
-        peer.h2.recycle(fields);
         peer.touch(conn, &mut self.outputs);
         if wakes {
             // From now on its silence counts.
@@ -346,11 +361,16 @@ impl Proxy {
     /// The caller is gone: so is the call, upstream too.
     pub(super) fn cancel(&mut self, key: CallKey, now: Instant) {
         if let Some(call) = self.calls.remove(key) {
-            self.free(call, Code::Canceled as u8, now);
+            // Callers' own timers ring with ours.
+            let code = if call.is_late(now) { Code::DeadlineExceeded } else { Code::Canceled };
+            self.free(call, code as u8, now);
         }
     }
 
-    fn free(&mut self, call: Call, status: u8, now: Instant) {
+    fn free(&mut self, mut call: Call, status: u8, now: Instant) {
+        if let Some(kept) = call.kept.take() {
+            self.keeper.forget(kept);
+        }
         self.leave(call.down, now);
         let latency = now.saturating_duration_since(call.begun);
         call.tally.ended(&mut self.cells, status, latency);

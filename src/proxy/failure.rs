@@ -4,10 +4,14 @@
 //!    they say what was tried, on whom, what happened, what to do.
 //! 2. A caller that speaks gRPC gets a gRPC status; nobody gets a bare reset without need.
 
+use super::head::is_grpc;
+use super::peer::{Peer, Side};
+use super::{ConnKey, Proxy};
 use crate::grpc::Code;
 use crate::grpc::status::encode_message;
-use crate::http2::FieldSection;
+use crate::http2::{ErrorCode, FieldSection};
 use crate::identity::{AppId, TargetError};
+use crate::policy::method::quote;
 use data_encoding::BASE64_NOPAD;
 use prost::Message;
 use std::borrow::Cow;
@@ -68,10 +72,21 @@ impl Failure {
         ))
     }
 
-    /// grpc-go's text for a message over the limit.
+    /// grpc-go's text for a message over the limit, and whose limit it is.
     pub fn too_large(len: u32, max: u64) -> Self {
-        let message = format!("grpc: received message larger than max ({len} vs. {max})");
+        let message =
+            format!("grpc: received message larger than max ({len} vs. {max}) (--max-body-size)");
         Self::new(Code::ResourceExhausted, message)
+    }
+
+    /// grpc-go's `http2_client.go`, `handleRSTStream`.
+    pub fn reset(code: ErrorCode) -> (Code, String) {
+        let name = match code.name() {
+            "UNKNOWN" => Cow::Owned(format!("unknown error code 0x{:x}", code.0)),
+            name => Cow::Borrowed(name),
+        };
+        let text = format!("stream terminated by RST_STREAM with error code: {name}");
+        (Code::of_reset(code.0), text)
     }
 
     /// Dapr's `pkg/api/grpc/auth.go`: status with an ErrorInfo.
@@ -94,29 +109,21 @@ impl Failure {
     }
 
     /// A response head that is no gRPC response (grpc-go's `http2_client.go`).
-    pub fn of_response(status: &[u8], content_type: Option<&[u8]>) -> Self {
+    pub fn of_response(status: &[u8], content_type: Option<&[u8]>) -> (Code, String) {
         let status = std::str::from_utf8(status).ok().and_then(|text| text.parse().ok());
         let status: u16 = status.unwrap_or(0);
-        let (code, mut message) = if status == 200 {
-            (Code::Unknown, String::new())
-        } else {
-            let reason = reason_phrase(status);
-            let text =
-                format!("unexpected HTTP status code received from server: {status} ({reason})");
-            (Code::of_http_status(status), text)
-        };
-        let kind = match content_type {
-            None => "malformed header: missing HTTP content-type".to_owned(),
+        let reason = reason_phrase(status);
+        let mut message =
+            format!("unexpected HTTP status code received from server: {status} ({reason})");
+        match content_type {
+            None => message.push_str("; malformed header: missing HTTP content-type"),
+            Some(value) if is_grpc(value) => {}
             Some(value) => {
-                let value = String::from_utf8_lossy(value);
-                format!("transport: received unexpected content-type \"{value}\"")
+                message.push_str("; transport: received unexpected content-type ");
+                message.push_str(&quote(value));
             }
-        };
-        if !message.is_empty() {
-            message.push_str("; ");
         }
-        message.push_str(&kind);
-        Self::new(code, message)
+        (Code::of_http_status(status), message)
     }
 
     /// The fields of a response that has no body: `:status` and the gRPC status together
@@ -138,9 +145,36 @@ impl Failure {
     }
 }
 
+impl Proxy {
+    /// What a caller is told of an upstream: daprd's text, and who it was that failed, seen by
+    /// whom, since a call crosses two sidecars and an app.
+    #[cold]
+    pub(super) fn blame(&self, conn: ConnKey, text: &str) -> String {
+        match self.peers.get(conn) {
+            Some(peer) => self.blame_peer(peer, text),
+            None => text.to_owned(),
+        }
+    }
+
+    #[cold]
+    pub(super) fn blame_peer(&self, peer: &Peer, text: &str) -> String {
+        let Side::Upstream { pool, authority, .. } = &peer.side else { return text.to_owned() };
+        let own = &self.snapshot.config.app_id;
+        let address = String::from_utf8_lossy(authority.value());
+        match self.pools.target(*pool) {
+            Some(target) => {
+                format!("{text} (the sidecar of {target} at {address}, seen by that of {own})")
+            }
+            None => format!("{text} (the app at {address}, seen by the sidecar of {own})"),
+        }
+    }
+}
+
 /// RFC 9110 §15, as Go's `http.StatusText` has them, for those a gRPC peer's front end sends.
 const fn reason_phrase(status: u16) -> &'static str {
     match status {
+        200 => "OK",
+        204 => "No Content",
         301 => "Moved Permanently",
         302 => "Found",
         400 => "Bad Request",
@@ -148,13 +182,19 @@ const fn reason_phrase(status: u16) -> &'static str {
         403 => "Forbidden",
         404 => "Not Found",
         405 => "Method Not Allowed",
+        408 => "Request Timeout",
+        413 => "Request Entity Too Large",
         415 => "Unsupported Media Type",
+        418 => "I'm a teapot",
+        421 => "Misdirected Request",
         429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
         500 => "Internal Server Error",
         501 => "Not Implemented",
         502 => "Bad Gateway",
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
         _ => "",
     }
 }
@@ -223,9 +263,25 @@ mod tests {
     /// gRPC's `http-grpc-status-mapping.md`.
     #[test]
     fn maps_http_statuses() {
-        assert_eq!(Failure::of_response(b"503", None).code, Code::Unavailable);
-        assert_eq!(Failure::of_response(b"404", Some(b"text/html")).code, Code::Unimplemented);
-        assert_eq!(Failure::of_response(b"200", Some(b"text/html")).code, Code::Unknown);
-        assert_eq!(Failure::of_response(b"418", None).code, Code::Unknown);
+        let code = |status: &[u8]| Failure::of_response(status, Some(b"text/html")).0;
+        for (status, expected) in [
+            (&b"400"[..], Code::Internal),
+            (b"401", Code::Unauthenticated),
+            (b"403", Code::PermissionDenied),
+            (b"404", Code::Unimplemented),
+            (b"429", Code::Unavailable),
+            (b"502", Code::Unavailable),
+            (b"503", Code::Unavailable),
+            (b"504", Code::Unavailable),
+            (b"200", Code::Unknown),
+            (b"418", Code::Unknown),
+            (b"500", Code::Unknown),
+        ] {
+            assert_eq!(code(status), expected, "{status:?}");
+        }
+        let (_, text) = Failure::of_response(b"503", None);
+        let expected = "unexpected HTTP status code received from server: 503 (Service \
+                        Unavailable); malformed header: missing HTTP content-type";
+        assert_eq!(text, expected);
     }
 }

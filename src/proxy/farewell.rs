@@ -6,13 +6,19 @@
 //! 3. A drain ends when no call is left, or at `--ringside-drain-max`, when what is left ends
 //!    UNAVAILABLE.
 
+use super::call::{Call, Up};
 use super::contract::{CloseReason, Level, Listener, Output};
 use super::failure::Failure;
 use super::peer::{DRAIN_NOTICE, LAST_WORDS, PREFACE_TIMEOUT};
 use super::peer::{Farewell, IDLE_TIMEOUT, PING_DRAIN, Peer, Side, Stage};
-use super::{ConnKey, Proxy, Reminder};
+use super::replay::Unseen;
+use super::{CallKey, ConnKey, Proxy, Reminder};
 use crate::http2::{ConnectionError, ErrorCode};
+use crate::policy::method::quote;
 use std::time::Instant;
+
+/// What is kept of a GOAWAY's debug data.
+const GOAWAY_DEBUG_MAX: usize = 256;
 
 impl Proxy {
     /// The socket is gone.
@@ -25,6 +31,8 @@ impl Proxy {
     pub(super) fn connection_failed(&mut self, key: ConnKey, error: ConnectionError, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.closing = true;
+        // Heads that wait go before our GOAWAY.
+        peer.handed_over = peer.newest;
         let (level, scope, who) = match &peer.side {
             Side::Downstream { listener: Listener::Internal, peer } => {
                 (Level::Warn, "dapr.runtime.grpc.internal", peer.map(|addr| addr.to_string()))
@@ -60,17 +68,42 @@ impl Proxy {
         if let Some(pool) = upstream {
             self.upstream_gone(pool, key, reason, now);
         }
-        // Bare: only what fails before a stream is open has "connection error" around it.
-        let message = format!("error reading from server: {}", reason.text());
-        let lost = Failure::unavailable(message);
+        let lost = Failure::unavailable(self.loss(key, reason));
+        // Bounded: each turn takes a call off the connection.
         while let Some(call) = self.peers.get(key).and_then(|peer| peer.calls.last()).copied() {
             match upstream {
+                Some(_) if self.is_unsent(key, call) && self.replay(call, Unseen::Unsent, now) => {}
                 Some(_) => self.fail(call, &lost, now),
                 None => self.cancel(call, now),
             }
         }
         if let Some(peer) = self.peers.get_mut(key) {
             peer.ending = false;
+        }
+    }
+
+    /// As grpc-go tells of a connection that is lost.
+    fn loss(&self, key: ConnKey, reason: CloseReason) -> String {
+        // Bare: only what fails before a stream is open has "connection error" around it.
+        let text = format!("error reading from server: {}", reason.text());
+        match self.peers.get(key).and_then(|peer| peer.goaway_heard.as_ref()) {
+            None => self.blame(key, &text),
+            Some(goaway) => {
+                let text = format!(
+                    "closing transport due to: connection error: desc = \"{text}\", received \
+                     prior goaway: {goaway}"
+                );
+                self.blame(key, &text)
+            }
+        }
+    }
+
+    /// Nothing of the call was given to the socket of this upstream.
+    fn is_unsent(&self, key: ConnKey, call: CallKey) -> bool {
+        let handed_over = self.peers.get(key).map(|peer| peer.handed_over);
+        match self.calls.get(call) {
+            Some(Call { up: Up::Open(up), .. }) => handed_over.is_some_and(|last| up.stream > last),
+            Some(_) | None => false,
         }
     }
 
@@ -114,9 +147,20 @@ impl Proxy {
         self.end_calls(key, CloseReason::Eof, heard);
     }
 
-    pub(super) fn goaway_heard(&mut self, key: ConnKey, now: Instant) {
-        let Some(peer) = self.peers.get(key) else { return };
+    pub(super) fn goaway_heard(
+        &mut self,
+        key: ConnKey,
+        code: ErrorCode,
+        debug: &[u8],
+        now: Instant,
+    ) {
+        let Some(peer) = self.peers.get_mut(key) else { return };
         let Side::Upstream { pool, .. } = peer.side else { return };
+        if peer.goaway_heard.is_none() {
+            let debug = quote(debug.get(..GOAWAY_DEBUG_MAX).unwrap_or(debug));
+            let text = format!("code: {}, debug data: {debug}", code.name());
+            peer.goaway_heard = Some(text.into());
+        }
         self.retire_upstream(key);
         self.pump(pool, now);
     }

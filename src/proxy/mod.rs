@@ -25,6 +25,7 @@ mod memo;
 mod peer;
 mod pool;
 mod relay;
+mod replay;
 mod rewrite;
 mod route;
 mod tally;
@@ -50,6 +51,7 @@ use call::{Call, Up};
 use memo::Memo;
 use peer::{Peer, Side, Stage};
 use pool::Pools;
+use replay::Keeper;
 use rewrite::Fixed;
 use slotmap::{Key, KeyData, SlotMap, new_key_type};
 use std::collections::VecDeque;
@@ -117,6 +119,7 @@ pub struct Proxy {
     outputs: VecDeque<Output>,
     /// Taken by the heads of parked calls.
     parked_octets: usize,
+    keeper: Keeper,
     timers: Timers<Reminder>,
     cells: Cells,
     draining: bool,
@@ -137,6 +140,7 @@ impl Proxy {
             memo: Memo::default(),
             outputs: VecDeque::new(),
             parked_octets: 0,
+            keeper: Keeper::default(),
             timers: Timers::new(),
             cells: Cells::default(),
             draining: false,
@@ -194,6 +198,7 @@ impl Proxy {
         if peer.is_dialing() {
             return false;
         }
+        peer.handed_over = peer.newest;
         peer.h2.poll_transmit(out, octets_max);
         while let Some(sent) = self.peers.get_mut(key).and_then(|peer| peer.h2.poll_sent()) {
             self.credit(key, call_of(sent.tag), sent.octets);
@@ -208,12 +213,20 @@ impl Proxy {
     }
 
     /// DATA left by one leg of a call: it came in by the other, whose sender may go on.
-    fn credit(&mut self, from: ConnKey, call: CallKey, octets: u32) {
-        let Some(call) = self.calls.get(call) else { return };
+    fn credit(&mut self, from: ConnKey, call: CallKey, mut octets: u32) {
+        let Some(call) = self.calls.get_mut(call) else { return };
         let Up::Open(up) = &call.up else { return };
         let Leg { conn, stream, .. } = match from {
             _ if from == call.down.conn => *up,
-            _ if from == up.conn => call.down,
+            _ if from == up.conn => {
+                if call.credited > 0 {
+                    // Sent again: the caller has had its window back.
+                    let again = octets.min(call.credited);
+                    call.credited -= again;
+                    octets -= again;
+                }
+                call.down
+            }
             _ => return,
         };
         if let Some(peer) = self.peers.get_mut(conn) {
@@ -277,7 +290,7 @@ impl Proxy {
                 self.stream_failed(key, call_of(tag), error, now);
             }
             Event::Refused { tag, .. } => self.stream_refused(call_of(tag), now),
-            Event::Goaway { .. } => self.goaway_heard(key, now),
+            Event::Goaway { code, debug, .. } => self.goaway_heard(key, code, &debug, now),
             Event::Pong { payload } => self.pong(key, payload),
             Event::Settings => self.settings_heard(key, now),
             Event::Failed(error) => self.connection_failed(key, error, now),
@@ -363,6 +376,7 @@ impl Proxy {
             Up::Open(_) | Up::None => 0,
         });
         assert_eq!(parked.sum::<usize>(), self.parked_octets);
+        self.keeper.check_invariants(self.calls.values().filter_map(|call| call.kept.as_ref()));
         for peer in self.peers.values() {
             peer.h2.check_invariants();
             assert!(peer.calls.iter().all(|key| self.calls.contains_key(*key)));

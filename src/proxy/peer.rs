@@ -103,6 +103,8 @@ pub struct Peer {
     /// Its calls are being ended, by somebody who will see to the rest.
     pub ending: bool,
     pub farewell: Farewell,
+    /// How the peer's first GOAWAY explained itself, for those who are lost with it.
+    pub goaway_heard: Option<Box<str>>,
     /// When bytes came in last.
     pub heard: Instant,
     /// A keepalive PING is out since then.
@@ -115,6 +117,9 @@ pub struct Peer {
     pub idle_since: Instant,
     /// The earliest reminder that is in the heap for this connection.
     pub reminder: Option<Instant>,
+    /// The stream that was opened last, and the last one of which `io` has got anything.
+    pub newest: StreamId,
+    pub handed_over: StreamId,
     resets: ResetPacer,
 }
 
@@ -128,12 +133,15 @@ impl Peer {
             closing: false,
             ending: false,
             farewell: Farewell::None,
+            goaway_heard: None,
             heard: now,
             pinged: None,
             last_ping: None,
             spoke: false,
             idle_since: now,
             reminder: None,
+            newest: StreamId(0),
+            handed_over: StreamId(0),
             resets: ResetPacer::new(now),
         }
     }

@@ -20,6 +20,7 @@ use crate::http2::{Connection, FieldSection, Role};
 use crate::identity::{Namespace, Target};
 use crate::observe::cells::Gauge;
 use crate::resolve::Endpoint;
+use bytes::Bytes;
 use slotmap::SlotMap;
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -110,6 +111,11 @@ impl Pools {
         self.pools.get(pool)?.callee.as_ref()
     }
 
+    /// Whom its connections lead to; `None`: our own app.
+    pub fn target(&self, pool: PoolKey) -> Option<&Target> {
+        self.pools.get(pool)?.target.as_ref()
+    }
+
     /// The pool of a target as spelled, made when there is none.
     pub fn remote(&mut self, text: &str, own: &Namespace) -> Result<PoolKey, Failure> {
         let target = Target::parse(text, own).map_err(|error| Failure::target(&error))?;
@@ -180,11 +186,19 @@ impl Proxy {
         pool.conns.iter().copied().find(|key| self.peers[*key].can_take())
     }
 
+    /// Another one than `last`, or that one if there is none.
+    pub(super) fn pick_but(&self, pool: PoolKey, last: ConnKey) -> Option<ConnKey> {
+        let conns = &self.pools.pools.get(pool)?.conns;
+        let mut others = conns.iter().copied().filter(|key| *key != last);
+        others.find(|key| self.peers[*key].can_take()).or_else(|| self.pick(pool))
+    }
+
     pub(super) fn park(
         &mut self,
         pool: PoolKey,
         call: CallKey,
         fields: FieldSection,
+        pending: Vec<Bytes>,
         now: Instant,
     ) {
         let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
@@ -202,7 +216,7 @@ impl Proxy {
             return;
         }
         let Some(parked) = self.calls.get_mut(call) else { return };
-        parked.up = Up::Parked(Box::new(Parked { fields, octets, pending: Vec::new() }));
+        parked.up = Up::Parked(Box::new(Parked { fields, octets, pending }));
         self.parked_octets += octets;
         self.cells.rise(Gauge::WaitingCalls);
         waiting.parked.push_back(call);
@@ -345,6 +359,7 @@ impl Proxy {
         let Some(peer) = self.peers.remove(conn) else { return };
         self.tally_gone(&peer);
         if let Side::Upstream { pool, .. } = peer.side {
+            let error = self.blame_peer(&peer, &error);
             self.dial_over(pool, conn, error, now);
         }
         self.check_drained(now);
@@ -432,6 +447,7 @@ impl Proxy {
         if dialing {
             let error =
                 format!("connection error: desc = \"error reading server preface: {what}\"");
+            let error = self.blame(conn, &error);
             self.dial_over(pool, conn, error, now);
         }
         let Some(pool) = self.pools.pools.get_mut(pool) else { return };

@@ -6,6 +6,7 @@
 use super::call::{Call, Up};
 use super::failure::Failure;
 use super::head::{self, is_grpc};
+use super::replay::Unseen;
 use super::{CallKey, ConnKey, Leg, Proxy, rewrite};
 use crate::grpc::{Code, status};
 use crate::http2::{ErrorCode, FieldSection, StreamError, StreamId};
@@ -54,6 +55,7 @@ impl Proxy {
             Up::Parked(parked) => parked.pending.push(data),
             Up::Open(Leg { conn, stream, .. }) => {
                 if let Some(peer) = self.peers.get_mut(*conn) {
+                    self.keeper.data(&mut call.kept, &data);
                     peer.h2.send_data(*stream, data, end_stream);
                     peer.touch(*conn, &mut self.outputs);
                 }
@@ -84,8 +86,8 @@ impl Proxy {
             }
         }
         if end_stream {
-            let message = "server closed the stream without sending trailers";
-            self.fail(key, &Failure::new(Code::Internal, message), now);
+            let text = "server closed the stream without sending trailers";
+            self.fail_by_upstream(key, Code::Internal, text, now);
         }
     }
 
@@ -105,9 +107,13 @@ impl Proxy {
         // A peer that tells a gRPC status tells enough, whatever else its head looks like.
         let told = head.grpc_status.map(status::parse_code);
         if !ours && told.is_none() {
-            let failure = Failure::of_response(head.status, head.content_type);
-            self.fail(key, &failure, now);
-            return;
+            let (code, text) = Failure::of_response(head.status, head.content_type);
+            self.recycle(from, fields);
+            return self.fail_by_upstream(key, code, &text, now);
+        }
+        if told == Some(Code::Canceled as u8) && call.is_late(now) {
+            self.recycle(from, fields);
+            return self.fail(key, &Failure::deadline(), now);
         }
         rewrite::response(&mut fields, call.content_type.field(&self.fixed));
         if !ours {
@@ -118,9 +124,14 @@ impl Proxy {
         }
         call.head_sent = true;
         let Leg { conn, stream, .. } = call.down;
+        let kept = call.kept.take();
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, end_stream);
             peer.touch(conn, &mut self.outputs);
+        }
+        if let Some(kept) = kept {
+            let fields = self.keeper.forget(kept);
+            self.recycle(from, fields);
         }
         if end_stream {
             self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
@@ -146,6 +157,11 @@ impl Proxy {
         if told.is_none() {
             add_status(&mut fields);
         }
+        // Whose timer rings first is chance: after the deadline a cancelled call is a late one.
+        if told == Some(Code::Canceled as u8) && call.is_late(now) {
+            self.recycle(from, fields);
+            return self.fail(key, &Failure::deadline(), now);
+        }
         let Leg { conn, stream, .. } = call.down;
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, true);
@@ -166,17 +182,31 @@ impl Proxy {
         code: ErrorCode,
         now: Instant,
     ) {
+        let Some(call) = self.calls.get(key) else { return };
+        if call.down.conn == from {
+            return self.cancel(key, now);
+        }
+        let late = call.is_late(now);
+        if code == ErrorCode::REFUSED_STREAM && self.replay(key, Unseen::Refused, now) {
+            return;
+        }
+        self.detach(from, key);
         // The callee keeps the deadline too, and may be the first to act on it (grpc-go's client
         // reads a CANCEL past the deadline the same way).
-        let late = self.calls.get(key).is_some_and(|call| call.is_late(now));
-        self.stream_lost(from, key, now, || {
-            if late && code == ErrorCode::CANCEL {
-                return Failure::deadline();
-            }
-            let name = code.name();
-            let message = format!("stream terminated by RST_STREAM with error code: {name}");
-            Failure::new(Code::of_reset(code.0), message)
-        });
+        if late && code == ErrorCode::CANCEL {
+            return self.fail(key, &Failure::deadline(), now);
+        }
+        let (code, text) = Failure::reset(code);
+        let failure = Failure::new(code, self.blame(from, &text));
+        self.fail(key, &failure, now);
+    }
+
+    /// What the upstream did ends the call, whose stream it still has.
+    #[cold]
+    fn fail_by_upstream(&mut self, key: CallKey, code: Code, text: &str, now: Instant) {
+        let Some(Call { up: Up::Open(up), .. }) = self.calls.get(key) else { return };
+        let failure = Failure::new(code, self.blame(up.conn, text));
+        self.fail(key, &failure, now);
     }
 
     /// A peer broke a rule on one stream; the engine has reset it.
@@ -187,39 +217,16 @@ impl Proxy {
         error: StreamError,
         now: Instant,
     ) {
-        self.stream_lost(from, key, now, || {
-            let StreamError { code, reason } = error;
-            let name = code.name();
-            let message =
-                format!("ringside: the callee broke HTTP/2 on this stream ({name}): {reason}");
-            Failure::new(Code::Internal, message)
-        });
-    }
-
-    /// A stream is gone: the caller's takes its call with it, the callee's fails it.
-    fn stream_lost(
-        &mut self,
-        from: ConnKey,
-        key: CallKey,
-        now: Instant,
-        failure: impl FnOnce() -> Failure,
-    ) {
         let Some(call) = self.calls.get(key) else { return };
         if call.down.conn == from {
             return self.cancel(key, now);
         }
         self.detach(from, key);
-        self.fail(key, &failure(), now);
-    }
-
-    /// The upstream went away before it looked at this stream.
-    pub(super) fn stream_refused(&mut self, key: CallKey, now: Instant) {
-        let Some(call) = self.calls.get(key) else { return };
-        if let Up::Open(Leg { conn, .. }) = call.up {
-            self.detach(conn, key);
-        }
-        let message = "the callee is going away and did not process this call; it is safe to retry";
-        self.fail(key, &Failure::unavailable(message), now);
+        let StreamError { code, reason } = error;
+        let name = code.name();
+        let text = format!("ringside: the callee broke HTTP/2 on this stream ({name}): {reason}");
+        let failure = Failure::new(Code::Internal, self.blame(from, &text));
+        self.fail(key, &failure, now);
     }
 }
 

@@ -131,18 +131,22 @@ fn keep_always(class: u8) -> bool {
     )
 }
 
-/// The last touch before HEADERS leave: where to, and how long.
+/// The last touch before HEADERS leave: where to, and how long. Without the fields from the number
+/// on that is returned, the section can be stamped again.
 pub fn stamp(
     fields: &mut FieldSection,
     fixed: &Fixed,
     authority: &PreparedField,
     remaining: Option<Duration>,
-) {
-    if !fields.replace_kind(NameKind::Authority, authority) {
+) -> usize {
+    if !fields.replace_kind(NameKind::Authority, authority)
+        && !fields.replace(b":authority", authority.value())
+    {
         // A request without `:authority` had a Host field or nothing: the callee wants one, and a
         // pseudo-header field may not come after the others.
         fields.push_prepared_front(authority);
     }
+    let from = fields.len();
     fields.push_prepared(&fixed.proto);
     fields.push_prepared(&fixed.te);
     if let Some(remaining) = remaining {
@@ -150,6 +154,7 @@ pub fn stamp(
         let (name, class) = (b"grpc-timeout", class::TIMEOUT);
         fields.push_field(Field { name, value: &text[..len], class, flags: 0, sensitive: false });
     }
+    from
 }
 
 /// A response head on its way back: the caller's own content type.

@@ -48,7 +48,10 @@ impl Tally {
     }
 
     pub(super) fn sent(&mut self, cells: &mut Cells) {
-        self.attempt = Attempt::Sent;
+        // One that is made again unseen is told once.
+        if std::mem::replace(&mut self.attempt, Attempt::Sent) == Attempt::Sent {
+            return;
+        }
         if let Some(method) = self.method {
             cells.sent(self.hop, method, self.kind);
         }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 mod endings;
 mod keepalive;
+mod replays;
+mod statuses;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
 pub(super) fn config() -> Config {
@@ -53,6 +55,8 @@ struct Bench {
     ends: HashMap<ConnId, Connection>,
     /// What each end saw, as words.
     seen: HashMap<ConnId, Vec<String>>,
+    /// What came of each stream's DATA.
+    bodies: HashMap<(ConnId, u32), Vec<u8>>,
     dialed: Vec<(ConnId, Endpoint, Security)>,
     resolves: Vec<Target>,
     closed: Vec<ConnId>,
@@ -86,6 +90,7 @@ impl Bench {
             now,
             ends: HashMap::new(),
             seen: HashMap::new(),
+            bodies: HashMap::new(),
             dialed: Vec::new(),
             resolves: Vec::new(),
             closed: Vec::new(),
@@ -187,6 +192,7 @@ impl Bench {
                     if !self.stalled {
                         end.release(stream, data.len() as u32);
                     }
+                    self.bodies.entry((conn, stream.0)).or_default().extend_from_slice(&data);
                     let end = if end_stream { " END" } else { "" };
                     seen.push(format!("{} DATA {}{end}", stream.0, data.len()));
                 }
@@ -284,6 +290,27 @@ impl Bench {
         self.run();
     }
 
+    /// A response head or trailers.
+    fn say(&mut self, conn: ConnId, stream: u32, fields: &[(&str, &str)], end_stream: bool) {
+        let mut section = FieldSection::new();
+        fields.iter().for_each(|(name, value)| section.push(name.as_bytes(), value.as_bytes()));
+        let end = self.ends.get_mut(&conn).unwrap();
+        end.send_headers(StreamId(stream), section, end_stream);
+        self.run();
+    }
+
+    fn reset(&mut self, conn: ConnId, stream: u32, code: u32) {
+        let end = self.ends.get_mut(&conn).unwrap();
+        end.send_reset(StreamId(stream), crate::http2::ErrorCode(code));
+        self.run();
+    }
+
+    fn send(&mut self, conn: ConnId, stream: StreamId, data: &[u8], end_stream: bool) {
+        let end = self.ends.get_mut(&conn).unwrap();
+        end.send_data(stream, Bytes::copy_from_slice(data), end_stream);
+        self.run();
+    }
+
     fn last(&self, conn: ConnId) -> &str {
         self.seen.get(&conn).and_then(|seen| seen.last()).map_or("", String::as_str)
     }
@@ -293,6 +320,13 @@ impl Bench {
         let result = Ok([endpoint(REMOTE)].into());
         self.handle(Input::Resolved(Resolution { target, result }));
     }
+}
+
+/// What the proxy has counted since the last time.
+fn counted(bench: &mut Bench) -> Cells {
+    let mut cells = Cells::default();
+    cells.add(&bench.proxy.hand_over_cells());
+    cells
 }
 
 const MESSAGE: &[u8] = &[0, 0, 0, 0, 2, b'h', b'i'];
@@ -667,59 +701,6 @@ fn calls_that_wait_share_one_lookup_and_one_dial() {
     let done =
         |conn| bench.seen[conn].iter().filter(|seen| seen.ends_with("grpc-status=0 END")).count();
     assert_eq!(callers.iter().map(done).sum::<usize>(), CALLS + 1);
-}
-
-const LEFT_OUT: &str = "grpc-status=14 grpc-message=the callee is going away and did not process \
-                        this call; it is safe to retry END";
-
-/// RFC 9113 §6.8: the callee says goodbye while a second call is on its way to it.
-#[test]
-fn a_call_that_a_goaway_left_out_may_be_retried() {
-    let to_app = [("dapr-callee-app-id", "client")];
-    let mut bench = Bench::new(config());
-    let callers = [bench.accept(Listener::Internal), bench.accept(Listener::Internal)];
-    bench.call(callers[0], &to_app, Some(MESSAGE));
-    let app = bench.dial_done();
-    let mut goodbye = Transmit::new();
-    // It reads no more, as if both were on the wire at the same time.
-    let mut end = bench.ends.remove(&app).unwrap();
-    end.goaway(crate::http2::ErrorCode::NO_ERROR, "");
-    end.poll_transmit(&mut goodbye, 1 << 16);
-    bench.call(callers[1], &to_app, Some(MESSAGE));
-    assert_eq!((bench.proxy.calls(), bench.dialed.len()), (2, 1), "both are with the callee");
-    let bytes: Vec<u8> = goodbye.slices().flatten().copied().collect();
-    bench.handle(Input::Received { conn: app, bytes: bytes.into() });
-    assert!(bench.last(callers[1]).ends_with(LEFT_OUT), "{}", bench.last(callers[1]));
-    bench.ends.insert(app, end);
-    // The first call is not concerned, and the next one finds another connection.
-    bench.answer(app, 1, MESSAGE);
-    assert!(bench.last(callers[0]).ends_with("grpc-status=0 END"), "{:?}", bench.seen);
-    bench.call(callers[1], &to_app, Some(MESSAGE));
-    let second = bench.dial_done();
-    bench.answer(second, 1, MESSAGE);
-    assert_ne!(app, second);
-    assert!(bench.last(callers[1]).ends_with("grpc-status=0 END"), "{:?}", bench.seen);
-}
-
-/// RFC 9113 §8.7.
-#[test]
-fn a_refused_call_may_be_retried() {
-    let to_app = [("dapr-callee-app-id", "client")];
-    let mut bench = Bench::new(config());
-    let caller = bench.accept(Listener::Internal);
-    bench.call(caller, &to_app, Some(MESSAGE));
-    let app = bench.dial_done();
-    let end = bench.ends.get_mut(&app).unwrap();
-    end.send_reset(StreamId(1), crate::http2::ErrorCode::REFUSED_STREAM);
-    bench.run();
-    let text = "grpc-status=14 grpc-message=stream terminated by RST_STREAM with error code: \
-                REFUSED_STREAM END";
-    assert!(bench.last(caller).ends_with(text), "{}", bench.last(caller));
-    // The connection serves on.
-    bench.call(caller, &to_app, Some(MESSAGE));
-    bench.answer(app, 3, MESSAGE);
-    assert!(bench.last(caller).ends_with("grpc-status=0 END"), "{:?}", bench.seen);
-    assert_eq!(bench.dialed.len(), 1);
 }
 
 /// A caller that may open more than we take still knows better (docs/adr/0004).

@@ -12,27 +12,28 @@ struct Pair {
     app: ProbeApp,
     caller: Sidecar,
     callee: Sidecar,
+    kinds: (Kind, Kind),
     /// No daprd takes part.
     ours: bool,
 }
 
 impl Pair {
     fn start(name: &str, caller: Kind, callee: Kind) -> Self {
-        Self::start_with(name, caller, callee, &[])
+        Self::start_with(name, caller, callee, Options::default())
     }
 
-    /// With tokens in both sidecars' environment.
-    fn start_with(name: &str, caller: Kind, callee: Kind, env: &[(&str, &str)]) -> Self {
+    /// Both sidecars get these options.
+    fn start_with(name: &str, caller: Kind, callee: Kind, options: Options<'_>) -> Self {
         let name = format!("calls-{}-{}-{name}", caller.name(), callee.name());
         let mut world = World::with_sentry(&name);
         world.reserve(&["server", "client"]);
         let app = ProbeApp::start(&world);
-        let options = Options { env: env.to_vec(), ..Options::default() };
         let served = Options { app_port: Some(app.port), ..options.clone() };
-        let ours = caller == Kind::Ringside && callee == Kind::Ringside;
+        let kinds = (caller, callee);
+        let ours = kinds == (Kind::Ringside, Kind::Ringside);
         let callee = Sidecar::start(&world, callee, "server", served);
         let caller = Sidecar::start(&world, caller, "client", options);
-        Self { world, app, caller, callee, ours }
+        Self { world, app, caller, callee, kinds, ours }
     }
 
     fn call(&self) -> Call {
@@ -179,7 +180,8 @@ fn sends_headers_early(caller: Kind, callee: Kind) {
 
 fn guards_tokens(caller: Kind, callee: Kind) {
     let env = [("DAPR_API_TOKEN", "sesame"), ("APP_API_TOKEN", "app-secret")];
-    let mut pair = Pair::start_with("tokens", caller, callee, &env);
+    let options = Options { env: env.to_vec(), ..Options::default() };
+    let mut pair = Pair::start_with("tokens", caller, callee, options);
     for (name, token) in [("none", None), ("wrong", Some("Sesame")), ("longer", Some("sesame1"))] {
         let call = token.map_or(pair.call(), |t| pair.call().metadata("dapr-api-token", t));
         let outcome = call.run(&pair.world, name);
@@ -232,20 +234,61 @@ fn drains(caller: Kind, callee: Kind) {
     }
 }
 
+/// One message of `size` octets each way, alone: its own size and the other's are `SMALL`.
+fn one_way(pair: &Pair, size: u64, way: &str) -> Outcome {
+    let size = size.to_string();
+    let (request, response) = if way == "request" { (&*size, "7") } else { ("7", &*size) };
+    let call = pair.call().metadata("probe-reply", "1").metadata("probe-size", response);
+    call.args(&["-size", request]).run(&pair.world, &format!("{way}-{size}"))
+}
+
+/// Messages around a limit, each way. Who meets it first says so: the caller's sidecar of a
+/// request, the callee's of a response; a ringside adds which flag it is.
+fn meets_limit(pair: &Pair, limit: u64) {
+    for (way, judge) in [("request", pair.kinds.0), ("response", pair.kinds.1)] {
+        for size in [limit - 1, limit] {
+            let outcome = one_way(pair, size, way);
+            let answer = if way == "request" { 7 } else { size };
+            assert_eq!(outcome.status(), ("OK", ""), "{way} of {size}");
+            assert_eq!((outcome.messages, outcome.bytes), (1, answer), "{way} of {size}");
+        }
+        let beyond = limit + 1;
+        let outcome = one_way(pair, beyond, way);
+        let flag = if judge == Kind::Ringside { " (--max-body-size)" } else { "" };
+        let text = format!("grpc: received message larger than max ({beyond} vs. {limit}){flag}");
+        assert_eq!(outcome.status(), ("ResourceExhausted", text.as_str()), "{way}");
+    }
+}
+
 /// Limits of daprd's default `--max-body-size`, and what lies just below.
 fn limits_sizes(caller: Kind, callee: Kind) {
     let mut pair = Pair::start("sizes", caller, callee);
-    let (outcome, ..) = pair.run(pair.call().args(&["-size", "4194304"]), "most");
+    meets_limit(&pair, 4 << 20);
+    let (outcome, ..) = pair.run(pair.call().args(&["-size", "4194304"]), "echo");
     assert_eq!((outcome.status(), outcome.bytes, outcome.mismatch), (("OK", ""), 4_194_304, false));
-    let outcome = pair.call().args(&["-size", "4194305"]).run(&pair.world, "request");
-    let text = "grpc: received message larger than max (4194305 vs. 4194304)";
-    assert_eq!(outcome.status(), ("ResourceExhausted", text));
-    let call = pair.call().metadata("probe-reply", "1").metadata("probe-size", "4194305");
-    let outcome = call.run(&pair.world, "response");
-    assert_eq!(outcome.status(), ("ResourceExhausted", text));
     let (outcome, seen, _) = pair.run(pair.call().metadata("x-long", &"x".repeat(6000)), "field");
     assert_eq!(outcome.status(), ("OK", ""));
     assert_eq!(values(&seen.metadata, "x-long"), ["x".repeat(6000)]);
+}
+
+/// 100 MiB with the limit raised: octets pass as they come, no message is put together.
+fn passes_large_messages(caller: Kind, callee: Kind) {
+    const LIMIT: u64 = 100 << 20;
+    /// What a sidecar may have taken at its height, its own code and windows included.
+    const MEMORY_MAX_KIB: u64 = 48 << 10;
+    let args = vec!["--max-body-size", "100Mi"];
+    let options = Options { args, ..Options::default() };
+    let pair = Pair::start_with("large", caller, callee, options);
+    meets_limit(&pair, LIMIT);
+    let sidecars = [(caller, &pair.caller), (callee, &pair.callee)];
+    for (_, sidecar) in sidecars.into_iter().filter(|(kind, _)| *kind == Kind::Ringside) {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.process.pid()));
+        let status = status.expect("a status in /proc");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let peak = peak.and_then(|text| text.trim().strip_suffix(" kB")).expect("a peak");
+        let peak: u64 = peak.parse().expect("a number");
+        assert!(peak < MEMORY_MAX_KIB, "{peak} KiB at its height");
+    }
 }
 
 /// A caller that compresses gets right answers; what the messages look like on the way is open.
@@ -270,6 +313,19 @@ fn outlives_a_crash(caller: Kind, callee: Kind) {
         let outcome = crate::peer::probe::outcome(&call);
         assert_eq!(outcome.code, "Unavailable", "{victim}: {}", outcome.message);
         assert!(outcome.message.starts_with("error reading from server: "), "{}", outcome.message);
+        // Who failed, and who saw it: the app's loss is the callee's sidecar's to tell.
+        let (witness, port) = match victim {
+            "app" => (callee, pair.app.port),
+            _ => (caller, pair.callee.ports.internal),
+        };
+        let blame = match victim {
+            "app" => format!(" (the app at 127.0.0.1:{port}, seen by the sidecar of server)"),
+            _ => format!(
+                " (the sidecar of server.default at 127.0.0.1:{port}, seen by that of client)"
+            ),
+        };
+        let told = outcome.message.ends_with(&blame);
+        assert_eq!(told, witness == Kind::Ringside, "{victim}: {}", outcome.message);
         assert!(pair.caller.process.running(), "{victim}");
     }
 }
@@ -360,16 +416,18 @@ macro_rules! mixes {
 mixes! {
     daprd_to_daprd: Daprd to Daprd,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
-        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
+        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
+        passes_large_messages;
     daprd_to_ringside: Daprd to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
         limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
-        leaves_one_trace_context;
+        passes_large_messages leaves_one_trace_context;
     ringside_to_daprd: Ringside to Daprd,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
-        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back;
+        limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
+        passes_large_messages;
     ringside_to_ringside: Ringside to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
         limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
-        sends_headers_early leaves_one_trace_context;
+        passes_large_messages sends_headers_early leaves_one_trace_context;
 }

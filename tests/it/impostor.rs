@@ -129,7 +129,9 @@ fn ringside_keeps_namespaces_apart() {
         let fine = Call::to(&caller.address()).app("server").run(&world, "fine");
         assert_eq!(fine.status(), ("OK", ""), "{round}");
         let got = Call::to(&caller.address()).app("server.other").run(&world, "other");
-        let expected = format!("{HANDSHAKE}{WRONG_ID}");
+        let at = world.ports("server").internal;
+        let who = format!("the sidecar of server.other at 127.0.0.1:{at}, seen by that of client");
+        let expected = format!("{HANDSHAKE}{WRONG_ID} ({who})");
         assert_eq!(got.status(), ("Unavailable", expected.as_str()), "{round}");
     }
     assert_eq!(app.seen().len(), 2);

@@ -189,6 +189,14 @@ impl Connection {
         }
     }
 
+    /// Octets of DATA of a stream that the owner has, and has not released.
+    pub fn held(&self, stream: StreamId) -> u32 {
+        match self.known(stream) {
+            Known::Live(slot) => self.table.stream(slot).recv_window.held(),
+            Known::Idle | Known::Closed(_) => 0,
+        }
+    }
+
     /// Octets of DATA that wait on a stream.
     pub fn queued(&self, stream: StreamId) -> usize {
         match self.known(stream) {

@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod bare;
+pub mod frames;
 pub mod netns;
 pub mod ports;
 pub mod probe;

@@ -80,11 +80,13 @@ pub struct AppSide {
     pub stalled: bool,
     /// When it heard of a reset.
     pub reset_at: Option<Instant>,
+    /// It refused the call and was given it again.
+    pub again: bool,
 }
 
-impl Call {
-    pub fn new(script: Script, caller: usize, stream: StreamId, now: Instant, step: u64) -> Self {
-        let app = AppSide {
+impl AppSide {
+    fn new(again: bool) -> Self {
+        Self {
             stage: AppStage::Unseen,
             conn: usize::MAX,
             stream: StreamId(0),
@@ -96,7 +98,14 @@ impl Call {
             reset: None,
             stalled: false,
             reset_at: None,
-        };
+            again,
+        }
+    }
+}
+
+impl Call {
+    pub fn new(script: Script, caller: usize, stream: StreamId, now: Instant, step: u64) -> Self {
+        let app = AppSide::new(false);
         Self {
             script,
             caller,
@@ -263,6 +272,11 @@ impl Call {
     /// The request head reached an app.
     pub fn on_app_head(&mut self, fields: &FieldSection, conn: usize, own_app: bool, end: bool) {
         let id = self.script.id;
+        if self.app.reset == Some(ErrorCode::REFUSED_STREAM) {
+            assert!(!self.app.head_sent, "call {id} was begun to be answered");
+            assert!(!self.app.again, "call {id} reaches an app a third time");
+            self.app = AppSide::new(true);
+        }
         assert_eq!(self.app.stage, AppStage::Unseen, "call {id} reaches an app twice");
         let expected = match self.script.whom {
             Whom::Own => true,
