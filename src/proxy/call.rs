@@ -298,7 +298,10 @@ impl Proxy {
         peer.newest = stream;
         match self.keeper.keep(fields, stamped_from) {
             Ok(kept) => call.kept = Some(kept),
-            Err(fields) => peer.h2.recycle(fields),
+            Err(fields) => {
+                self.cells.limit_hit("replay");
+                peer.h2.recycle(fields);
+            }
         }
         let last = pending.len();
         for (index, data) in pending.into_iter().enumerate() {

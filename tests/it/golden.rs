@@ -35,6 +35,7 @@ const SENT: &[(&str, &str)] = &[
     ("x-data-bin", "AAEC/v8"),
     ("x-data-bin", "/w"),
     ("x-empty-bin", ""),
+    ("x-padded-bin", "AAECAw=="),
 ];
 
 /// And apps.
@@ -178,8 +179,14 @@ fn split(got: Lines, own: &[&str]) -> (Lines, Lines) {
     got.into_iter().partition(|(name, _)| !own.contains(&name.as_str()))
 }
 
-const OWN: [&str; 5] =
-    ["grpc-accept-encoding", "grpc-timeout", "grpc-trace-bin", "traceparent", "user-agent"];
+const OWN: [&str; 6] = [
+    "grpc-accept-encoding",
+    "grpc-timeout",
+    "grpc-trace-bin",
+    "traceparent",
+    "user-agent",
+    "x-padded-bin",
+];
 
 /// Checks what each kind makes its own of, and returns nothing of it.
 fn check_own(own: &Lines, kind: Kind, hop: usize) {
@@ -193,11 +200,13 @@ fn check_own(own: &Lines, kind: Kind, hop: usize) {
     match kind {
         Kind::Ringside => {
             assert_eq!(values("user-agent"), ["golden/1"]);
+            assert_eq!(values("x-padded-bin"), ["AAECAw=="]);
             assert_eq!(values("grpc-accept-encoding"), ["gzip"]);
             assert_eq!(values("traceparent"), [TRACEPARENT]);
             assert_eq!(values("grpc-trace-bin"), [""; 0]);
         }
         Kind::Daprd => {
+            assert_eq!(values("x-padded-bin"), ["AAECAw"]);
             assert!(values("user-agent")[0].starts_with("grpc-go/"), "{own:?}");
             assert_eq!(values("grpc-accept-encoding"), ["gzip", "gzip"]);
             let traces = values("traceparent");
@@ -246,6 +255,38 @@ fn second_hop(kind: Kind) {
     expected.extend(owned(&[(":authority", &authority)]));
     expected.sort_by(|a, b| a.0.cmp(&b.0));
     assert_eq!(got, expected);
+}
+
+/// A `-bin` value that is no base64: daprd answers in HTTP, ringside leaves it to the callee.
+fn judges_binary(kind: Kind) {
+    let mut world = World::new(&format!("golden-binary-{}", kind.name()));
+    world.reserve(&["client"]);
+    let other = Wire::start();
+    world.host("server", other.port);
+    let caller = Sidecar::caller(&world, kind, "client");
+    let bad = ("x-bad-bin", "not base64");
+    let answer = ask(caller.ports.grpc, &[bad]);
+    match kind {
+        Kind::Daprd => {
+            assert_eq!((answer.status, answer.last("grpc-status")), (400, "13"));
+            assert!(other.calls.lock().expect("no server panics").is_empty());
+        }
+        Kind::Ringside => {
+            assert_eq!((answer.status, answer.last("grpc-status")), (200, "0"));
+            let bad = owned(&[bad]).remove(0);
+            assert!(other.fields().contains(&bad));
+        }
+    }
+}
+
+#[test]
+fn ringside_judges_no_binary() {
+    judges_binary(Kind::Ringside);
+}
+
+#[test]
+fn daprd_judges_binary() {
+    judges_binary(Kind::Daprd);
 }
 
 #[test]

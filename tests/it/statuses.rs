@@ -3,7 +3,7 @@
 
 use crate::peer::bare::exchange;
 use crate::peer::frames::{FrameApp, Heard, Say, data, goaway, headers, reset};
-use crate::peer::probe::{Call, Outcome};
+use crate::peer::probe::{Call, Outcome, outcomes};
 use crate::peer::{Kind, Sidecar, World};
 use http::Request;
 
@@ -125,6 +125,36 @@ fn makes_calls_again(kinds: (Kind, Kind)) {
     }
 }
 
+/// An app that leaves out every fifth call and all that come behind it, while three callers call:
+/// none of them is lost, and none happens twice.
+fn loses_no_call(kinds: (Kind, Kind)) {
+    const EACH: usize = 200;
+    let pair = Pair::start("leaving", kinds, |heard| {
+        if heard.whole && heard.call % 5 == 4 {
+            let last = heard.stream.saturating_sub(2);
+            return Say { frames: goaway(last, 0x0, ""), close: false, last: Some(last) };
+        }
+        answer(heard)
+    });
+    let start = |n: usize| {
+        let call = Call::to(&pair.caller.address()).app("server").args(&["-deadline", "20s"]);
+        call.args(&["-times", &EACH.to_string()]).start(&pair.world, &format!("caller-{n}"))
+    };
+    let mut callers = [start(0), start(1), start(2)];
+    for process in &mut callers {
+        process.wait_for_end();
+        let outcomes = outcomes(process);
+        assert_eq!(outcomes.len(), EACH);
+        let fine = |outcome: &&Outcome| (outcome.code.as_str(), outcome.mismatch) == ("OK", false);
+        let lost: Vec<_> = outcomes.iter().filter(|outcome| !fine(outcome)).collect();
+        assert!(lost.is_empty(), "{} calls lost, the first: {:?}", lost.len(), lost[0]);
+    }
+    let calls = pair.app.calls();
+    let (left, answered): (Vec<_>, Vec<_>) = calls.iter().partition(|heard| heard.call % 5 == 4);
+    assert_eq!(answered.len(), 3 * EACH);
+    assert!(left.len() > EACH / 2, "{} goodbyes", left.len());
+}
+
 /// The app has said all before it has heard all, and wants no more.
 fn keeps_an_early_status(kinds: (Kind, Kind)) {
     let pair = Pair::start("early", kinds, |heard| {
@@ -148,6 +178,7 @@ fn tells_of_a_goodbye(kinds: (Kind, Kind)) {
     let pair = Pair::start("goodbye", kinds, |heard| Say {
         frames: if heard.whole { goaway(heard.stream, 0xb, "calm down") } else { Vec::new() },
         close: heard.whole,
+        last: None,
     });
     let got = pair.call("call", &[]);
     let text = "closing transport due to: connection error: desc = \"error reading from server: \
@@ -259,4 +290,14 @@ mixes! {
     daprd_to_ringside: Daprd to Ringside;
     ringside_to_daprd: Ringside to Daprd;
     ringside_to_ringside: Ringside to Ringside;
+}
+
+#[test]
+fn daprd_to_ringside_loses_no_call() {
+    loses_no_call((Kind::Daprd, Kind::Ringside));
+}
+
+#[test]
+fn ringside_to_ringside_loses_no_call() {
+    loses_no_call((Kind::Ringside, Kind::Ringside));
 }

@@ -190,6 +190,19 @@ fn a_loss_names_who_failed_and_who_saw_it() {
     assert!(bench.last(caller).ends_with(text), "{}", bench.last(caller));
 }
 
+/// A caller that will open nothing more (RFC 9113 §6.8) still gets its answers.
+#[test]
+fn a_callers_goodbye_ends_no_call() {
+    let (mut bench, caller, app) = called(&[], None);
+    let end = bench.ends.get_mut(&caller).unwrap();
+    end.goaway(crate::http2::ErrorCode::NO_ERROR, "");
+    bench.run();
+    bench.send(caller, StreamId(1), MESSAGE, true);
+    assert_eq!(bench.bodies[&(app, 1)], MESSAGE);
+    bench.answer(app, 1, MESSAGE);
+    assert_eq!(bench.last(caller), "1 HEADERS grpc-status=0 END");
+}
+
 /// Response messages have grpc-go's limit where there is none for requests but empty ones.
 #[test]
 fn no_body_size_is_grpc_gos_default_for_responses() {

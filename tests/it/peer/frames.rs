@@ -36,11 +36,13 @@ pub struct Heard {
 pub struct Say {
     pub frames: Vec<u8>,
     pub close: bool,
+    /// It looks at no stream of this connection above this one any more.
+    pub last: Option<u32>,
 }
 
 impl Say {
     pub fn frames(parts: &[Vec<u8>]) -> Self {
-        Self { frames: parts.concat(), close: false }
+        Self { frames: parts.concat(), close: false, last: None }
     }
 }
 
@@ -94,6 +96,7 @@ struct Connection {
     count: Arc<AtomicUsize>,
     /// Those whose request is not whole.
     open: Vec<Heard>,
+    last: u32,
 }
 
 impl Connection {
@@ -103,7 +106,7 @@ impl Connection {
         told: Arc<Mutex<Vec<Heard>>>,
         count: Arc<AtomicUsize>,
     ) -> Self {
-        Self { stream, script, told, count, open: Vec::new() }
+        Self { stream, script, told, count, open: Vec::new(), last: u32::MAX }
     }
 
     fn serve(mut self) -> io::Result<()> {
@@ -129,6 +132,7 @@ impl Connection {
                 let answer = if kind == PING { payload } else { Vec::new() };
                 self.stream.write_all(&frame(kind, ACK, 0, &answer))?;
             }
+            HEADERS | DATA if id > self.last => return Ok(true),
             HEADERS => {
                 let call = self.count.fetch_add(1, Ordering::Relaxed);
                 let heard = Heard { call, stream: id, whole: false, body: Vec::new() };
@@ -155,7 +159,8 @@ impl Connection {
     }
 
     fn act(&mut self, heard: &Heard) -> io::Result<bool> {
-        let Say { frames, close } = (self.script)(heard);
+        let Say { frames, close, last } = (self.script)(heard);
+        self.last = self.last.min(last.unwrap_or(u32::MAX));
         self.stream.write_all(&frames)?;
         Ok(!close)
     }

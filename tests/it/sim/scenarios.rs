@@ -6,7 +6,8 @@ use super::pipe::{BOTH, Fragments, Place, Side};
 use super::run::{calm, farewell, pass, turn, wait};
 use super::script::Script;
 use super::world::{Mark, Plan, World};
-use ringside::http2::Limits;
+use ringside::http2::{ErrorCode, Limits};
+use ringside::observe::cells::Cells;
 use std::time::{Duration, Instant};
 
 const MOMENT: Duration = Duration::from_secs(5);
@@ -307,4 +308,31 @@ fn a_half_closed_connection_at_any_step_ends_in_order() {
         };
         at_every_turn(disturb, |_| {});
     }
+}
+
+/// Apps that say goodbye without notice, again and again, while calls are on their way to them:
+/// each call is answered, and those that were left out were made again.
+#[test]
+fn goodbyes_without_notice_lose_no_call() {
+    const CALLERS: usize = 4;
+    let mut world = world(Plan { latency_ms: 8, ..plan() }, CALLERS);
+    pass(&mut world, MOMENT, |_| false);
+    for round in 0..200 {
+        begin(&mut world, round % CALLERS, &[500, 3000], &[700]);
+        turn(&mut world);
+        world.now += Duration::from_millis(2);
+        let young = (0..world.apps.len()).rfind(|app| world.apps[*app].alive);
+        if let (Some(app), 0) = (young, round % 25) {
+            world.apps[app].h2.goaway(ErrorCode::NO_ERROR, "without notice");
+        }
+    }
+    calm(&mut world);
+    oracle::judge(&world);
+    let lost: Vec<usize> = (0..200).filter(|call| !is_fine(&world, *call)).collect();
+    assert!(lost.is_empty(), "calls {lost:?}");
+    let mut told = Cells::default();
+    for who in world.workers.names() {
+        told.add(&world.workers[who].proxy.hand_over_cells());
+    }
+    assert!(told.replays() >= 7, "{} were made again", told.replays());
 }
