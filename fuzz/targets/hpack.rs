@@ -1,11 +1,11 @@
-//! Any octets as a run of field blocks on one connection, with changes of table size in between,
-//! relayed to a second one. What must hold: no panic, the limits, flags that agree with the
-//! judge, and that what our encoder writes our decoder reads as it was.
+//! Any octets as a run of field blocks on one connection, and as fields of an owner, with changes
+//! of table size in between, relayed to a second one. What must hold: no panic, the limits, flags
+//! that agree with the judge, and that what our encoder writes our decoder reads as it was.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringside::http2::field::{FieldSection, VOLATILE, flag, judge};
+use ringside::http2::field::{Field, FieldSection, VOLATILE, flag, judge};
 use ringside::http2::hpack::{BlockLimits, Decoder, Encoder};
 
 const LIMITS: BlockLimits = BlockLimits { list_size: 2000, fields_max: 20 };
@@ -17,6 +17,13 @@ fn classify(name: &[u8]) -> u8 {
 
 fn size(octet: u8) -> u32 {
     SIZES[usize::from(octet & 7)]
+}
+
+/// One field of an owner's, of any octets: what goes out may have come in by another decoder.
+fn push_field(section: &mut FieldSection, octets: &[u8], control: u8) {
+    let (name, value) = octets.split_at((octets.len() / 3).min(usize::from(control)));
+    let (class, flags) = (classify(name), judge(name, value));
+    section.push_field(Field { name, value, class, flags, sensitive: control & 1 != 0 });
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -38,16 +45,23 @@ fuzz_target!(|data: &[u8]| {
         }
         let (input, after) = rest.split_at(usize::from(control).min(rest.len()));
         rest = after;
-        let Ok(decoded) = decoder.decode(input, LIMITS, &mut section) else { return };
-        assert!(section.list_size() <= 2000 && section.len() <= 20);
-        assert!(decoded.over.is_none() || section.is_empty());
-        let mut flags = 0;
-        for field in section.iter() {
-            assert_eq!(field.flags, judge(field.name, field.value));
-            assert_eq!(field.class, classify(field.name));
-            flags |= field.flags & flag::FAULTS;
+        if control & 7 == 7 {
+            section.clear();
+            for octets in input.chunks(1 + usize::from(control >> 3)) {
+                push_field(&mut section, octets, control >> 3);
+            }
+        } else {
+            let Ok(decoded) = decoder.decode(input, LIMITS, &mut section) else { return };
+            assert!(section.list_size() <= 2000 && section.len() <= 20);
+            assert!(decoded.over.is_none() || section.is_empty());
+            let mut flags = 0;
+            for field in section.iter() {
+                assert_eq!(field.flags, judge(field.name, field.value));
+                assert_eq!(field.class, classify(field.name));
+                flags |= field.flags & flag::FAULTS;
+            }
+            assert!(decoded.over.is_some() || decoded.flags == flags);
         }
-        assert!(decoded.over.is_some() || decoded.flags == flags);
         block.clear();
         encoder.encode(&section, &mut block);
         let limits = BlockLimits { list_size: u32::MAX, fields_max: u32::MAX };

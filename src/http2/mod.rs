@@ -26,7 +26,10 @@
 mod abuse;
 mod closed;
 pub mod connection;
+#[cfg(not(fuzzing))]
 mod deframer;
+#[cfg(fuzzing)] // fuzz/targets/deframer.rs
+pub mod deframer;
 pub mod error;
 pub mod field;
 mod frame;
