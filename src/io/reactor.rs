@@ -1,9 +1,11 @@
 //! What a worker waits for: the descriptors that it reads and polls, and their wakers.
 //!
-//! 1. A read, once begun, goes on by itself, with io_uring and with epoll alike, until the end or
-//!    an error, which is told once. Nothing is lost, whatever is dropped.
-//! 2. What was read waits for whoever awaits it; once a source is *delivered*, it comes as an
-//!    [`Event`] instead, without a waker or a task between the kernel and the connection.
+//! 1. What is awaited is read once for each time it is awaited: who waits for something else, as
+//!    for room to write, is sent no more than the socket's buffers hold. Nothing is lost when
+//!    a future is dropped.
+//! 2. Once a source is *delivered* it is read on and on, with io_uring and with epoll alike, and what
+//!    was read comes as an [`Event`], without a waker or a task between kernel and connection.
+//!    The end, or an error, is told once.
 //! 3. A key names a source and its generation: what the kernel still says of a source that is gone
 //!    reaches nobody.
 //! 4. A source is closed after the kernel has been told to forget it.
@@ -100,7 +102,6 @@ struct State {
     /// The kernel still has an operation of that kind.
     reads: bool,
     polls: bool,
-    /// A read that was begun goes on unless it ended.
     read: Reading,
     poll: Polling,
     poll_for: PollFlags,
@@ -109,7 +110,7 @@ struct State {
 #[derive(Debug)]
 enum Reading {
     Not,
-    /// What came and nobody took yet.
+    /// What came and nobody took yet, and who waits for it.
     Kept(VecDeque<Result<BytesMut, Errno>>, Option<Waker>),
     Delivered,
     /// The end or an error was told.
@@ -198,7 +199,8 @@ impl Inner {
             Backend::Uring(ring) => {
                 if state.wants_read() && !state.reads {
                     state.reads = true;
-                    ring.recv(fd, key.with(Operation::Read));
+                    let on_and_on = matches!(state.read, Reading::Delivered);
+                    ring.recv(fd, on_and_on, key.with(Operation::Read));
                 }
                 if state.wants_poll() && !state.polls {
                     state.polls = true;
@@ -316,8 +318,9 @@ impl Inner {
 
 impl State {
     fn wants_read(&self) -> bool {
-        match self.read {
-            Reading::Kept(..) | Reading::Delivered => true,
+        match &self.read {
+            Reading::Kept(_, waker) => waker.is_some(),
+            Reading::Delivered => true,
             Reading::Not | Reading::Ended => false,
         }
     }

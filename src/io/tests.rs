@@ -209,6 +209,13 @@ fn many_are_read_at_once() {
     });
 }
 
+/// Asks for what comes next, and waits no longer; true when there was nothing yet.
+async fn pending(socket: &Socket) -> bool {
+    let mut read = std::pin::pin!(socket.read());
+    std::future::poll_fn(|context| std::task::Poll::Ready(read.as_mut().poll(context).is_pending()))
+        .await
+}
+
 /// What came before a connection is delivered comes first, then the rest, then the end.
 #[test]
 fn what_was_kept_is_delivered_first() {
@@ -216,6 +223,8 @@ fn what_was_kept_is_delivered_first() {
         let (ours, theirs) = unix_pair(&runtime);
         theirs.send_octets(b"one").unwrap();
         assert_eq!(ours.read().await.unwrap(), &b"one"[..]);
+        // A read that is awaited no more, but was asked for.
+        assert!(pending(&ours).await);
         theirs.send_octets(b"two").unwrap();
         // Another's octets, awaited, show that a turn has passed, and so that "two" was read.
         let (others, peers) = unix_pair(&runtime);
@@ -230,6 +239,49 @@ fn what_was_kept_is_delivered_first() {
     });
 }
 
+/// Who does not read is sent no more than the sockets hold, and what is read after all is whole.
+#[test]
+fn what_nobody_awaits_is_not_read() {
+    on_each_driver(async |runtime| {
+        let (ours, theirs) = unix_pair(&runtime);
+        let (others, peers) = unix_pair(&runtime);
+        let mut sent = 0;
+        let mut first = 0;
+        for turn in 0..100 {
+            loop {
+                match theirs.send_octets(&octets(&mut { sent }, 10_000)) {
+                    Ok(count) => sent += count,
+                    Err(error) => {
+                        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                        break;
+                    }
+                }
+            }
+            match turn {
+                // One read is awaited, and no more after it.
+                0 => {
+                    let read = ours.read().await.unwrap();
+                    assert!(read.iter().copied().eq((0..read.len()).map(octet)));
+                    first = read.len();
+                }
+                1 => assert!(sent > first, "room for more"),
+                _ => {}
+            }
+            peers.send_octets(b"a turn").unwrap();
+            others.read().await.unwrap();
+        }
+        assert!(sent < 1 << 20, "{sent}");
+        theirs.shutdown(Shutdown::Write);
+        let mut at = first;
+        while at < sent {
+            let read = ours.read().await.unwrap();
+            assert!(read.iter().copied().eq((at..at + read.len()).map(octet)));
+            at += read.len();
+        }
+        assert!(ours.read().await.unwrap().is_empty(), "the end");
+    });
+}
+
 /// A number that the kernel gives to another socket at once must not bring the one's octets to the
 /// other, nor keep the peer of one that is dropped from seeing its end.
 #[test]
@@ -237,14 +289,7 @@ fn a_dropped_read_is_forgotten() {
     on_each_driver(async |runtime| {
         for _ in 0..200 {
             let (one, others) = unix_pair(&runtime);
-            {
-                let mut read = std::pin::pin!(one.read());
-                std::future::poll_fn(|context| {
-                    assert!(read.as_mut().poll(context).is_pending());
-                    std::task::Poll::Ready(())
-                })
-                .await;
-            }
+            assert!(pending(&one).await);
             drop(one);
             let (next, peers) = unix_pair(&runtime);
             assert!(others.read().await.is_ok_and(|octets| octets.is_empty()), "the end");

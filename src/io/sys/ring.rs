@@ -87,10 +87,17 @@ impl Ring {
         self.flags
     }
 
-    /// Reads whatever comes, until the end, an error, or a lack of rooms. The socket must be a
-    /// blocking one: of others the kernel says that there is nothing.
-    pub(in crate::io) fn recv(&mut self, fd: &OwnedFd, key: u64) {
-        self.push(&opcode::RecvMulti::new(types::Fd(fd.as_raw_fd()), GROUP).build().user_data(key));
+    /// Reads what comes into a room: once, or until the end, an error, or a lack of rooms. The
+    /// socket must be a blocking one: of others the kernel says that there is nothing.
+    pub(in crate::io) fn recv(&mut self, fd: &OwnedFd, on_and_on: bool, key: u64) {
+        let fd = types::Fd(fd.as_raw_fd());
+        let entry = if on_and_on {
+            opcode::RecvMulti::new(fd, GROUP).build()
+        } else {
+            let once = opcode::Recv::new(fd, std::ptr::null_mut(), 0).buf_group(GROUP).build();
+            once.flags(squeue::Flags::BUFFER_SELECT)
+        };
+        self.push(&entry.user_data(key));
     }
 
     /// Once, when one of `flags` is so, or an error.
