@@ -182,6 +182,11 @@ impl Conn {
         self.write.get() == WriteState::Blocked
     }
 
+    /// Nothing more is read of it.
+    pub(super) fn has_ended(&self) -> bool {
+        self.reader.get() == ReaderState::Ended
+    }
+
     /// A blocked connection may write again. An error shows at the next send.
     pub(super) fn unblock(&self) {
         if self.write.get() == WriteState::Blocked {
@@ -303,7 +308,10 @@ pub(super) fn read(worker: &Rc<Worker>, conn: &Rc<Conn>, read: Result<BytesMut, 
         Err(error) => CloseReason::Error(errno_static(&error.into())),
     };
     conn.reader.set(ReaderState::Ended);
-    worker.listed.take(conn);
+    // What it still owes is written when there is room, which is told to who is listed.
+    if !conn.is_blocked() {
+        worker.listed.take(conn);
+    }
     let reason = match conn.fault.get() {
         Some(fault) => CloseReason::Error(fault),
         None => reason,

@@ -1,7 +1,7 @@
 //! What a worker's turns run on: io_uring, or epoll where a kernel or a container denies it; and
 //! the tasks of what is rare (accepting, dialing, handshakes, timers).
 //!
-//! 1. A ring is tried out before it is relied upon; what was found is said in one log line.
+//! 1. A ring is entered once before it is relied upon; what was found is said in one log line.
 //! 2. `auto` never fails for want of io_uring; `uring` fails with what was tried and what to do.
 //! 3. One wait of the kernel per turn, when no task is ready and nothing is left to do.
 //!

@@ -1,8 +1,10 @@
 //! epoll, for kernels and containers that deny io_uring.
 //!
 //! 1. A descriptor is registered once, edge-triggered. A read that does not fill its room has taken
-//!    all that there was, so that a message costs one wait and one read, and none in vain.
+//!    all that there was, so that a message costs one wait and one read, and none in vain. (Urgent
+//!    data cuts a read short: who sends that, which nobody does, waits until it sends more.)
 //! 2. Who fills the largest room more than [`READS_MAX`] times has its next turn with the others.
+//! 3. A turn reads [`TURN_OCTETS`] at most, and a little; the next one goes on where it ended.
 //!
 //! Knows nothing of who waits. Sources: epoll(7), "Level-triggered and edge-triggered".
 
@@ -21,6 +23,9 @@ const EVENTS_MAX: usize = 256;
 
 /// Reads of one descriptor in a turn.
 const READS_MAX: usize = 3;
+
+/// What one turn reads, as it is all held at once: what a ring has rooms for.
+const TURN_OCTETS: usize = 8 << 20;
 
 /// Less room than that is not read into.
 const ROOM_LEFT_MIN: usize = ROOM_OCTETS / 4;
@@ -49,10 +54,14 @@ pub(super) struct Epoll {
     events: Vec<epoll::Event>,
     /// Up to where the last wait's events were handed out.
     at: usize,
-    /// Who has more to say than a turn's reads took.
-    unread: VecDeque<(Key, bool)>,
+    /// Who has more to say than a turn's reads took, once each.
+    unread: VecDeque<Key>,
+    /// By the index of a key: who is in `unread`, and whether nothing more will come.
+    marks: Vec<Option<(Key, bool)>>,
     /// How many of them this turn has still to hand out.
     due: usize,
+    /// Octets that this turn may still read.
+    left: usize,
     room: BytesMut,
 }
 
@@ -63,7 +72,9 @@ impl Epoll {
             events: Vec::with_capacity(EVENTS_MAX),
             at: 0,
             unread: VecDeque::new(),
+            marks: Vec::new(),
             due: 0,
+            left: 0,
             room: BytesMut::new(),
         })
     }
@@ -87,12 +98,38 @@ impl Epoll {
         debug_assert!(modified.is_ok(), "{modified:?}");
     }
 
-    pub(super) fn delete(&self, fd: &OwnedFd) {
+    pub(super) fn delete(&mut self, fd: &OwnedFd, key: Key) {
+        self.unmark(key);
         let deleted = epoll::delete(&self.epoll, fd);
         debug_assert!(deleted.is_ok(), "{deleted:?}");
     }
 
+    fn mark(&mut self, key: Key, ends: bool) {
+        let index = key.index as usize;
+        if index >= self.marks.len() {
+            self.marks.resize(index + 1, None);
+        }
+        match self.marks.get_mut(index) {
+            Some(Some((marked, before))) if *marked == key => *before |= ends,
+            Some(mark) => {
+                *mark = Some((key, ends));
+                self.unread.push_back(key);
+            }
+            None => {}
+        }
+    }
+
+    fn unmark(&mut self, key: Key) -> Option<bool> {
+        let mark = self.marks.get_mut(key.index as usize)?;
+        mark.take_if(|(marked, _)| *marked == key).map(|(_, ends)| ends)
+    }
+
     pub(super) fn wait(&mut self) -> io::Result<()> {
+        self.left = TURN_OCTETS;
+        // Events of an edge come once: all are looked at before there are others.
+        if self.at < self.events.len() {
+            return Ok(());
+        }
         self.events.clear();
         self.at = 0;
         self.due = self.unread.len();
@@ -105,11 +142,16 @@ impl Epoll {
     }
 
     pub(super) fn next(&mut self) -> Option<(Key, Happened)> {
-        if self.due > 0 {
+        if self.left == 0 {
+            return None;
+        }
+        while self.due > 0 {
             self.due -= 1;
-            let (key, ends) = self.unread.pop_front()?;
-            let happened = Happened { readable: true, ends, writable: false, broken: false };
-            return Some((key, happened));
+            let key = self.unread.pop_front()?;
+            if let Some(ends) = self.unmark(key) {
+                let happened = Happened { readable: true, ends, writable: false, broken: false };
+                return Some((key, happened));
+            }
         }
         let event = self.events.get(self.at)?;
         self.at += 1;
@@ -127,9 +169,13 @@ impl Epoll {
         &mut self,
         fd: &OwnedFd,
         key: Key,
-        ends: bool,
+        Happened { ends, .. }: Happened,
         mut tell: impl FnMut(Result<BytesMut, Errno>),
     ) {
+        if matches!(self.marks.get(key.index as usize), Some(Some((marked, _))) if *marked == key) {
+            // It has been read in this turn.
+            return self.mark(key, ends);
+        }
         for _ in 0..READS_MAX {
             if self.room.capacity() < ROOM_LEFT_MIN {
                 self.room.reserve(ROOM_OCTETS);
@@ -138,6 +184,7 @@ impl Epoll {
                 Ok(()) if self.room.is_empty() => return tell(Ok(BytesMut::new())),
                 Ok(()) => {
                     let filled = self.room.len() == self.room.capacity();
+                    self.left = self.left.saturating_sub(self.room.len());
                     tell(Ok(self.room.split()));
                     if !filled && !ends {
                         return;
@@ -148,9 +195,6 @@ impl Epoll {
                 Err(error) => return tell(Err(error)),
             }
         }
-        match self.unread.iter_mut().find(|(other, _)| *other == key) {
-            Some((_, other_ends)) => *other_ends |= ends,
-            None => self.unread.push_back((key, ends)),
-        }
+        self.mark(key, ends);
     }
 }

@@ -50,8 +50,14 @@ impl Worker {
             if conn.id().is_none() {
                 conn.bound_flush();
             }
-            conn.socket.writable_soon();
+            self.blocked(conn);
         }
+    }
+
+    /// Its turn to write comes again when its socket takes more.
+    pub(super) fn blocked(&self, conn: &Rc<Conn>) {
+        self.listed.put(conn);
+        conn.socket.writable_soon();
     }
 
     fn transmit(self: &Rc<Self>, core: &mut Core, conn: &Rc<Conn>) -> Written {

@@ -43,6 +43,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
+/// Connections accepted in a row: others want their turn.
+const TURN_ACCEPTS: u64 = 64;
+
 /// How often it is looked whether a worker has room again.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
@@ -95,6 +98,11 @@ impl Acceptor {
         Rc::clone(self.source.fd())
     }
 
+    /// Lets the others have their turn; goes on in the next one, if somebody waits.
+    async fn next_turn(&self) {
+        self.source.polled(PollFlags::IN).await;
+    }
+
     async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         let (fd, peer) = loop {
             match acceptfrom_with(self.source.fd(), SocketFlags::CLOEXEC) {
@@ -123,6 +131,7 @@ pub(super) fn stop(listener: &OwnedFd) {
 pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
     let mut complaint = Complaint::default();
     let mut backoff = BACKOFF_MIN;
+    let mut accepted = 0;
     while !worker.is_draining() {
         if !worker.placement.has_room(acceptor.needs, worker.now()) {
             complaint.log(&worker, acceptor.listener, FULL);
@@ -133,6 +142,10 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
             Ok((stream, peer)) => {
                 backoff = BACKOFF_MIN;
                 place(&worker, &acceptor, stream, peer, &mut complaint).await;
+                accepted += 1;
+                if accepted % TURN_ACCEPTS == 0 {
+                    acceptor.next_turn().await;
+                }
             }
             Err(_) if worker.is_draining() => {}
             Err(error) if is_peers_fault(&error) => {}

@@ -3,9 +3,9 @@
 //! 1. What is awaited is read once for each time it is awaited: who waits for something else, as
 //!    for room to write, is sent no more than the socket's buffers hold. Nothing is lost when
 //!    a future is dropped.
-//! 2. Once a source is *delivered* it is read on and on, with io_uring and with epoll alike, and what
-//!    was read comes as an [`Event`], without a waker or a task between kernel and connection.
-//!    The end, or an error, is told once.
+//! 2. Once a source is *delivered* it is read on and on, with io_uring and with epoll alike, and
+//!    what was read comes as an [`Event`], without a waker or a task between kernel and
+//!    connection. The end, or an error, is told once.
 //! 3. A key names a source and its generation: what the kernel still says of a source that is gone
 //!    reaches nobody.
 //! 4. A source is closed after the kernel has been told to forget it.
@@ -222,10 +222,11 @@ impl Inner {
         if let Backend::Uring(ring) = &mut self.backend {
             ring.fill_up();
         }
-        // Not before there are rooms again.
-        while let Some(key) = self.paused.pop() {
-            self.arm(key);
-        }
+        // Not before there are rooms again; and in their order, since a read that is asked for
+        // takes what there is at once: who came last must not be first again.
+        let mut paused = std::mem::take(&mut self.paused);
+        paused.drain(..).for_each(|key| self.arm(key));
+        self.paused = paused;
     }
 
     fn completed(&mut self, completion: Completion, events: &mut Vec<Event>) {
@@ -271,7 +272,7 @@ impl Inner {
             }
             let Some(fd) = state.fd.clone() else { continue };
             if happened.readable && state.wants_read() {
-                epoll.read(&fd, key, happened.ends, |result| state.tell(key, result, events));
+                epoll.read(&fd, key, happened, |result| state.tell(key, result, events));
             }
             if state.polls_for().is_some_and(|flags| happened.is(flags)) {
                 state.tell_ready(key, events);
@@ -291,13 +292,13 @@ impl Inner {
         self.free.push(key.index);
     }
 
-    fn forget(&mut self, key: Key, fd: &OwnedFd) {
+    fn forget(&mut self, key: Key, fd: &Rc<OwnedFd>) {
         let Self { backend, sources, .. } = self;
         let Some(state) = sources.get_mut(key.index as usize) else { return };
         state.fd = None;
         (state.read, state.poll) = (Reading::Ended, Polling::Not);
         match backend {
-            Backend::Epoll(epoll) => epoll.delete(fd),
+            Backend::Epoll(epoll) => epoll.delete(fd, key),
             Backend::Uring(ring) => {
                 for (armed, operation) in
                     [(state.reads, Operation::Read), (state.polls, Operation::Poll)]
@@ -307,8 +308,8 @@ impl Inner {
                     }
                 }
                 // What is queued names the descriptor, whose number may soon be another's.
-                if state.reads || state.polls {
-                    ring.submit();
+                if (state.reads || state.polls) && ring.submit().is_err() {
+                    ring.keep_open(fd);
                 }
             }
         }
@@ -445,6 +446,7 @@ impl Source {
                 state.poll = Polling::Not;
                 return Poll::Ready(());
             }
+            debug_assert!(!state.polls || state.poll_for == flags, "one wish at a time");
             state.poll = Polling::Awaited(context.waker().clone());
             state.poll_for = flags;
             inner.arm(self.key);

@@ -2,6 +2,8 @@
 //! tasks, then what is to be sent.
 //!
 //! 1. A key of a connection that is gone finds nothing, whoever has its place now.
+//! 2. Listed is who is read, and who waits for room to write what it owes, even when its peer has
+//!    ended: so it lives until that is written, or given up.
 //!
 //! Decides nothing: the proxy is told.
 
@@ -72,6 +74,9 @@ impl Worker {
                 Event::Ready(_) => {
                     conn.unblock();
                     self.mark_dirty(&conn);
+                    if conn.has_ended() {
+                        self.listed.take(&conn);
+                    }
                 }
             }
         }

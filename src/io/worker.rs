@@ -231,7 +231,7 @@ impl Slot {
 }
 
 impl Worker {
-    fn new(
+    pub(super) fn new(
         options: WorkerOptions,
         runtime: Rc<Runtime>,
         connections_max: usize,

@@ -32,7 +32,7 @@ mod tally;
 mod timers;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use contract::{
     Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Security,

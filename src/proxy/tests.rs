@@ -16,7 +16,7 @@ mod replays;
 mod statuses;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config {
         app_id: AppId::new("client").unwrap(),
         namespace: Namespace::new("default"),

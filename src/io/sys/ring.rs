@@ -16,12 +16,17 @@ use rustix::io::Errno;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::time::Duration;
 
 /// Submissions between two waits; a full queue is submitted at once.
 const SUBMISSION_ENTRIES: u32 = 256;
 
 /// Completions of one turn; beyond them the kernel keeps a list of its own.
 const COMPLETION_ENTRIES: u32 = 4096;
+
+/// When the kernel has no memory for an operation.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// Of operations whose completions nobody wants.
 const KEY_NONE: u64 = u64::MAX;
@@ -41,6 +46,8 @@ pub(in crate::io) struct Ring {
     ring: ManuallyDrop<IoUring>,
     rooms: ManuallyDrop<Rooms>,
     flags: Flags,
+    /// Descriptors that entries name which the kernel would not take yet.
+    kept_open: Vec<Rc<OwnedFd>>,
 }
 
 /// One completion of an operation.
@@ -80,7 +87,11 @@ impl Ring {
 
     fn with_rooms(ring: IoUring, flags: Flags) -> io::Result<Self> {
         let rooms = Rooms::register(&ring.submitter())?;
-        Ok(Self { ring: ManuallyDrop::new(ring), rooms: ManuallyDrop::new(rooms), flags })
+        let (ring, rooms) = (ManuallyDrop::new(ring), ManuallyDrop::new(rooms));
+        let mut ring = Self { ring, rooms, flags, kept_open: Vec::new() };
+        // A filter may let rings be made, and nothing be done with them.
+        ring.submit()?;
+        Ok(ring)
     }
 
     pub(in crate::io) fn flags(&self) -> Flags {
@@ -118,23 +129,46 @@ impl Ring {
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
-            self.submit();
+            if self.submit().is_err() {
+                pause();
+            }
         }
     }
 
-    /// Without waiting.
-    pub(in crate::io) fn submit(&self) {
-        let submitted = self.ring.submit();
-        debug_assert!(submitted.is_ok(), "{submitted:?}");
+    /// Without waiting. An error leaves entries in the queue.
+    pub(in crate::io) fn submit(&mut self) -> io::Result<()> {
+        for _ in 0..SUBMISSION_ENTRIES {
+            match self.ring.submit() {
+                Ok(_) if self.ring.submission().is_empty() => return Ok(()),
+                Ok(_) => {}
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Err(Errno::AGAIN.into())
+    }
+
+    /// Until the queue has been submitted.
+    pub(in crate::io) fn keep_open(&mut self, fd: &Rc<OwnedFd>) {
+        self.kept_open.push(Rc::clone(fd));
     }
 
     /// Submits, and waits until something is complete.
-    pub(in crate::io) fn wait(&self) -> io::Result<()> {
+    pub(in crate::io) fn wait(&mut self) -> io::Result<()> {
         match self.ring.submit_and_wait(1) {
-            Ok(_) => Ok(()),
-            // A signal; or more completions than the queue holds, which are to be taken first.
+            Ok(_) => {
+                if !self.kept_open.is_empty() && self.submit().is_ok() {
+                    self.kept_open.clear();
+                }
+                Ok(())
+            }
             Err(error) => match Errno::from_io_error(&error) {
+                // A signal; or more completions than the queue holds, which are to be taken first.
                 Some(Errno::INTR | Errno::BUSY) => Ok(()),
+                Some(Errno::AGAIN | Errno::NOMEM) => {
+                    pause();
+                    Ok(())
+                }
                 _ => Err(error),
             },
         }
@@ -192,10 +226,16 @@ impl Drop for Ring {
     }
 }
 
+/// The kernel has no memory: it may have some later, and nothing may be lost.
+#[allow(clippy::disallowed_methods)] // There is nothing to be woken by.
+fn pause() {
+    std::thread::sleep(PAUSE);
+}
+
 fn builder(flags: Flags) -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(COMPLETION_ENTRIES);
-    builder.setup_coop_taskrun().setup_single_issuer();
+    builder.setup_coop_taskrun().setup_single_issuer().setup_submit_all();
     match flags {
         Flags::CoopSingle => {}
         Flags::CoopSingleDefer => {

@@ -5,7 +5,7 @@
 //!    taken; nobody else touches its spare capacity meanwhile.
 //! 2. What was filled is split off and handed out, the rest is provided again: nothing is copied.
 //!    The allocation is used again when all that was handed out of it is gone.
-//! 3. As many rooms are out as a turn needs: twice as many after a turn that ran out of them, up to
+//! 3. As many rooms are out as turns need: twice as many after a turn that ran out of them, up to
 //!    [`ROOMS_MAX`], and half as many after a long time in which a quarter was enough. Fewer rooms
 //!    are warmer ones.
 //!
@@ -14,6 +14,7 @@
 use bytes::BytesMut;
 use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
+use rustix::io::Errno;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::io;
 use std::ptr::NonNull;
@@ -34,9 +35,6 @@ const REVIEW_TURNS: u32 = 4096;
 /// The one group of buffers that a ring has.
 pub(super) const GROUP: u16 = 0;
 
-/// The kernel wants the entries to begin a page.
-const PAGE: usize = 4096;
-
 const _: () = assert!(ROOMS_MAX.is_power_of_two(), "as the kernel demands");
 
 pub(super) struct Rooms {
@@ -52,22 +50,23 @@ pub(super) struct Rooms {
     used: u16,
     used_most: u16,
     turns: u32,
+    ran_out: bool,
+    layout: Layout,
 }
 
 impl Rooms {
-    const LAYOUT: Layout = {
+    /// The kernel wants the entries to begin one of its pages.
+    fn layout() -> io::Result<Layout> {
         let size = ROOMS_MAX as usize * size_of::<BufRingEntry>();
-        match Layout::from_size_align(size, PAGE) {
-            Ok(layout) => layout,
-            Err(_) => panic!("a page's alignment"),
-        }
-    };
+        Layout::from_size_align(size, rustix::param::page_size()).map_err(|_| Errno::INVAL.into())
+    }
 
     /// Registers the group with a ring. The first rooms are out afterwards.
     pub(super) fn register(submitter: &Submitter<'_>) -> io::Result<Self> {
+        let layout = Self::layout()?;
         // SAFETY: the layout's size is not zero.
-        let memory = unsafe { alloc_zeroed(Self::LAYOUT) }.cast::<BufRingEntry>();
-        let Some(entries) = NonNull::new(memory) else { handle_alloc_error(Self::LAYOUT) };
+        let memory = unsafe { alloc_zeroed(layout) }.cast::<BufRingEntry>();
+        let Some(entries) = NonNull::new(memory) else { handle_alloc_error(layout) };
         let mut rooms = Self {
             entries,
             rooms: (0..ROOMS_MAX).map(|_| BytesMut::new()).collect(),
@@ -77,6 +76,8 @@ impl Rooms {
             used: 0,
             used_most: 0,
             turns: 0,
+            ran_out: false,
+            layout,
         };
         // SAFETY: the memory is a page-aligned array of that many entries, and lives until `Drop`,
         // which unregisters it first (see `Ring`).
@@ -105,6 +106,9 @@ impl Rooms {
 
     /// At the end of a turn's completions: rooms that were filled are out again.
     pub(super) fn fill_up(&mut self) {
+        if std::mem::take(&mut self.ran_out) {
+            self.wanted = (self.wanted * 2).min(ROOMS_MAX);
+        }
         let before = self.tail;
         while ROOMS_MAX - self.idle_count() < self.wanted
             && let Some(id) = self.idle.pop()
@@ -117,9 +121,9 @@ impl Rooms {
         self.review();
     }
 
-    /// A turn ran out of rooms.
+    /// This turn ran out of rooms.
     pub(super) fn want_more(&mut self) {
-        self.wanted = (self.wanted * 2).min(ROOMS_MAX);
+        self.ran_out = true;
     }
 
     fn idle_count(&self) -> u16 {
@@ -175,6 +179,6 @@ impl Rooms {
 impl Drop for Rooms {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, and the ring has unregistered it.
-        unsafe { dealloc(self.entries.as_ptr().cast(), Self::LAYOUT) };
+        unsafe { dealloc(self.entries.as_ptr().cast(), self.layout) };
     }
 }

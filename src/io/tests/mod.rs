@@ -6,7 +6,6 @@ use super::driver::tests::run;
 use super::driver::{Driver, Runtime};
 use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, deadline};
-use super::reactor::Event;
 use super::socket::{Shutdown, Socket};
 use super::tls::{Contexts, Handshake, HandshakeError, Secured, Session, handshake};
 use crate::config::IoDriver;
@@ -23,10 +22,20 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Runs a test on io_uring, where it is to be had, and on epoll.
+mod reactor;
+mod worker;
+
+/// The drivers that tests run on.
+const DRIVERS: [IoDriver; 2] = [IoDriver::Uring, IoDriver::Epoll];
+
+fn driver(wanted: IoDriver) -> Driver {
+    Driver::build(wanted).expect("io_uring and epoll are both needed for these tests")
+}
+
+/// Runs a test on io_uring and on epoll.
 pub(super) fn on_each_driver<F: Future<Output = ()> + 'static>(test: impl Fn(Rc<Runtime>) -> F) {
-    for wanted in [IoDriver::Auto, IoDriver::Epoll] {
-        let mut driver = Driver::build(wanted).unwrap();
+    for wanted in DRIVERS {
+        let mut driver = driver(wanted);
         let runtime = Rc::clone(driver.runtime());
         driver.block_on(test(runtime));
     }
@@ -172,130 +181,6 @@ fn plaintext_arrives_in_order_through_a_full_socket() {
     on_each_driver(async |runtime| {
         stress(&runtime, unix_pair(&runtime), None).await;
         stress(&runtime, tcp_pair(&runtime), None).await;
-    });
-}
-
-/// Whatever the sizes, and whoever else is read: each gets its own, in order, to the end.
-#[test]
-fn many_are_read_at_once() {
-    on_each_driver(async |runtime| {
-        let mut readers = Vec::new();
-        let mut writers = Vec::new();
-        for number in 0..300 {
-            let (ours, theirs) = unix_pair(&runtime);
-            readers.push(run(&runtime, read_stream(theirs, None)));
-            writers.push((ours, Numbers(number + 1), 0));
-        }
-        for round in 0..40 {
-            for (socket, numbers, at) in &mut writers {
-                let size = if numbers.below(20) == round % 20 { 90_000 } else { 300 };
-                let chunk = octets(at, 1 + numbers.below(size));
-                let mut rest = &chunk[..];
-                while !rest.is_empty() {
-                    match socket.send_octets(rest) {
-                        Ok(sent) => rest = &rest[sent..],
-                        Err(error) => {
-                            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-                            socket.writable().await;
-                        }
-                    }
-                }
-            }
-        }
-        for ((socket, _, sent), reader) in writers.into_iter().zip(readers) {
-            drop(socket);
-            assert_eq!(reader.join().await, sent);
-        }
-    });
-}
-
-/// Asks for what comes next, and waits no longer; true when there was nothing yet.
-async fn pending(socket: &Socket) -> bool {
-    let mut read = std::pin::pin!(socket.read());
-    std::future::poll_fn(|context| std::task::Poll::Ready(read.as_mut().poll(context).is_pending()))
-        .await
-}
-
-/// What came before a connection is delivered comes first, then the rest, then the end.
-#[test]
-fn what_was_kept_is_delivered_first() {
-    on_each_driver(async |runtime| {
-        let (ours, theirs) = unix_pair(&runtime);
-        theirs.send_octets(b"one").unwrap();
-        assert_eq!(ours.read().await.unwrap(), &b"one"[..]);
-        // A read that is awaited no more, but was asked for.
-        assert!(pending(&ours).await);
-        theirs.send_octets(b"two").unwrap();
-        // Another's octets, awaited, show that a turn has passed, and so that "two" was read.
-        let (others, peers) = unix_pair(&runtime);
-        for _ in 0..3 {
-            peers.send_octets(b"x").unwrap();
-            others.read().await.unwrap();
-        }
-        let mut events = Vec::new();
-        ours.deliver(&mut events);
-        let [Event::Read(key, Ok(octets))] = &events[..] else { panic!("{events:?}") };
-        assert_eq!((*key, &octets[..]), (ours.key(), &b"two"[..]));
-    });
-}
-
-/// Who does not read is sent no more than the sockets hold, and what is read after all is whole.
-#[test]
-fn what_nobody_awaits_is_not_read() {
-    on_each_driver(async |runtime| {
-        let (ours, theirs) = unix_pair(&runtime);
-        let (others, peers) = unix_pair(&runtime);
-        let mut sent = 0;
-        let mut first = 0;
-        for turn in 0..100 {
-            loop {
-                match theirs.send_octets(&octets(&mut { sent }, 10_000)) {
-                    Ok(count) => sent += count,
-                    Err(error) => {
-                        assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
-                        break;
-                    }
-                }
-            }
-            match turn {
-                // One read is awaited, and no more after it.
-                0 => {
-                    let read = ours.read().await.unwrap();
-                    assert!(read.iter().copied().eq((0..read.len()).map(octet)));
-                    first = read.len();
-                }
-                1 => assert!(sent > first, "room for more"),
-                _ => {}
-            }
-            peers.send_octets(b"a turn").unwrap();
-            others.read().await.unwrap();
-        }
-        assert!(sent < 1 << 20, "{sent}");
-        theirs.shutdown(Shutdown::Write);
-        let mut at = first;
-        while at < sent {
-            let read = ours.read().await.unwrap();
-            assert!(read.iter().copied().eq((at..at + read.len()).map(octet)));
-            at += read.len();
-        }
-        assert!(ours.read().await.unwrap().is_empty(), "the end");
-    });
-}
-
-/// A number that the kernel gives to another socket at once must not bring the one's octets to the
-/// other, nor keep the peer of one that is dropped from seeing its end.
-#[test]
-fn a_dropped_read_is_forgotten() {
-    on_each_driver(async |runtime| {
-        for _ in 0..200 {
-            let (one, others) = unix_pair(&runtime);
-            assert!(pending(&one).await);
-            drop(one);
-            let (next, peers) = unix_pair(&runtime);
-            assert!(others.read().await.is_ok_and(|octets| octets.is_empty()), "the end");
-            peers.send_octets(b"mine").unwrap();
-            assert_eq!(next.read().await.unwrap(), &b"mine"[..]);
-        }
     });
 }
 
