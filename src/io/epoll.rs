@@ -63,6 +63,8 @@ pub(super) struct Epoll {
     /// Octets that this turn may still read.
     left: usize,
     room: BytesMut,
+    /// The room before, whose allocation serves again when what was read into it is gone.
+    before: BytesMut,
 }
 
 impl Epoll {
@@ -76,6 +78,7 @@ impl Epoll {
             due: 0,
             left: 0,
             room: BytesMut::new(),
+            before: BytesMut::new(),
         })
     }
 
@@ -178,6 +181,7 @@ impl Epoll {
         }
         for _ in 0..READS_MAX {
             if self.room.capacity() < ROOM_LEFT_MIN {
+                std::mem::swap(&mut self.room, &mut self.before);
                 self.room.reserve(ROOM_OCTETS);
             }
             match sys::recv(fd, &mut self.room) {

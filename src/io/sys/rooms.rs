@@ -4,7 +4,8 @@
 //! 1. A room is the kernel's from the moment in which it is provided until its completion has been
 //!    taken; nobody else touches its spare capacity meanwhile.
 //! 2. What was filled is split off and handed out, the rest is provided again: nothing is copied.
-//!    The allocation is used again when all that was handed out of it is gone.
+//!    A room with little left rests until another is spent: what was handed out of it is then gone,
+//!    nearly always, and its allocation serves again.
 //! 3. As many rooms are out as turns need: twice as many after a turn that ran out of them, up to
 //!    [`ROOMS_MAX`], and half as many after a long time in which a quarter was enough. Fewer rooms
 //!    are warmer ones.
@@ -16,6 +17,7 @@ use io_uring::Submitter;
 use io_uring::types::BufRingEntry;
 use rustix::io::Errno;
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::VecDeque;
 use std::io;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -41,14 +43,18 @@ pub(super) struct Rooms {
     entries: NonNull<BufRingEntry>,
     /// By buffer ID.
     rooms: Vec<BytesMut>,
-    /// IDs that are not provided.
+    /// IDs of rooms that were never provided, or hold no memory any more.
     idle: Vec<u16>,
-    /// How many are to be out.
+    /// Of those that are spent, in their order.
+    spent: VecDeque<u16>,
+    /// Of those that were filled in this turn.
+    filled: Vec<u16>,
+    /// How many are out, and are to be.
+    out: u16,
     wanted: u16,
     tail: u16,
-    /// Filled since the last turn began, and the most in a turn since the last review.
-    used: u16,
-    used_most: u16,
+    /// The most that were filled in a turn since the last review.
+    used_most: usize,
     turns: u32,
     ran_out: bool,
     layout: Layout,
@@ -71,9 +77,11 @@ impl Rooms {
             entries,
             rooms: (0..ROOMS_MAX).map(|_| BytesMut::new()).collect(),
             idle: (0..ROOMS_MAX).rev().collect(),
+            spent: VecDeque::new(),
+            filled: Vec::new(),
+            out: 0,
             wanted: ROOMS_MIN,
             tail: 0,
-            used: 0,
             used_most: 0,
             turns: 0,
             ran_out: false,
@@ -85,6 +93,13 @@ impl Rooms {
             submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, ROOMS_MAX, GROUP, 0)?
         };
         rooms.fill_up();
+        // The first to be spent finds one that has rested.
+        if let Some(id) = rooms.idle.pop()
+            && let Some(room) = rooms.rooms.get_mut(usize::from(id))
+        {
+            room.reserve(ROOM_OCTETS);
+            rooms.spent.push_back(id);
+        }
         Ok(rooms)
     }
 
@@ -99,8 +114,8 @@ impl Rooms {
         // told of, and has done with the room.
         unsafe { room.set_len(octets.min(room.capacity())) };
         let filled = room.split();
-        self.used += 1;
-        self.idle.push(id);
+        self.out -= 1;
+        self.filled.push(id);
         filled
     }
 
@@ -109,9 +124,13 @@ impl Rooms {
         if std::mem::take(&mut self.ran_out) {
             self.wanted = (self.wanted * 2).min(ROOMS_MAX);
         }
-        let before = self.tail;
-        while ROOMS_MAX - self.idle_count() < self.wanted
-            && let Some(id) = self.idle.pop()
+        let (before, mut rested) = (self.tail, self.spent.len());
+        self.used_most = self.used_most.max(self.filled.len());
+        while let Some(id) = self.filled.pop() {
+            self.take_back(id);
+        }
+        while self.out < self.wanted
+            && let Some(id) = self.another(&mut rested)
         {
             self.provide(id);
         }
@@ -121,13 +140,30 @@ impl Rooms {
         self.review();
     }
 
+    fn take_back(&mut self, id: u16) {
+        let Some(room) = self.rooms.get_mut(usize::from(id)) else { return };
+        if room.capacity() < LEFT_OCTETS_MIN {
+            self.spent.push_back(id);
+        } else if self.out < self.wanted {
+            self.provide(id);
+        } else {
+            *room = BytesMut::new();
+            self.idle.push(id);
+        }
+    }
+
+    /// One of those that have `rested`, or a new one, or else whichever there is.
+    fn another(&mut self, rested: &mut usize) -> Option<u16> {
+        if *rested > 0 {
+            *rested -= 1;
+            return self.spent.pop_front();
+        }
+        self.idle.pop().or_else(|| self.spent.pop_front())
+    }
+
     /// This turn ran out of rooms.
     pub(super) fn want_more(&mut self) {
         self.ran_out = true;
-    }
-
-    fn idle_count(&self) -> u16 {
-        self.idle.len() as u16
     }
 
     fn provide(&mut self, id: u16) {
@@ -145,6 +181,7 @@ impl Rooms {
         entry.set_len(octets as u32);
         entry.set_bid(id);
         self.tail = self.tail.wrapping_add(1);
+        self.out += 1;
     }
 
     fn publish(&self) {
@@ -159,18 +196,21 @@ impl Rooms {
     }
 
     fn review(&mut self) {
-        self.used_most = self.used_most.max(std::mem::take(&mut self.used));
         self.turns += 1;
         if self.turns < REVIEW_TURNS {
             return;
         }
-        if self.wanted > ROOMS_MIN && self.used_most < self.wanted / 4 {
+        if self.wanted > ROOMS_MIN && self.used_most < usize::from(self.wanted / 4) {
             self.wanted /= 2;
         }
-        for id in &self.idle {
-            if let Some(room) = self.rooms.get_mut(usize::from(*id)) {
+        // One rests; the memory of more is not needed.
+        while self.spent.len() > 1
+            && let Some(id) = self.spent.pop_front()
+        {
+            if let Some(room) = self.rooms.get_mut(usize::from(id)) {
                 *room = BytesMut::new();
             }
+            self.idle.push(id);
         }
         (self.turns, self.used_most) = (0, 0);
     }
