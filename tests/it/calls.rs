@@ -1,10 +1,12 @@
 //! What crosses two sidecars and what does not: metadata, trailers, status, deadlines,
 //! cancellation, tokens. Every mix; where ringside does better, it is asked to.
 
+use crate::peer::bare::exchange;
 use crate::peer::probe::{Call, End, Fields, Outcome, ProbeApp, Seen, outcomes};
 use crate::peer::process::until;
 use crate::peer::sidecar::Options;
 use crate::peer::{Kind, Sidecar, World, workers};
+use http::Request;
 use std::thread::scope;
 
 struct Pair {
@@ -166,6 +168,24 @@ fn ends_with_the_caller(caller: Kind, callee: Kind) {
     let (outcome, _, end) = pair.run(cancelled, "cancel");
     assert_eq!((outcome.code.as_str(), outcome.messages), ("Canceled", 3));
     assert_eq!(end.context, "context canceled");
+}
+
+/// A caller without a timer of its own is told of its deadline, whoever's rings first: this
+/// sidecar's, the other's, or the app's.
+fn tells_the_deadline(caller: Kind, callee: Kind) {
+    let pair = Pair::start("rings", caller, callee);
+    let port = pair.caller.ports.grpc;
+    for round in 0..20 {
+        let request = Request::post(format!("http://127.0.0.1:{port}/probe.Probe/Echo"))
+            .header("te", "trailers")
+            .header("content-type", "application/grpc")
+            .header("dapr-app-id", "server")
+            .header("probe-sleep-ms", "60000")
+            .header("grpc-timeout", "40m");
+        let request = request.body(()).expect("a request");
+        let got = exchange(port, request, b"\0\0\0\0\x05hello").expect("an answer");
+        assert_eq!((got.status, got.last("grpc-status")), (200, "4"), "{round}: {got:?}");
+    }
 }
 
 /// Response headers arrive when the app sends them, not with the first message.
@@ -425,9 +445,9 @@ mixes! {
     ringside_to_daprd: Ringside to Daprd,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
         limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
-        passes_large_messages;
+        passes_large_messages tells_the_deadline;
     ringside_to_ringside: Ringside to Ringside,
         carries_metadata carries_status ends_with_the_caller guards_tokens keeps_calls_apart drains
         limits_sizes serves_gzip outlives_a_crash forgets_callers survives_goaways finds_back
-        passes_large_messages sends_headers_early leaves_one_trace_context;
+        passes_large_messages sends_headers_early leaves_one_trace_context tells_the_deadline;
 }

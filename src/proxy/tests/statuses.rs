@@ -78,6 +78,35 @@ fn an_early_end_keeps_its_status() {
     }
 }
 
+/// The same to a caller that is slow to read: the status waits behind the messages.
+#[test]
+fn an_early_end_waits_for_a_slow_reader() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    let narrow = Limits { stream_window: 4, ..Limits::default() };
+    let h2 = Connection::new(Role::Client, narrow, head::classify, bench.now);
+    bench.ends.insert(caller, h2);
+    bench.stalled = true;
+    bench.run();
+    bench.call(caller, &TO_APP, None);
+    let app = bench.dial_done();
+    bench.say(app, 1, &HEAD, false);
+    bench.send(app, StreamId(1), MESSAGE, false);
+    bench.say(app, 1, &[("grpc-status", "8"), ("grpc-message", "enough")], true);
+    bench.reset(app, 1, 0);
+    assert_eq!(bench.last(caller), "1 DATA 4");
+    // The app's connection may be gone by the time that the caller reads on.
+    bench.handle(Input::Closed { conn: app, reason: CloseReason::Eof });
+    for octets in [4, 3] {
+        bench.ends.get_mut(&caller).unwrap().release(StreamId(1), octets);
+        bench.run();
+    }
+    assert_eq!(bench.bodies[&(caller, 1)], MESSAGE);
+    let seen = bench.seen[&caller].join("\n");
+    let end = "1 HEADERS grpc-status=8 grpc-message=enough END\n1 RESET NO_ERROR";
+    assert!(seen.ends_with(end), "{seen}");
+}
+
 /// Who answers in HTTP: a front end, a login page, a web server at the app's port.
 #[test]
 fn an_http_answer_is_never_passed_on() {
