@@ -102,7 +102,9 @@ fn allowed(world: &World, call: &Call, outcome: &Outcome) -> Result<(), String> 
         Outcome::Cancelled => verdict(script.cancel_at.is_some(), "cancelled by nobody"),
         Outcome::Lost => {
             let lost = world.links.iter().any(|link| link.broken);
-            verdict(lost || marked(&[Mark::Leap]), "lost")
+            // Past its drain's limit a sidecar closes on callers that are slow to read.
+            let overdue = world.plan.drain_max.is_some() && marked(&[Mark::Goaway]);
+            verdict(lost || overdue || marked(&[Mark::Leap]), "lost")
         }
         Outcome::Refused => verdict(marked(&[Mark::Goaway, Mark::Leap]), "refused"),
         Outcome::Bare => Err("ended without a status".into()),
