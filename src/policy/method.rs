@@ -14,6 +14,10 @@ pub enum MethodError {
     ForbiddenCharacter,
     /// A control octet, at this position.
     Control(usize),
+    /// A space, or an octet that a reader may decode (`%`) or take for a slash (`\\`).
+    Ambiguous,
+    /// `//`, `/./`, `/../`, a slash at the end: path cleaning makes another path of it.
+    Unclean,
 }
 
 /// grpc-go: `/service/method`; the service may be empty but not absent.
@@ -24,7 +28,29 @@ pub fn check_shape(path: &[u8]) -> Result<(), MethodError> {
     }
 }
 
-/// What the callee's side refuses.
+/// What a port that knows nothing of methods asks.
+pub fn check_absolute(path: &[u8]) -> Result<(), MethodError> {
+    match path.first() {
+        Some(b'/') => Ok(()),
+        Some(_) | None => Err(MethodError::Malformed),
+    }
+}
+
+/// What Go's `path.Clean` would leave as it is, and what nobody decodes. daprd judges the cleaned
+/// path and dispatches the one it got; here both are one, or nothing.
+pub fn check_clean(path: &[u8]) -> Result<(), MethodError> {
+    if path.iter().any(|b| matches!(b, b' ' | b'%' | b'\\')) {
+        return Err(MethodError::Ambiguous);
+    }
+    let segments = path.strip_prefix(b"/").unwrap_or(path);
+    let mut each = segments.split(|b| *b == b'/');
+    match segments.is_empty() || each.all(|segment| !matches!(segment, b"" | b"." | b"..")) {
+        true => Ok(()),
+        false => Err(MethodError::Unclean),
+    }
+}
+
+/// What the callee's side of daprd refuses.
 pub fn check_characters(path: &[u8]) -> Result<(), MethodError> {
     if path.iter().any(|b| matches!(b, b'#' | b'?')) {
         return Err(MethodError::ForbiddenCharacter);
@@ -45,6 +71,14 @@ pub fn error_message(path: &[u8], error: MethodError) -> String {
         }
         MethodError::Control(at) => {
             format!("invalid method: method contains control character at position {at}: {quoted}")
+        }
+        MethodError::Ambiguous => {
+            format!(
+                "invalid method: method contains a space, a percent sign or a backslash: {quoted}"
+            )
+        }
+        MethodError::Unclean => {
+            format!("invalid method: method is not the same when its path is cleaned: {quoted}")
         }
     }
 }
@@ -86,6 +120,35 @@ mod tests {
         );
         assert_eq!(check_shape(b"p.S/Echo"), Err(MethodError::Malformed));
         assert_eq!(check_shape(b"/p.S//Echo"), Ok(()));
+    }
+
+    #[test]
+    fn only_what_everybody_reads_alike_is_clean() {
+        let good: [&[u8]; 6] = [b"/", b"/a", b"/a.B/C", b"/a.B/C/d", b"/a.B/..C", b"/.a/C..."];
+        for path in good {
+            assert_eq!(check_clean(path), Ok(()), "{}", quote(path));
+        }
+        let unclean: [&[u8]; 9] = [
+            b"//",
+            b"/a.B//C",
+            b"//a.B/C",
+            b"/a.B/C/",
+            b"/./a.B/C",
+            b"/a.B/./C",
+            b"/a.B/../C",
+            b"/a.B/C/..",
+            b"/..",
+        ];
+        for path in unclean {
+            assert_eq!(check_clean(path), Err(MethodError::Unclean), "{}", quote(path));
+        }
+        let ambiguous: [&[u8]; 4] = [b"/a.B/%2e%2E/C", b"/a.B%2fC", b"/a.B\\C", b"/a.B/C d"];
+        for path in ambiguous {
+            assert_eq!(check_clean(path), Err(MethodError::Ambiguous), "{}", quote(path));
+        }
+        assert_eq!(check_absolute(b"*"), Err(MethodError::Malformed));
+        assert_eq!(check_absolute(b""), Err(MethodError::Malformed));
+        assert_eq!(check_absolute(b"/"), Ok(()));
     }
 
     #[test]

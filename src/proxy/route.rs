@@ -39,10 +39,7 @@ pub fn judge<'a>(
     let own = id == config.app_id.as_str();
     match listener {
         Listener::Internal if !own => Err(Failure::not_here(text, &config.app_id)),
-        Listener::Internal | Listener::Api | Listener::Forward(_) if own => {
-            check_method(head.path)?;
-            Ok(Destination::App)
-        }
+        Listener::Internal | Listener::Api | Listener::Forward(_) if own => Ok(Destination::App),
         Listener::Internal | Listener::Api | Listener::Forward(_) => Ok(Destination::Remote(text)),
     }
 }
@@ -53,14 +50,20 @@ pub fn admit(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Res
     check_token(head, listener, config)
 }
 
-/// grpc-go's `http2_server.go` and `server.go`.
+/// grpc-go's `http2_server.go` and `server.go`; and, at every port and before any policy, that the
+/// path is nothing that another reader takes for another path: what is judged is what is
+/// dispatched.
 fn check_protocol(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
     check_request(head, listener)?;
-    if matches!(listener, Listener::Forward(_)) {
-        return Ok(());
-    }
-    method::check_shape(head.path)
-        .map_err(|error| Failure::new(Code::Unimplemented, method::error_message(head.path, error)))
+    let shape = match listener {
+        Listener::Forward(_) => method::check_absolute(head.path),
+        Listener::Api | Listener::Internal => method::check_shape(head.path),
+    };
+    let refuse = |code| move |error| Failure::new(code, method::error_message(head.path, error));
+    shape.map_err(refuse(Code::Unimplemented))?;
+    method::check_characters(head.path)
+        .and_then(|()| method::check_clean(head.path))
+        .map_err(refuse(Code::InvalidArgument))
 }
 
 /// Is it a gRPC request? A forward port takes any request: it is there for
@@ -122,11 +125,6 @@ fn target_text<'a>(head: &RequestHead<'a>, config: &Config) -> Result<&'a str, F
         let lossy = String::from_utf8_lossy(value);
         Failure::new(Code::Unknown, format!("invalid app id {lossy}"))
     })
-}
-
-fn check_method(path: &[u8]) -> Result<(), Failure> {
-    method::check_characters(path)
-        .map_err(|error| Failure::new(Code::InvalidArgument, method::error_message(path, error)))
 }
 
 #[cfg(test)]

@@ -95,6 +95,14 @@ fn asks_nonsense(world: World, caller: Kind, callee: Kind) {
         // Ringside adds who it was.
         let exact = *name != "self" && *name != "dead-sidecar";
         let same = if exact { said == *message } else { said.starts_with(message) };
+        // Nobody of ours dispatches what path cleaning would change; daprd does.
+        let refuses = callee == Kind::Ringside || caller == Kind::Ringside;
+        if *name == "two-slashes" && refuses {
+            let text = "invalid method: method is not the same when its path is cleaned: \
+                        \"/p.S//Echo\"";
+            assert_eq!((got.code.as_str(), said.as_str()), ("InvalidArgument", text));
+            continue;
+        }
         if got.code != *code || !same {
             wrong.push(format!("{name}: {}: {}\n  expected {code}: {message}", got.code, said));
         }
