@@ -248,7 +248,8 @@ impl Pair {
                 self.calls.get_mut(&stream.0).expect("a stream of ours").broken = true;
             }
             Event::Goaway { code, .. } => assert!(self.retired && code == ErrorCode::NO_ERROR),
-            Event::Settings | Event::Pong { .. } => {}
+            // Streams beyond a limit that the client did not know yet.
+            Event::Settings | Event::Pong { .. } | Event::Limited(_) => {}
             Event::StreamFailed { .. } | Event::Failed(_) => panic!("{event:?}"),
         }
     }

@@ -3,13 +3,16 @@
 //! 1. A budget is a bucket: `burst` at most, `per_second` drips back in. Empty means
 //!    ENHANCE_YOUR_CALM.
 //! 2. What a peer legitimately sends in proportion to traffic (WINDOW_UPDATE per DATA frame, the
-//!    PING of a bandwidth probe, resets of a fraction of its calls) is paid by that traffic
-//!    first: fixed budgets alone have broken honest peers.
+//!    PING of a bandwidth probe, the crumb at a window's end, resets of a fraction of its calls)
+//!    is paid by that traffic first: fixed budgets alone have broken honest peers.
+//! 3. A reset is *rapid* when what it resets was opened in the octets of the same read: nobody
+//!    needs a call for so short a time. A caller that cancels all of its calls at once has held
+//!    them, and no more of them than the limit of streams: that many it may cancel.
 //!
 //! Refuses to know frames, and the clock.
 
 use super::Limits;
-use super::error::{ConnectionError, ErrorCode};
+use super::error::{ConnectionError, Limit};
 use std::time::Instant;
 
 /// Streams that we reset for the peer's errors, in a burst (CVE-2025-8671).
@@ -19,6 +22,11 @@ const ERRORS_BURST: u32 = 1024;
 const EARNED_PER_FRAME: u32 = 10;
 /// Bounds what can be saved up.
 const EARNED_MAX: u32 = 10_000;
+/// DATA of fewer octets is tiny: not even the prefix of a message fits. A message of no octets is
+/// not tiny, and a stream of them costs nobody anything but its own windows.
+pub const TINY_BELOW: u32 = 5;
+/// Bounds what tiny frames can be saved up.
+const CRUMBS_MAX: u32 = 10_000;
 
 #[derive(Clone, Copy, Debug)]
 struct Bucket {
@@ -61,66 +69,98 @@ impl Bucket {
 /// All budgets of one connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Budgets {
-    resets: Bucket,
+    rapid: Bucket,
+    cancels: Bucket,
     errors: Bucket,
     control: Bucket,
     earned: u32,
+    /// DATA frames that have paid for no tiny one yet: frames and windows that end amid a message
+    /// leave a crumb each, and so do writers that send a message's prefix by itself.
+    crumbs: u32,
 }
 
 impl Budgets {
     pub fn new(limits: &Limits, now: Instant) -> Self {
         Self {
-            resets: Bucket::new(limits.resets_burst, limits.resets_per_second, now),
+            rapid: Bucket::new(limits.resets_burst, limits.resets_per_second, now),
+            cancels: Bucket::new(limits.cancels_burst, limits.cancels_per_second, now),
             errors: Bucket::new(ERRORS_BURST, limits.resets_per_second, now),
             control: Bucket::new(limits.control_burst, limits.control_per_second, now),
             earned: 0,
+            crumbs: 0,
         }
     }
 
     /// A frame with payload went by, in either direction.
+    #[inline]
     pub fn earn(&mut self) {
         self.earned = (self.earned + EARNED_PER_FRAME).min(EARNED_MAX);
     }
 
-    /// A stream came to its regular end: resets may be as many as these.
-    pub fn complete(&mut self) {
-        self.resets.used = self.resets.used.saturating_sub(1);
+    /// DATA came. Only what is not tiny earns anything.
+    #[inline]
+    pub fn data(&mut self, octets: u32, now: Instant) -> Result<(), ConnectionError> {
+        if octets < TINY_BELOW {
+            return self.tiny(now);
+        }
+        self.crumbs = (self.crumbs + 1).min(CRUMBS_MAX);
+        self.earn();
+        Ok(())
     }
 
-    /// The peer reset a stream (CVE-2023-44487).
-    pub fn reset(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        calm(self.resets.take(now), "too many streams reset")
+    #[cold]
+    fn tiny(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        match self.crumbs.checked_sub(1) {
+            Some(left) => self.crumbs = left,
+            None => return calm(self.control.take(now), Limit::TinyData),
+        }
+        Ok(())
+    }
+
+    /// A stream came to its regular end: resets may be as many as these.
+    pub fn complete(&mut self) {
+        self.rapid.used = self.rapid.used.saturating_sub(1);
+        self.cancels.used = self.cancels.used.saturating_sub(1);
+    }
+
+    /// The peer reset a stream (CVE-2023-44487), in the read that opened it or later.
+    pub fn reset(&mut self, rapid: bool, now: Instant) -> Result<(), ConnectionError> {
+        match rapid {
+            true => calm(self.rapid.take(now), Limit::RapidResets),
+            false => calm(self.cancels.take(now), Limit::Cancels),
+        }
     }
 
     /// The peer made us reset a stream.
     pub fn error(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        calm(self.errors.take(now), "too many stream errors")
+        calm(self.errors.take(now), Limit::StreamErrors)
     }
 
-    /// PING, WINDOW_UPDATE, RST_STREAM of nothing, an empty DATA frame, a frame of unknown type.
-    pub fn control(&mut self, now: Instant) -> Result<(), ConnectionError> {
+    /// Frames that traffic brings with it and that bring nothing themselves.
+    pub fn control(&mut self, what: Limit, now: Instant) -> Result<(), ConnectionError> {
         if self.earned > 0 {
             self.earned -= 1;
             return Ok(());
         }
-        calm(self.control.take(now), "too many control frames")
+        calm(self.control.take(now), what)
     }
 
-    /// SETTINGS, PRIORITY: nothing in the traffic asks for them.
-    pub fn rare(&mut self, now: Instant) -> Result<(), ConnectionError> {
-        calm(self.control.take(now), "too many SETTINGS or PRIORITY frames")
+    /// Frames that nothing in the traffic asks for.
+    pub fn rare(&mut self, what: Limit, now: Instant) -> Result<(), ConnectionError> {
+        calm(self.control.take(now), what)
     }
 }
 
-fn calm(within: bool, reason: &'static str) -> Result<(), ConnectionError> {
+fn calm(within: bool, limit: Limit) -> Result<(), ConnectionError> {
     match within {
         true => Ok(()),
-        false => Err(ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, reason)),
+        false => Err(ConnectionError::calm(limit)),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::error::ErrorCode;
     use super::*;
     use std::time::Duration;
 
@@ -128,6 +168,7 @@ mod tests {
         let limits = Limits {
             resets_burst: 3,
             resets_per_second: 2,
+            cancels_burst: 5,
             control_burst: 2,
             control_per_second: 0,
             ..Limits::default()
@@ -141,17 +182,42 @@ mod tests {
         let start = Instant::now();
         let mut budgets = budgets(start);
         for _ in 0..3 {
-            budgets.reset(start).unwrap();
+            budgets.reset(true, start).unwrap();
         }
-        let error = budgets.reset(start).unwrap_err();
-        assert_eq!(error.code, ErrorCode::ENHANCE_YOUR_CALM);
+        let error = budgets.reset(true, start).unwrap_err();
+        assert_eq!(
+            (error.code, error.limit),
+            (ErrorCode::ENHANCE_YOUR_CALM, Some(Limit::RapidResets))
+        );
         let later = start + Duration::from_millis(499);
-        assert!(budgets.reset(later).is_err());
+        assert!(budgets.reset(true, later).is_err());
         let later = start + Duration::from_millis(500);
-        assert!(budgets.reset(later).is_ok());
-        assert!(budgets.reset(later).is_err());
+        assert!(budgets.reset(true, later).is_ok());
+        assert!(budgets.reset(true, later).is_err());
+        for _ in 0..5 {
+            budgets.reset(false, later).unwrap();
+        }
+        assert_eq!(budgets.reset(false, later).unwrap_err().limit, Some(Limit::Cancels));
         budgets.complete();
-        assert!(budgets.reset(later).is_ok(), "a completed stream pays for a reset");
+        assert!(budgets.reset(true, later).is_ok(), "a completed stream pays for a reset");
+        assert!(budgets.reset(false, later).is_ok(), "of either kind");
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn data_pays_for_its_crumbs() {
+        let start = Instant::now();
+        let mut budgets = budgets(start);
+        for _ in 0..10 {
+            budgets.data(16 << 10, start).unwrap();
+            budgets.data(TINY_BELOW - 1, start).unwrap();
+        }
+        budgets.data(1, start).unwrap();
+        budgets.data(1, start).unwrap();
+        assert_eq!(budgets.data(1, start).unwrap_err().limit, Some(Limit::TinyData));
+        for _ in 0..1000 {
+            budgets.data(TINY_BELOW, start).unwrap();
+        }
     }
 
     #[test]
@@ -161,11 +227,11 @@ mod tests {
         let mut budgets = budgets(start);
         budgets.earn();
         for _ in 0..12 {
-            budgets.control(start).unwrap();
+            budgets.control(Limit::Pings, start).unwrap();
         }
-        assert!(budgets.control(start).is_err());
+        assert!(budgets.control(Limit::Pings, start).is_err());
         budgets.earn();
-        assert!(budgets.rare(start).is_err());
-        assert!(budgets.control(start).is_ok());
+        assert!(budgets.rare(Limit::Settings, start).is_err());
+        assert!(budgets.control(Limit::Pings, start).is_ok());
     }
 }

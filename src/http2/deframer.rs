@@ -76,13 +76,15 @@ pub struct Deframer {
     /// Octets in front of the chunk that are lent.
     lent: usize,
     max_frame_size: u32,
+    /// Frame headers that were put together, or whose frames were; wraps.
+    straddled: u32,
 }
 
 impl Deframer {
     pub fn new(expect_preface: bool, max_frame_size: u32) -> Self {
         let state = if expect_preface { State::Preface { seen: 0 } } else { State::Header };
         let (chunk, carry) = (Bytes::new(), Vec::new());
-        Self { state, chunk, more: VecDeque::new(), carry, lent: 0, max_frame_size }
+        Self { state, chunk, more: VecDeque::new(), carry, lent: 0, max_frame_size, straddled: 0 }
     }
 
     pub fn push(&mut self, bytes: Bytes) {
@@ -108,6 +110,20 @@ impl Deframer {
             State::Data { left, .. } => left,
             _ => 0,
         }
+    }
+
+    /// A frame other than DATA, or the header of any, has begun and its end has not come: a
+    /// number for it, of all that came in several chunks.
+    #[inline]
+    pub fn amid_frame(&self) -> Option<u32> {
+        let amid = match self.state {
+            State::Header => !self.carry.is_empty(),
+            State::Payload(_) | State::PadLength(_) => true,
+            // The connection has a time of its own for its preface.
+            State::Preface { .. } => false,
+            State::Gathered | State::Data { .. } | State::Skip { .. } | State::Failed => false,
+        };
+        amid.then_some(self.straddled)
     }
 
     /// Of the frame that was cut last, until it is done.
@@ -229,6 +245,7 @@ impl Deframer {
         let Some(octets) = self.carry.first_chunk() else { return Ok(None) };
         let header = FrameHeader::parse(octets);
         self.carry.clear();
+        self.straddled = self.straddled.wrapping_add(1);
         self.begin(header)
     }
 

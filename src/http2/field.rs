@@ -13,7 +13,8 @@
 //!
 //! Refuses to know what any name means beyond RFC 9113.
 
-use super::hpack::{self, octets};
+use super::hpack::octets;
+pub use super::prepared::PreparedField;
 
 /// Sorts field names into small numbers of the caller's choosing; 0 means "nothing special".
 /// Called once per decoder table entry or literal name, not per field.
@@ -244,32 +245,6 @@ impl<'a> Glimpse<'a> {
     }
 }
 
-/// A field that its owner puts into many messages: judged and hashed once, by whoever keeps it.
-#[derive(Clone, Debug)]
-pub struct PreparedField {
-    pair: Box<[u8]>,
-    name_len: usize,
-    traits: Traits,
-}
-
-impl PreparedField {
-    /// COPY: name and value, once for all messages that will hold them. The owner answers for
-    /// both: they are not judged. The class is 0.
-    pub fn new(name: &[u8], value: &[u8]) -> Self {
-        let (hash, static_row) = hpack::known_of(name, value);
-        let traits = Traits { hash, static_row, ..Traits::default() };
-        Self { pair: [name, value].concat().into(), name_len: name.len(), traits }
-    }
-
-    pub fn name(&self) -> &[u8] {
-        self.pair.get(..self.name_len).unwrap_or_default()
-    }
-
-    pub fn value(&self) -> &[u8] {
-        self.pair.get(self.name_len..).unwrap_or_default()
-    }
-}
-
 /// See the file's text.
 #[derive(Clone, Debug, Default)]
 pub struct FieldSection {
@@ -285,6 +260,18 @@ impl FieldSection {
     /// Octets of memory kept for reuse.
     pub fn kept(&self) -> usize {
         self.arena.capacity() + self.entries.capacity() * size_of::<Span>()
+    }
+
+    /// COPY: all fields of another section, into the memory that this one keeps.
+    pub(super) fn copy_from(&mut self, other: &Self) {
+        self.clear();
+        self.arena.extend_from_slice(&other.arena);
+        self.entries.extend_from_slice(&other.entries);
+    }
+
+    /// Of all names and values.
+    pub fn octets(&self) -> usize {
+        self.arena.len()
     }
 
     /// Empties the section and keeps its memory.

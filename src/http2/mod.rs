@@ -36,6 +36,7 @@ mod frame;
 pub mod hpack;
 mod message;
 mod outbox;
+mod prepared;
 mod settings;
 mod stream;
 mod table;
@@ -46,7 +47,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 pub use connection::Connection;
-pub use error::{ConnectionError, ErrorCode, StreamError};
+pub use error::{ConnectionError, ErrorCode, Limit, StreamError};
 pub use field::{Classify, Field, FieldSection, NameKind, PreparedField};
 
 /// Which end of the connection this is.
@@ -80,8 +81,14 @@ pub struct Limits {
     pub max_concurrent_streams: Option<u32>,
     /// Streams in the table, whoever opened them.
     pub streams_max: u32,
-    /// SETTINGS_MAX_HEADER_LIST_SIZE, enforced while decoding.
+    /// SETTINGS_MAX_HEADER_LIST_SIZE, enforced while decoding: for a section that was sent in
+    /// full.
     pub header_list_size: u32,
+    /// What a section may take when decoded whatever its block is: so many octets, and
+    /// [`HEADER_LIST_EXPANSION`] for each octet of the block, up to `header_list_size`. References
+    /// to a table are what makes more of less, and a table of 4,096 octets holds no more of them:
+    /// whoever has a larger section to say must send it.
+    pub header_list_assured: u32,
     /// Fields in one section, enforced while decoding.
     pub fields_max: u32,
     /// SETTINGS_HEADER_TABLE_SIZE for our decoder.
@@ -92,19 +99,30 @@ pub struct Limits {
     pub continuations_max: u32,
     /// Received and not yet released, over all streams, before the connection window closes.
     pub held_bytes_max: u32,
-    /// Control frames and field blocks waiting to be written, when the peer does not read.
+    /// What waits to be written of all but messages, when the peer does not read: the connection
+    /// ends. Client: half as much, field blocks included, and no stream is opened.
     pub control_bytes_max: u32,
     /// How long the acknowledgement of a PING may wait for a send that goes anyway; it goes by
     /// itself after [`PING_ACK_PATIENCE`] times that. Zero: at once. Peers that probe the
     /// bandwidth send a PING with every message, and each answer of its own is a send and a wake.
     pub ping_ack_delay: Duration,
-    /// Streams that the peer may reset in a burst / per second (rapid reset).
+    /// Streams that the peer may reset in the read that opened them, in a burst / per second
+    /// (rapid reset).
     pub resets_burst: u32,
     pub resets_per_second: u32,
+    /// Streams that it may reset later.
+    pub cancels_burst: u32,
+    pub cancels_per_second: u32,
+    /// DATA frames too small for a message's prefix cost something. Not for peers that relay what
+    /// others send, a piece at a time.
+    pub tiny_data_limited: bool,
     /// PING, SETTINGS, PRIORITY, empty frames in a burst / per second.
     pub control_burst: u32,
     pub control_per_second: u32,
 }
+
+/// See [`Limits::header_list_assured`].
+pub const HEADER_LIST_EXPANSION: u32 = 8;
 
 /// See [`Limits::ping_ack_delay`].
 pub const PING_ACK_PATIENCE: u32 = 3;
@@ -118,6 +136,7 @@ impl Default for Limits {
             max_concurrent_streams: None,
             streams_max: 16 << 10,
             header_list_size: 64 << 10,
+            header_list_assured: 64 << 10,
             fields_max: 128,
             header_table_size: 4096,
             encoder_table_size_max: 4096,
@@ -127,6 +146,10 @@ impl Default for Limits {
             ping_ack_delay: Duration::ZERO,
             resets_burst: 1000,
             resets_per_second: 33,
+            // All that there can be at once.
+            cancels_burst: 16 << 10,
+            cancels_per_second: 1000,
+            tiny_data_limited: false,
             control_burst: 1000,
             control_per_second: 100,
         }
@@ -173,6 +196,8 @@ pub enum Event {
     Pong { payload: [u8; 8] },
     /// The peer's SETTINGS took effect: `can_open` may have changed. The first one is the preface.
     Settings,
+    /// The peer hit a limit and the connection lives: a stream was refused or reset.
+    Limited(Limit),
     /// The connection broke a rule: GOAWAY is queued, no more events follow; close after writing.
     Failed(ConnectionError),
 }

@@ -91,6 +91,8 @@ pub struct Outbox {
     control: Vec<u8>,
     /// Octets of `control` that are handed out.
     control_start: usize,
+    /// Octets of `control` that are field blocks of messages; see [`Outbox::answers_len`].
+    blocks: usize,
     nodes: Vec<Node>,
     vacant: u32,
     first: u32,
@@ -107,6 +109,7 @@ impl Outbox {
         Self {
             control: Vec::new(),
             control_start: 0,
+            blocks: 0,
             nodes: Vec::new(),
             vacant: NONE,
             first: NONE,
@@ -131,6 +134,24 @@ impl Outbox {
         self.control.len() - self.control_start
     }
 
+    /// Of the control octets, those of field blocks: what the peer asked us for, and that its
+    /// windows do not bound. About, when some of them are handed out.
+    pub fn blocks_len(&self) -> usize {
+        self.blocks
+    }
+
+    /// The others: answers to frames of the peer's, and news of ours.
+    #[inline]
+    pub fn answers_len(&self) -> usize {
+        self.control_len().saturating_sub(self.blocks)
+    }
+
+    /// The last so many octets of control are a field block.
+    #[inline]
+    pub fn note_block(&mut self, octets: usize) {
+        self.blocks += octets;
+    }
+
     /// COPY: control frames and field blocks into the framing buffer, tens of octets each.
     /// True when none is left.
     #[inline]
@@ -142,6 +163,9 @@ impl Outbox {
         let room = octets_max.saturating_sub(out.len);
         let len = self.control_len().min(room);
         if len > 0 {
+            // Field blocks and the rest leave in the order of their making; as if they were mixed.
+            let blocks = self.blocks as u64 * len as u64 / self.control_len() as u64;
+            self.blocks -= blocks as usize;
             let end = self.control_start + len;
             let from = out.framing.len();
             out.framing.extend_from_slice(&self.control[self.control_start..end]);
@@ -152,6 +176,7 @@ impl Outbox {
         if done {
             self.control.clear();
             self.control_start = 0;
+            self.blocks = 0;
         } else if self.control_start >= self.control.len() / 2 {
             // COPY: what is left to the front, or a peer that always leaves some unread would let
             // this grow for ever; each octet once on average.

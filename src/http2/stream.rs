@@ -61,6 +61,8 @@ pub enum ContentLeft {
 pub struct Stream {
     pub id: StreamId,
     pub tag: Tag,
+    /// The read that brought it, as [`super::connection`] counts them.
+    pub born: u32,
     pub recv: RecvHalf,
     pub send: SendHalf,
     pub send_window: SendWindow,
@@ -82,6 +84,7 @@ impl Stream {
         Self {
             id,
             tag: NO_TAG,
+            born: 0,
             recv,
             send,
             send_window: SendWindow::new(send_window),

@@ -146,6 +146,11 @@ impl ConnectionWindow {
         Ok(())
     }
 
+    /// With the owner.
+    pub fn held(&self) -> u64 {
+        self.held
+    }
+
     fn withheld(&self) -> u64 {
         self.held.saturating_sub(u64::from(self.held_max))
     }

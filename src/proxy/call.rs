@@ -130,8 +130,7 @@ impl Proxy {
     ) {
         let Some(peer) = self.peers.get(conn) else { return };
         let Side::Downstream { listener, .. } = peer.side else { return };
-        let unread = peer.h2.queued_in_all();
-        let plan = match self.plan(&mut fields, listener, unread, now) {
+        let plan = match self.plan(&mut fields, listener, conn, now) {
             Ok(plan) => plan,
             Err(failure) => {
                 self.tally_rejected(&fields, listener, &failure);
@@ -141,7 +140,7 @@ impl Proxy {
         };
         let Some(peer) = self.peers.get_mut(conn) else { return };
         let key = self.calls.insert(Call {
-            down: Leg { conn, stream, slot: peer.calls.len() as u32 },
+            down: Leg { conn, stream, slot: peer.calls.len() as u32, sent: 0 },
             up: Up::None,
             pool: plan.pool,
             request_ended: end_stream,
@@ -171,16 +170,17 @@ impl Proxy {
         &mut self,
         fields: &mut FieldSection,
         listener: Listener,
-        unread: usize,
+        conn: ConnKey,
         now: Instant,
     ) -> Result<Plan, Failure> {
-        if unread > UNREAD_MAX {
+        if self.peers.get(conn).is_some_and(|peer| peer.h2.queued_in_all() > UNREAD_MAX) {
+            self.limit_reached("unread_responses", "responses are not read", conn, now);
             let message = "ringside: too many responses on this connection are not read yet; \
                            read them, then call again";
             return Err(Failure::new(Code::ResourceExhausted, message));
         }
         if self.calls.len() >= CALLS_MAX {
-            self.cells.limit_hit("calls");
+            self.limit_reached("calls", "too many calls in flight", conn, now);
             let message = "ringside: too many calls in flight in this worker; try again";
             return Err(Failure::new(Code::ResourceExhausted, message));
         }
@@ -308,7 +308,7 @@ impl Proxy {
             self.keeper.data(&mut call.kept, &data);
             peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
         }
-        call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32 });
+        call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32, sent: 0 });
         call.tally.sent(&mut self.cells);
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
@@ -370,7 +370,7 @@ impl Proxy {
         }
     }
 
-    fn free(&mut self, mut call: Call, status: u8, now: Instant) {
+    pub(super) fn free(&mut self, mut call: Call, status: u8, now: Instant) {
         if let Some(kept) = call.kept.take() {
             self.keeper.forget(kept);
         }
@@ -380,9 +380,12 @@ impl Proxy {
         match &call.up {
             Up::Parked(parked) => {
                 self.parked_octets -= parked.octets;
+                if let Some(peer) = self.peers.get_mut(call.down.conn) {
+                    peer.parked_octets -= parked.octets;
+                }
                 self.cells.fall(Gauge::WaitingCalls);
                 // It held no place that another could take.
-                self.pools.one_died(call.pool);
+                self.pools.one_died(call.pool, call.down.conn);
             }
             Up::Open(up) => {
                 let done = call.response_ended && call.request_ended;
@@ -402,7 +405,9 @@ impl Proxy {
         if done && peer.h2.queued(stream) == 0 {
             peer.earn_reset();
         } else {
-            peer.reset_paced(stream, now);
+            if !peer.reset_paced(stream, now) {
+                self.cells.limit_hit("paced_resets");
+            }
             peer.touch(conn, &mut self.outputs);
         }
         if peer.wants_reminder() {

@@ -7,7 +7,7 @@
 //!    UNAVAILABLE.
 
 use super::call::{Call, Up};
-use super::contract::{CloseReason, Level, Listener, Output};
+use super::contract::{CloseReason, Level, Output};
 use super::failure::Failure;
 use super::peer::{DRAIN_NOTICE, LAST_WORDS, PREFACE_TIMEOUT};
 use super::peer::{Farewell, IDLE_TIMEOUT, PING_DRAIN, Peer, Side, Stage};
@@ -31,23 +31,13 @@ impl Proxy {
     pub(super) fn connection_failed(&mut self, key: ConnKey, error: ConnectionError, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.closing = true;
-        // Heads that wait go before our GOAWAY.
-        peer.handed_over = peer.newest;
-        let (level, scope, who) = match &peer.side {
-            Side::Downstream { listener: Listener::Internal, peer } => {
-                (Level::Warn, "dapr.runtime.grpc.internal", peer.map(|addr| addr.to_string()))
-            }
-            Side::Downstream { listener: Listener::Api | Listener::Forward(_), peer } => {
-                (Level::Warn, "dapr.runtime.grpc.api", peer.map(|addr| addr.to_string()))
-            }
-            Side::Upstream { endpoint, .. } => {
-                (Level::Warn, "dapr.runtime.grpc", Some(endpoint.0.to_string()))
-            }
-        };
-        let who = who.as_deref().unwrap_or("unix socket");
-        let ConnectionError { code, reason } = error;
+        let (scope, who) = peer.named();
+        let ConnectionError { code, reason, limit } = error;
         let message = format!("Closed the connection with {who}: {} ({reason})", code.name());
-        self.log(level, scope, message, now);
+        if let Some(limit) = limit {
+            self.cells.limit_hit(limit.name());
+        }
+        self.log(Level::Warn, scope, message, now);
         self.end_calls(key, CloseReason::Error(error.reason), now);
         self.touch(key);
         self.close_if_done(key);
@@ -285,6 +275,7 @@ impl Proxy {
         }
         let freed = peer.flush_resets(now);
         self.drain_events(key, now);
+        self.look_at_stalled(key, now);
         if freed {
             self.pump_of(key, now);
         }

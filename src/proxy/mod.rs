@@ -28,8 +28,10 @@ mod relay;
 mod replay;
 mod rewrite;
 mod route;
+mod stalled;
 mod tally;
 mod timers;
+mod waiting;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -105,7 +107,12 @@ const CALLS_MAX: usize = 256 << 10;
 const LOG_LINES_MAX: u32 = 20;
 /// Fields of one request or response.
 const FIELDS_MAX: u32 = 1024;
+/// What a sidecar may add to a section that it took: fields, and octets of the list.
+const ADDED_FIELDS: u32 = 64;
+const ADDED_OCTETS: u32 = 16 << 10;
 const LOG_PERIOD: Duration = Duration::from_secs(1);
+/// Lines of one limit that its connection outlives are this far apart.
+const LIMIT_LINE_PERIOD: Duration = Duration::from_secs(10);
 
 /// See the file's text.
 #[derive(Debug)]
@@ -127,6 +134,8 @@ pub struct Proxy {
     /// Since when `log_lines` are counted.
     log_since: Instant,
     log_lines: u32,
+    /// Limits, and when a line told of each last: as many as there are names.
+    limits_told: Vec<(&'static str, Instant)>,
 }
 
 impl Proxy {
@@ -147,12 +156,13 @@ impl Proxy {
             drained: false,
             log_since: now,
             log_lines: 0,
+            limits_told: Vec::new(),
         }
     }
 
     /// A downstream connection, its TLS handshake (if any) done.
     pub fn accept(&mut self, arrival: Arrival, now: Instant) -> ConnId {
-        let limits = limits(&self.snapshot.config);
+        let limits = limits(&self.snapshot.config, End::of(arrival.listener));
         let h2 = Connection::new(Role::Server, limits, head::classify, now);
         let side = Side::Downstream { listener: arrival.listener, peer: arrival.peer };
         let key = self.peers.insert(Peer::new(h2, side, now));
@@ -200,7 +210,7 @@ impl Proxy {
         }
         peer.handed_over = peer.newest;
         peer.h2.poll_transmit(out, octets_max);
-        while let Some(sent) = self.peers.get_mut(key).and_then(|peer| peer.h2.poll_sent()) {
+        while let Some(sent) = self.peers.get_mut(key).and_then(Peer::poll_sent) {
             self.credit(key, call_of(sent.tag), sent.octets);
         }
         let Some(peer) = self.peers.get_mut(key) else { return false };
@@ -215,20 +225,19 @@ impl Proxy {
     /// DATA left by one leg of a call: it came in by the other, whose sender may go on.
     fn credit(&mut self, from: ConnKey, call: CallKey, mut octets: u32) {
         let Some(call) = self.calls.get_mut(call) else { return };
-        let Up::Open(up) = &call.up else { return };
-        let Leg { conn, stream, .. } = match from {
-            _ if from == call.down.conn => *up,
-            _ if from == up.conn => {
-                if call.credited > 0 {
-                    // Sent again: the caller has had its window back.
-                    let again = octets.min(call.credited);
-                    call.credited -= again;
-                    octets -= again;
-                }
-                call.down
-            }
+        let Up::Open(up) = &mut call.up else { return };
+        let (left, Leg { conn, stream, .. }) = match from {
+            _ if from == call.down.conn => (&mut call.down, *up),
+            _ if from == up.conn => (up, call.down),
             _ => return,
         };
+        left.sent = left.sent.wrapping_add(octets);
+        if call.credited > 0 && conn == call.down.conn {
+            // Sent again: the caller has had its window back.
+            let again = octets.min(call.credited);
+            call.credited -= again;
+            octets -= again;
+        }
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.release(stream, octets);
             peer.touch(conn, &mut self.outputs);
@@ -250,6 +259,7 @@ impl Proxy {
         let spoke = peer.spoke;
         peer.h2.recv(bytes, now);
         self.drain_events(key, now);
+        self.note_held(key, now);
         // Only now: frames are judged as their events are taken.
         let Some(peer) = self.peers.get(key) else { return };
         let due = peer.h2.poll_timeout();
@@ -293,6 +303,7 @@ impl Proxy {
             Event::Goaway { code, debug, .. } => self.goaway_heard(key, code, &debug, now),
             Event::Pong { payload } => self.pong(key, payload),
             Event::Settings => self.settings_heard(key, now),
+            Event::Limited(limit) => self.limit_reached(limit.name(), limit.reason(), key, now),
             Event::Failed(error) => self.connection_failed(key, error, now),
         }
     }
@@ -362,6 +373,27 @@ impl Proxy {
         self.peers.get(conn.into()).map(|peer| &peer.h2)
     }
 
+    /// A peer reached a limit and its connection lives: counted each time, told now and then.
+    #[cold]
+    fn limit_reached(
+        &mut self,
+        limit: &'static str,
+        what: &'static str,
+        conn: ConnKey,
+        now: Instant,
+    ) {
+        self.cells.limit_hit(limit);
+        let told = self.limits_told.iter_mut().find(|(name, _)| *name == limit);
+        match told {
+            Some((_, at)) if now.saturating_duration_since(*at) < LIMIT_LINE_PERIOD => return,
+            Some((_, at)) => *at = now,
+            None => self.limits_told.push((limit, now)),
+        }
+        let Some((scope, who)) = self.peers.get(conn).map(Peer::named) else { return };
+        let message = format!("Limit {limit} reached by {who}: {what}");
+        self.log(Level::Warn, scope, message, now);
+    }
+
     /// Asserts what must hold between the rooms of this house; for the simulator.
     pub fn check_invariants(&self) {
         for (key, call) in &self.calls {
@@ -381,24 +413,56 @@ impl Proxy {
             peer.h2.check_invariants();
             assert!(peer.calls.iter().all(|key| self.calls.contains_key(*key)));
         }
-        self.pools.check_invariants();
+        let parked = self.peers.values().map(|peer| peer.parked_octets);
+        assert_eq!(parked.sum::<usize>(), self.parked_octets);
+        self.pools.check_invariants(|call| self.calls.contains_key(call));
     }
 }
 
-/// What we let peers do, from the flags.
-fn limits(config: &Config) -> Limits {
+/// Who is at the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// An app, which calls or is called: what it sends is its own.
+    Caller,
+    App,
+    /// A sidecar, which relays what many send, and adds a little.
+    Sidecar,
+}
+
+impl End {
+    fn of(listener: Listener) -> Self {
+        match listener {
+            Listener::Api | Listener::Forward(_) => Self::Caller,
+            Listener::Internal => Self::Sidecar,
+        }
+    }
+}
+
+/// What we let peers do, from the flags. A sidecar's connection is shared: where its callers are
+/// judged by what they sent, it is not judged by what it made of that, or one caller could have
+/// the connection of all closed.
+fn limits(config: &Config, end: End) -> Limits {
     let defaults = Limits::default();
+    let inner = end == End::Sidecar;
+    let header_list_size = config.header_list_size + if inner { ADDED_OCTETS } else { 0 };
     Limits {
-        header_list_size: config.header_list_size,
+        header_list_size,
+        header_list_assured: if inner { header_list_size } else { defaults.header_list_assured },
         // A section within the limit must fit in full frames, with a quarter to spare.
         continuations_max: defaults
             .continuations_max
-            .max(config.header_list_size / defaults.max_frame_size * 5 / 4),
+            .max(header_list_size / defaults.max_frame_size * 5 / 4),
         // Neither daprd nor grpc-go counts fields; the list's size bounds what they cost.
-        fields_max: FIELDS_MAX,
+        fields_max: FIELDS_MAX + if inner { ADDED_FIELDS } else { 0 },
         // What bounds a connection's streams is announced, so that a caller queues what is beyond
         // it, not tries it and is refused (docs/adr/0004).
         max_concurrent_streams: Some(defaults.streams_max),
+        tiny_data_limited: end == End::Caller,
+        held_bytes_max: match end {
+            // Whoever stalls on a connection of his own stops himself.
+            End::Caller => defaults.held_bytes_max,
+            End::App | End::Sidecar => stalled::HELD_MAX,
+        },
         ping_ack_delay: PING_ACK_DELAY,
         ..defaults
     }
@@ -411,4 +475,6 @@ struct Leg {
     stream: StreamId,
     /// Index in the connection's `calls`.
     slot: u32,
+    /// Octets of DATA that left by it; wraps.
+    sent: u32,
 }

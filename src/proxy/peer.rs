@@ -5,10 +5,11 @@
 //!    attack to an app on a stack that counts resets (CVE-2023-44487's defences).
 //! 3. Nothing is transmitted to an upstream before its dial is done.
 
+use super::stalled::Watch;
 use super::{CallKey, ConnKey, Listener, Output, PoolKey};
 use crate::http2::Connection;
 use crate::http2::field::PreparedField;
-use crate::http2::{ErrorCode, StreamId};
+use crate::http2::{ErrorCode, Sent, StreamId};
 use crate::resolve::Endpoint;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -120,6 +121,11 @@ pub struct Peer {
     /// The stream that was opened last, and the last one of which `io` has got anything.
     pub newest: StreamId,
     pub handed_over: StreamId,
+    /// Octets of DATA that it took; wraps.
+    pub sent: u32,
+    /// Downstream: what the heads of its calls take that wait.
+    pub parked_octets: usize,
+    pub(super) watch: Option<Box<Watch>>,
     resets: ResetPacer,
 }
 
@@ -142,6 +148,9 @@ impl Peer {
             reminder: None,
             newest: StreamId(0),
             handed_over: StreamId(0),
+            sent: 0,
+            parked_octets: 0,
+            watch: None,
             resets: ResetPacer::new(now),
         }
     }
@@ -153,6 +162,29 @@ impl Peer {
             self.dirty = true;
             outputs.push_back(Output::Dirty(key.into()));
         }
+    }
+
+    /// What it took of one stream, once.
+    #[inline]
+    pub fn poll_sent(&mut self) -> Option<Sent> {
+        let sent = self.h2.poll_sent()?;
+        self.sent = self.sent.wrapping_add(sent.octets);
+        Some(sent)
+    }
+
+    /// For a line of log: its scope, and who it is.
+    pub fn named(&self) -> (&'static str, String) {
+        let (scope, address) = match &self.side {
+            Side::Downstream { listener: Listener::Internal, peer } => {
+                ("dapr.runtime.grpc.internal", *peer)
+            }
+            Side::Downstream { listener: Listener::Api | Listener::Forward(_), peer } => {
+                ("dapr.runtime.grpc.api", *peer)
+            }
+            Side::Upstream { endpoint, .. } => ("dapr.runtime.grpc", Some(endpoint.0)),
+        };
+        let who = address.map_or("unix socket".to_owned(), |address| address.to_string());
+        (scope, who)
     }
 
     pub fn is_dialing(&self) -> bool {
@@ -194,13 +226,17 @@ impl Peer {
         ready && !self.closing && !self.h2.is_retired() && self.h2.can_open() > 0
     }
 
-    /// Resets an upstream stream now, or soon when too many were reset lately.
-    pub fn reset_paced(&mut self, stream: StreamId, now: Instant) {
-        if self.resets.waiting.is_empty() && self.resets.take(now) {
+    /// Resets an upstream stream now, or soon when too many were reset lately. One that has not
+    /// left yet costs the upstream nothing and never leaves. False if it waits.
+    pub fn reset_paced(&mut self, stream: StreamId, now: Instant) -> bool {
+        let unsent = self.h2.is_unsent(stream);
+        if unsent || (self.resets.waiting.is_empty() && self.resets.take(now)) {
             self.h2.send_reset(stream, ErrorCode::CANCEL);
-        } else {
-            self.resets.waiting.push_back(stream);
+            return true;
         }
+        self.resets.waiting.push_back(stream);
+        self.h2.abandon(stream);
+        false
     }
 
     /// An upstream stream ended regularly: the peer will bear one reset more.
@@ -251,7 +287,9 @@ impl Peer {
             Side::Upstream { .. } | Side::Downstream { .. } => None,
         };
         let all = [self.h2.poll_timeout(), ping, idle, drain, greeting, self.resets.next()];
-        all.into_iter().flatten().min()
+        let watch = self.watch.as_ref().map(|watch| watch.next);
+        let all = all.into_iter().chain([watch]);
+        all.flatten().min()
     }
 }
 

@@ -12,7 +12,8 @@ use super::call::{Call, Parked, Up};
 use super::contract::{CloseReason, Output, Security};
 use super::failure::Failure;
 use super::peer::{Peer, Side, Stage};
-use super::{CallKey, ConnKey, PoolKey, Proxy, head, limits, rewrite};
+use super::waiting::Waiting;
+use super::{CallKey, ConnKey, End, PoolKey, Proxy, head, limits, rewrite};
 use crate::config::AppProtocol;
 use crate::grpc::Code;
 use crate::http2::field::PreparedField;
@@ -22,14 +23,12 @@ use crate::observe::cells::Gauge;
 use crate::resolve::Endpoint;
 use bytes::Bytes;
 use slotmap::SlotMap;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Connections of one worker to one target.
 const CONNECTIONS_MAX: usize = 64;
-/// Calls that wait for one target.
-const PARKED_MAX: usize = 64 << 10;
 /// What the heads of all that wait in a worker may take: a head that takes some octets on the wire
 /// may take a thousand times as many when decoded.
 pub(super) const PARKED_OCTETS_MAX: usize = 64 << 20;
@@ -45,11 +44,9 @@ pub(super) struct Pool {
     callee: Option<PreparedField>,
     conns: Vec<ConnKey>,
     dialing: Option<ConnKey>,
-    parked: VecDeque<CallKey>,
+    parked: Waiting,
     /// `pump` is at work: what it ends must not begin another one inside.
     pumping: bool,
-    /// How many in `parked` have ended meanwhile; about, and never for long more than half.
-    dead: usize,
     pub(super) endpoints: Option<Arc<[Endpoint]>>,
     /// The endpoints were resolved for those who wait now.
     pub(super) fresh: bool,
@@ -68,9 +65,8 @@ impl Pool {
             target,
             conns: Vec::new(),
             dialing: None,
-            parked: VecDeque::new(),
+            parked: Waiting::default(),
             pumping: false,
-            dead: 0,
             endpoints: None,
             fresh: false,
             asked: None,
@@ -132,9 +128,9 @@ impl Pools {
     }
 
     /// A call that waits in this pool has ended.
-    pub fn one_died(&mut self, pool: PoolKey) {
+    pub fn one_died(&mut self, pool: PoolKey, caller: ConnKey) {
         if let Some(pool) = self.pools.get_mut(pool) {
-            pool.dead += 1;
+            pool.parked.one_died(caller);
         }
     }
 
@@ -172,7 +168,8 @@ impl Pools {
         }
     }
 
-    pub fn check_invariants(&self) {
+    pub fn check_invariants(&self, lives: impl Fn(CallKey) -> bool) {
+        self.pools.values().for_each(|pool| pool.parked.check_invariants(&lives));
         assert!(self.pools.len() <= POOLS_MAX);
         assert!(self.by_target.values().all(|key| self.pools.contains_key(*key)));
         assert!(self.pools.values().all(|pool| pool.conns.len() <= CONNECTIONS_MAX));
@@ -202,15 +199,14 @@ impl Proxy {
         now: Instant,
     ) {
         let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
+        let Some(caller) = self.calls.get(call).map(|call| call.down.conn) else { return };
+        let Some(peer) = self.peers.get_mut(caller) else { return };
         let octets = fields.kept();
-        if waiting.dead > waiting.parked.len() / 2 {
-            let calls = &self.calls;
-            waiting.parked.retain(|key| calls.contains_key(*key));
-            waiting.dead = 0;
-        }
-        let alive = waiting.parked.len() - waiting.dead;
-        if alive >= PARKED_MAX || self.parked_octets + octets > PARKED_OCTETS_MAX {
-            self.cells.limit_hit("parked");
+        // As of the places: as much for one caller as is left free.
+        let fits = self.parked_octets + peer.parked_octets + octets <= PARKED_OCTETS_MAX;
+        if !fits || !waiting.parked.admits(caller) {
+            let limit = if fits { "parked" } else { "parked_octets" };
+            self.limit_reached(limit, "too many of its calls wait for an app", caller, now);
             let message = "ringside: too many calls wait for this app; try again later";
             self.fail(call, &Failure::new(Code::ResourceExhausted, message), now);
             return;
@@ -218,8 +214,10 @@ impl Proxy {
         let Some(parked) = self.calls.get_mut(call) else { return };
         parked.up = Up::Parked(Box::new(Parked { fields, octets, pending }));
         self.parked_octets += octets;
+        peer.parked_octets += octets;
         self.cells.rise(Gauge::WaitingCalls);
-        waiting.parked.push_back(call);
+        let calls = &self.calls;
+        waiting.parked.push(caller, call, |call| calls.contains_key(call));
         self.pump(pool, now);
     }
 
@@ -250,20 +248,19 @@ impl Proxy {
     fn open_parked(&mut self, key: PoolKey, now: Instant) {
         loop {
             let Some(pool) = self.pools.pools.get_mut(key) else { return };
-            let Some(call) = pool.parked.front().copied() else { return };
-            if !self.calls.contains_key(call) {
-                pool.parked.pop_front();
-                pool.dead = pool.dead.saturating_sub(1);
-                continue;
-            }
+            let calls = &self.calls;
+            let Some(call) = pool.parked.first(|call| calls.contains_key(call)) else { return };
             let Some(conn) = self.pick(key) else { break };
             if let Some(pool) = self.pools.pools.get_mut(key) {
-                pool.parked.pop_front();
+                pool.parked.take_first();
             }
-            let Some(Call { up, .. }) = self.calls.get_mut(call) else { continue };
+            let Some(Call { up, down, .. }) = self.calls.get_mut(call) else { continue };
             if let Up::Parked(parked) = std::mem::replace(up, Up::None) {
                 let Parked { fields, octets, pending } = *parked;
                 self.parked_octets -= octets;
+                if let Some(peer) = self.peers.get_mut(down.conn) {
+                    peer.parked_octets -= octets;
+                }
                 self.cells.fall(Gauge::WaitingCalls);
                 self.open(call, conn, fields, pending, now);
             }
@@ -305,8 +302,9 @@ impl Proxy {
             (Some(app), true) => format!("{}:{}", app.host, app.port),
             (Some(_) | None, _) => endpoint.0.to_string(),
         };
-        let h2 = Connection::new(Role::Client, limits(config), head::classify, now);
         let to_app = pool == self.pools.app();
+        let end = if to_app { End::App } else { End::Sidecar };
+        let h2 = Connection::new(Role::Client, limits(config, end), head::classify, now);
         let side = Side::Upstream {
             pool,
             endpoint,
@@ -332,9 +330,10 @@ impl Proxy {
 
     /// Connected, and verified if need be: the preface may go.
     pub(super) fn dialed(&mut self, key: ConnKey, now: Instant) {
-        let limits = limits(&self.snapshot.config);
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Side::Upstream { stage, .. } = &mut peer.side else { return };
+        let Side::Upstream { stage, to_app, .. } = &mut peer.side else { return };
+        let end = if *to_app { End::App } else { End::Sidecar };
+        let limits = limits(&self.snapshot.config, end);
         *stage = Stage::Greeting { since: now };
         // Nothing was said yet; the time that the peer has for its preface begins now.
         peer.h2 = Connection::new(Role::Client, limits, head::classify, now);
@@ -390,8 +389,8 @@ impl Proxy {
         }
         pool.fresh = false;
         if let Some(pool) = self.pools.pools.get(key) {
-            for call in &pool.parked {
-                if let Some(call) = self.calls.get_mut(*call) {
+            for call in pool.parked.iter() {
+                if let Some(call) = self.calls.get_mut(call) {
                     call.tally.refused(&mut self.cells);
                 }
             }
@@ -402,11 +401,8 @@ impl Proxy {
 
     pub(super) fn fail_parked(&mut self, key: PoolKey, failure: &Failure, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        for call in std::mem::take(&mut pool.parked) {
+        for call in std::mem::take(&mut pool.parked).iter() {
             self.fail(call, failure, now);
-        }
-        if let Some(pool) = self.pools.pools.get_mut(key) {
-            pool.dead = 0;
         }
     }
 

@@ -47,6 +47,7 @@ impl Proxy {
         let Some(call) = self.calls.get_mut(key) else { return };
         let max = self.snapshot.config.max_body_size;
         if let Err(len) = call.request_scanner.scan(&data, max) {
+            self.cells.limit_hit("message_size");
             self.fail(key, &Failure::too_large(len, max), now);
             return;
         }
@@ -73,6 +74,7 @@ impl Proxy {
         let Some(call) = self.calls.get_mut(key) else { return };
         let max = response_max(self.snapshot.config.max_body_size);
         if let Err(len) = call.response_scanner.scan(&data, max) {
+            self.cells.limit_hit("message_size");
             self.fail(key, &Failure::too_large(len, max), now);
             return;
         }
@@ -82,6 +84,12 @@ impl Proxy {
             peer.h2.send_data(stream, data, false);
             peer.touch(conn, &mut self.outputs);
             if peer.h2.queued_in_all() > UNREAD_END {
+                self.limit_reached(
+                    "unread_connection",
+                    "closed: responses are not read",
+                    conn,
+                    now,
+                );
                 return self.give_up(conn, "responses are not read", now);
             }
         }

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 mod endings;
 mod keepalive;
+mod limits;
 mod replays;
+mod stalled;
 mod statuses;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
@@ -163,7 +165,7 @@ impl Bench {
     fn pull(&mut self, conn: ConnId) -> bool {
         let Some(end) = self.ends.get_mut(&conn) else { return false };
         let mut out = Transmit::new();
-        end.poll_transmit(&mut out, 1 << 16);
+        end.poll_transmit(&mut out, 1 << 18);
         if out.is_empty() {
             return false;
         }
@@ -208,6 +210,7 @@ impl Bench {
                 Event::Refused { stream, .. } => seen.push(format!("{} REFUSED", stream.0)),
                 Event::Pong { .. } => self.pongs += 1,
                 Event::Settings => {}
+                Event::Limited(limit) => seen.push(format!("LIMITED {}", limit.name())),
                 Event::Failed(error) => seen.push(format!("FAILED {}", error.reason)),
             }
         }
@@ -599,9 +602,9 @@ fn a_crowd_that_waited_too_long_is_told() {
 
 #[test]
 fn a_field_section_within_the_limit_fits_in_its_frames() {
-    let limits = limits(&Config { header_list_size: 1 << 20, ..config() });
+    let limits = limits(&Config { header_list_size: 1 << 20, ..config() }, End::Caller);
     assert!(limits.continuations_max * limits.max_frame_size > limits.header_list_size);
-    assert_eq!(super::limits(&config()).continuations_max, 8);
+    assert_eq!(super::limits(&config(), End::Caller).continuations_max, 8);
 }
 
 #[test]
@@ -646,7 +649,7 @@ fn targets_that_nobody_uses_make_way() {
     for index in 0..10_000 {
         assert!(pools.remote(&format!("server.made-up-{index}"), &own).is_ok());
     }
-    pools.check_invariants();
+    pools.check_invariants(|_| true);
 }
 
 #[test]

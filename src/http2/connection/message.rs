@@ -9,16 +9,18 @@
 
 use super::recv::{on_a_stream, wrong_length};
 use super::{Connection, Known, OpenBlock, OpenData};
+use crate::http2::abuse::TINY_BELOW;
 use crate::http2::closed::Closed;
 use crate::http2::deframer::Piece;
-use crate::http2::error::{ConnectionError, ErrorCode, StreamError};
+use crate::http2::error::{ConnectionError, ErrorCode, Limit, StreamError};
 use crate::http2::field::FieldSection;
 use crate::http2::frame::{self, FrameHeader, flag};
 use crate::http2::hpack::{BlockLimits, Decoded};
 use crate::http2::message;
 use crate::http2::stream::{ContentLeft, RecvHalf, SendHalf, Stream};
 use crate::http2::table::Slot;
-use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag};
+use crate::http2::{Event, HEADER_LIST_EXPANSION, Limits};
+use crate::http2::{Role, SectionKind, StreamId, Tag};
 
 type Judged = Result<(), ConnectionError>;
 
@@ -41,7 +43,7 @@ impl Section {
             return Some(StreamError::protocol("a stream that depends on itself"));
         }
         // As Go's HTTP/2 servers answer a header list above their limit.
-        let too_large = StreamError::new(ErrorCode::FRAME_SIZE_ERROR, "field section too large");
+        let too_large = StreamError::new(ErrorCode::FRAME_SIZE_ERROR, Limit::FieldSection.reason());
         self.decoded.over.map(|_| too_large)
     }
 }
@@ -52,10 +54,10 @@ impl Connection {
     pub(super) fn on_headers(&mut self, header: FrameHeader, event: &mut Option<Event>) -> Judged {
         let stream = on_a_stream(&header)?;
         let end_stream = header.has(flag::END_STREAM);
-        let limits = self.block_limits();
         if header.has(flag::END_HEADERS) {
             let mut fields = self.spare();
             let (block, self_dependent) = strip_headers(&header, self.deframer.payload())?;
+            let limits = block_limits(&self.limits, block.len());
             let decoded = self.decoder.decode(block, limits, &mut fields)?;
             let section = Section { stream, end_stream, self_dependent, decoded };
             return self.on_section(section, fields, event);
@@ -63,8 +65,14 @@ impl Connection {
         let (block, self_dependent) = strip_headers(&header, self.deframer.payload())?;
         // COPY: a block in several frames, together; bounded by `continuations_max` frames.
         let octets = block.to_vec();
-        let block = OpenBlock { stream, end_stream, self_dependent, continuations: 0, octets };
-        self.block = Some(Box::new(block));
+        self.block = Some(Box::new(OpenBlock {
+            stream,
+            end_stream,
+            self_dependent,
+            continuations: 0,
+            since: self.now,
+            octets,
+        }));
         Ok(())
     }
 
@@ -81,8 +89,7 @@ impl Connection {
         };
         block.continuations += 1;
         if block.continuations > self.limits.continuations_max {
-            let reason = "too many CONTINUATION frames";
-            return Err(ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, reason));
+            return Err(ConnectionError::calm(Limit::Continuations));
         }
         block.octets.extend_from_slice(self.deframer.payload());
         if !header.has(flag::END_HEADERS) {
@@ -91,12 +98,9 @@ impl Connection {
         }
         let OpenBlock { stream, end_stream, self_dependent, octets, .. } = *block;
         let mut fields = self.spare();
-        let decoded = self.decoder.decode(&octets, self.block_limits(), &mut fields)?;
+        let limits = block_limits(&self.limits, octets.len());
+        let decoded = self.decoder.decode(&octets, limits, &mut fields)?;
         self.on_section(Section { stream, end_stream, self_dependent, decoded }, fields, event)
-    }
-
-    fn block_limits(&self) -> BlockLimits {
-        BlockLimits { list_size: self.limits.header_list_size, fields_max: self.limits.fields_max }
     }
 
     #[inline(always)]
@@ -107,6 +111,9 @@ impl Connection {
         event: &mut Option<Event>,
     ) -> Judged {
         let Section { stream, end_stream, .. } = section;
+        if section.decoded.over.is_some() {
+            self.events.push_back(Event::Limited(Limit::FieldSection));
+        }
         let placed = match (self.known(stream), self.role) {
             (Known::Live(slot), Role::Client | Role::Server) => {
                 self.on_later(slot, section, &fields)
@@ -123,7 +130,14 @@ impl Connection {
             self.recycle(fields);
             return Ok(());
         };
-        self.budgets.earn();
+        match kind {
+            SectionKind::Informational => {
+                self.budgets.rare(Limit::InformationalHeads, self.now)?;
+            }
+            SectionKind::Request | SectionKind::Response | SectionKind::Trailers => {
+                self.budgets.earn();
+            }
+        }
         *event = Some(Event::Headers { stream, tag, kind, fields, end_stream });
         Ok(())
     }
@@ -161,7 +175,10 @@ impl Connection {
         let streams_max = max_concurrent_streams.unwrap_or(streams_max).min(streams_max);
         if id > self.accept_max || self.table.len() >= streams_max as usize {
             // No error of the peer's: it may not know our limit yet, or our GOAWAY.
-            self.budgets.control(self.now)?;
+            self.budgets.control(Limit::RefusedStreams, self.now)?;
+            if id <= self.accept_max {
+                self.events.push_back(Event::Limited(Limit::Streams));
+            }
             self.reset_unseen(id, ErrorCode::REFUSED_STREAM);
             return Ok(None);
         }
@@ -173,6 +190,7 @@ impl Connection {
         let send_window = self.peer.initial_window;
         let mut stream = Stream::new(id, recv, SendHalf::Head, send_window, self.stream_window);
         stream.content_left = content_left(request.content_length);
+        stream.born = self.breath;
         let tag = stream.tag;
         self.table.insert(stream);
         self.accepted = id;
@@ -236,9 +254,10 @@ impl Connection {
             self.update_connection_window();
         }
         match content {
-            0 if !end_stream => self.budgets.control(self.now)?,
-            0 => {}
-            _ => self.budgets.earn(),
+            0 if !end_stream => self.budgets.control(Limit::EmptyData, self.now)?,
+            // The last of a message may be short, and comes once.
+            ..TINY_BELOW if end_stream || !self.limits.tiny_data_limited => {}
+            octets => self.budgets.data(octets, self.now)?,
         }
         let Known::Live(slot) = self.known(id) else {
             self.data_of_none(id)?;
@@ -322,6 +341,14 @@ impl Connection {
             }
         }
     }
+}
+
+/// What a section may be, given the octets of its block.
+#[inline]
+fn block_limits(limits: &Limits, block: usize) -> BlockLimits {
+    // A block is bounded by its frames.
+    let expanded = limits.header_list_assured.saturating_add(HEADER_LIST_EXPANSION * block as u32);
+    BlockLimits { list_size: limits.header_list_size.min(expanded), fields_max: limits.fields_max }
 }
 
 fn content_left(content_length: Option<u64>) -> ContentLeft {

@@ -17,6 +17,7 @@ mod rest;
 mod send;
 #[cfg(test)]
 mod tests;
+mod time;
 
 use super::abuse::Budgets;
 use super::closed::{Closed, ClosedStreams};
@@ -29,7 +30,7 @@ use super::outbox::Outbox;
 use super::settings::{self, INITIAL_WINDOW_DEFAULT, PeerSettings};
 use super::table::{Slot, Table};
 use super::window::{ConnectionWindow, SendWindow};
-use super::{Event, Limits, PING_ACK_PATIENCE, Role, StreamId, Tag};
+use super::{Event, Limits, Role, StreamId, Tag};
 use bytes::Bytes;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -39,6 +40,9 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that a client opens before it knows the peer's limit (RFC 9113 §6.5.2 recommends
 /// limits of at least this).
 const STREAMS_ASSUMED: u32 = 100;
+/// Request heads that nobody has asked for yet may hold so many times `control_bytes_max` before no
+/// stream is opened: they are not compressed yet, and all that came in one turn.
+const UNSENT_FACTOR: usize = 8;
 /// Octets of field sections kept for reuse: a few hundred, as trailers wait in them for their DATA.
 const SPARES_OCTETS_MAX: usize = 256 << 10;
 /// A larger one is not kept.
@@ -83,7 +87,16 @@ struct OpenBlock {
     end_stream: bool,
     self_dependent: bool,
     continuations: u32,
+    since: Instant,
     octets: Vec<u8>,
+}
+
+/// Client: a request head that nobody has asked for yet.
+#[derive(Debug)]
+struct UnsentHead {
+    stream: StreamId,
+    end_stream: bool,
+    fields: FieldSection,
 }
 
 /// The DATA frame whose pieces come now.
@@ -101,7 +114,11 @@ pub struct Connection {
     settling: Settling,
     limits: Limits,
     now: Instant,
+    /// Reads so far, as a name for the last one.
+    breath: u32,
     deadline: Option<Instant>,
+    /// A frame has begun and not ended, since then: which, as the deframer counts them.
+    unended: Option<(u32, Instant)>,
     peer: PeerSettings,
     deframer: Deframer,
     block: Option<Box<OpenBlock>>,
@@ -121,6 +138,10 @@ pub struct Connection {
     /// Receive window of new streams: ours, or the default until ours is known to hold.
     stream_window: u32,
     outbox: Outbox,
+    /// In the order of their streams; see `send`.
+    heads: VecDeque<UnsentHead>,
+    /// What their fields hold.
+    heads_octets: usize,
     /// DATA waits because the connection's window is closed; it was compacted.
     stalled: bool,
     /// A PING that was heard and not answered yet, and when.
@@ -152,7 +173,9 @@ impl Connection {
             phase: Phase::Active,
             settling: Settling::Fresh,
             now,
+            breath: 0,
             deadline: Some(now + SETTLE_TIMEOUT),
+            unended: None,
             peer: PeerSettings::default(),
             deframer: Deframer::new(role == Role::Server, limits.max_frame_size),
             block: None,
@@ -168,6 +191,8 @@ impl Connection {
             recv_window: ConnectionWindow::new(limits.connection_window, limits.held_bytes_max),
             stream_window: limits.stream_window.max(INITIAL_WINDOW_DEFAULT),
             outbox,
+            heads: VecDeque::new(),
+            heads_octets: 0,
             stalled: false,
             held_ping: None,
             budgets: Budgets::new(&limits, now),
@@ -181,6 +206,7 @@ impl Connection {
     /// Takes what was read. Call `poll_event` until `None` afterwards.
     pub fn recv(&mut self, bytes: Bytes, now: Instant) {
         self.now = now;
+        self.breath = self.breath.wrapping_add(1);
         if !bytes.is_empty() {
             self.deframer.push(bytes);
         }
@@ -242,40 +268,6 @@ impl Connection {
         self.settling != Settling::Fresh
     }
 
-    /// When to call `handle_timeout`.
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        let ack = self.held_ping.map(|(_, since)| since + self.ping_ack_max());
-        [self.deadline, ack].into_iter().flatten().min()
-    }
-
-    fn ping_ack_max(&self) -> Duration {
-        self.limits.ping_ack_delay * PING_ACK_PATIENCE
-    }
-
-    /// Answers the held PING if it has waited for `delay`.
-    #[inline]
-    fn answer_ping(&mut self, delay: Duration) {
-        if let Some((payload, since)) = self.held_ping
-            && self.now >= since + delay
-        {
-            self.held_ping = None;
-            frame::write_ping(self.outbox.control(), payload, true);
-        }
-    }
-
-    pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = now;
-        self.answer_ping(self.ping_ack_max());
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            let reason = match self.settling {
-                Settling::Fresh => "no SETTINGS in time",
-                Settling::Unacknowledged => "SETTINGS not acknowledged in time",
-                Settling::Settled => return,
-            };
-            self.fail(ConnectionError::new(ErrorCode::SETTINGS_TIMEOUT, reason));
-        }
-    }
-
     /// An empty field section, with memory if there is some to reuse.
     pub fn spare(&mut self) -> FieldSection {
         let spare = self.spares.pop().unwrap_or_default();
@@ -299,7 +291,7 @@ impl Connection {
 
     #[inline]
     fn known(&self, id: StreamId) -> Known {
-        if id.0 >= self.next_id {
+        if id.0 >= self.next_id || self.is_unsent(id) {
             return Known::Idle;
         }
         match self.table.find(id) {
@@ -391,10 +383,13 @@ impl Connection {
         }
         self.phase = Phase::Failed;
         self.deadline = None;
+        self.unended = None;
         self.deframer.fail();
         self.block = None;
         self.table = Table::new();
         self.outbox.drop_data();
+        self.heads = VecDeque::new();
+        self.heads_octets = 0;
         let last = self.accepted;
         frame::write_goaway(self.outbox.control(), last, error.code, error.reason);
         self.events.push_back(Event::Failed(error));
@@ -408,6 +403,9 @@ impl Connection {
                 self.spares.truncate(SPARES_IDLE_MAX);
                 self.spares.shrink_to(SPARES_IDLE_MAX);
                 self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
+            }
+            if self.heads.is_empty() && self.heads.capacity() > EVENTS_IDLE_MAX {
+                self.heads = VecDeque::new();
             }
             if self.events.capacity() > EVENTS_IDLE_MAX {
                 self.events.shrink_to(EVENTS_IDLE_MAX);
@@ -436,6 +434,11 @@ impl Connection {
         if self.phase != Phase::Failed {
             self.recv_window.check(held, unread);
         }
+        assert!(self.heads.is_empty() || self.role == Role::Client);
+        assert!(self.heads.iter().is_sorted_by_key(|head| head.stream));
+        assert!(self.heads.iter().all(|head| self.table.find(head.stream).is_some()));
+        let octets: usize = self.heads.iter().map(|head| head.fields.octets()).sum();
+        assert_eq!(octets, self.heads_octets);
         let kept: usize = self.spares.iter().map(FieldSection::kept).sum();
         assert_eq!(kept, self.spare_octets);
     }

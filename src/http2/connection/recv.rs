@@ -8,7 +8,7 @@
 
 use super::{Connection, Known, OpenBlock, Phase, Settling};
 use crate::http2::deframer::Cut;
-use crate::http2::error::{ConnectionError, ErrorCode, StreamError};
+use crate::http2::error::{ConnectionError, ErrorCode, Limit, StreamError};
 use crate::http2::frame::{self, FrameHeader, FrameType, flag};
 use crate::http2::settings::{INITIAL_WINDOW_DEFAULT, PeerSettings};
 use crate::http2::table::Slot;
@@ -24,15 +24,18 @@ impl Connection {
     #[inline]
     pub(super) fn step(&mut self, event: &mut Option<Event>) -> Result<bool, ConnectionError> {
         match self.deframer.cut()? {
-            Cut::Hungry => return Ok(false),
+            Cut::Hungry => {
+                self.note_unended();
+                return Ok(false);
+            }
             Cut::Data => self.data_piece(self.receiver(self.data.stream), event)?,
             Cut::Frame(header) => {
                 self.expect_frame(&header)?;
                 self.frame(header, event)?;
             }
         }
-        if self.outbox.control_len() > self.limits.control_bytes_max as usize {
-            return Err(unread());
+        if self.outbox.answers_len() > self.limits.control_bytes_max as usize {
+            return Err(ConnectionError::calm(Limit::UnreadAnswers));
         }
         Ok(true)
     }
@@ -78,7 +81,7 @@ impl Connection {
             FrameType::Goaway => self.on_goaway(header, self.deframer.keep_payload()),
             // §8.4: a client cannot push, and we announced SETTINGS_ENABLE_PUSH 0.
             FrameType::PushPromise => Err(ConnectionError::protocol("PUSH_PROMISE")),
-            FrameType::Unknown(_) => self.budgets.control(self.now),
+            FrameType::Unknown(_) => self.budgets.control(Limit::UnknownFrames, self.now),
             FrameType::Data | FrameType::Headers | FrameType::WindowUpdate => {
                 unreachable!("these are not rare")
             }
@@ -87,7 +90,7 @@ impl Connection {
 
     /// §6.3 and §5.3.2: checked and otherwise ignored.
     fn on_priority(&mut self, header: FrameHeader, payload: Option<[u8; 5]>) -> Judged {
-        self.budgets.rare(self.now)?;
+        self.budgets.rare(Limit::Priorities, self.now)?;
         let id = on_a_stream(&header)?;
         let error = match payload {
             Some([a, b, c, d, _weight]) => {
@@ -111,12 +114,12 @@ impl Connection {
         let code = code.ok_or(wrong_length("length of RST_STREAM"))?;
         match self.known(id) {
             Known::Idle => Err(ConnectionError::protocol("RST_STREAM on an idle stream")),
-            Known::Closed(_) => self.budgets.control(self.now),
+            Known::Closed(_) => self.budgets.control(Limit::LateResets, self.now),
             Known::Live(slot) => {
-                if self.role == Role::Server {
-                    self.budgets.reset(self.now)?;
-                }
                 let stream = self.table.stream(slot);
+                if self.role == Role::Server {
+                    self.budgets.reset(stream.born == self.breath, self.now)?;
+                }
                 let (tag, discarded) = (stream.tag, stream.is_discarded());
                 let stream = self.remove(slot);
                 self.closed.ended(stream);
@@ -131,7 +134,7 @@ impl Connection {
     /// §6.5.
     fn on_settings(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
         on_the_connection(&header)?;
-        self.budgets.rare(self.now)?;
+        self.budgets.rare(Limit::Settings, self.now)?;
         if header.has(flag::ACK) {
             return match payload.is_empty() {
                 true => self.settings_acknowledged(),
@@ -197,7 +200,7 @@ impl Connection {
     fn on_ping(&mut self, header: FrameHeader, payload: Option<[u8; 8]>) -> Judged {
         on_the_connection(&header)?;
         let payload = payload.ok_or(wrong_length("length of PING"))?;
-        self.budgets.control(self.now)?;
+        self.budgets.control(Limit::Pings, self.now)?;
         match header.has(flag::ACK) {
             true => self.events.push_back(Event::Pong { payload }),
             // One at a time waits; a second one shows that the peer is in earnest.
@@ -215,7 +218,7 @@ impl Connection {
     /// §6.8. Our streams above the last one may be tried elsewhere.
     fn on_goaway(&mut self, header: FrameHeader, payload: Bytes) -> Judged {
         on_the_connection(&header)?;
-        self.budgets.rare(self.now)?;
+        self.budgets.rare(Limit::Goaways, self.now)?;
         let (Some(last), Some(code)) = (
             payload.first_chunk().map(|octets| frame::parse_dependency(*octets)),
             payload.get(4..8).and_then(frame::parse_u32),
@@ -240,6 +243,7 @@ impl Connection {
             }
             let (tag, discarded) = (stream.tag, stream.is_discarded());
             let stream = self.remove(slot);
+            self.forget_head(stream);
             self.closed.reset(stream);
             if !discarded {
                 self.events.push_back(Event::Refused { stream, tag });
@@ -251,7 +255,7 @@ impl Connection {
     fn on_window_update(&mut self, header: FrameHeader, increment: Option<u32>) -> Judged {
         let increment = increment.ok_or(wrong_length("length of WINDOW_UPDATE"))?;
         let increment = increment & frame::WINDOW_MAX;
-        self.budgets.control(self.now)?;
+        self.budgets.control(Limit::WindowUpdates, self.now)?;
         if header.stream == StreamId(0) {
             if increment == 0 {
                 return Err(ConnectionError::protocol("WINDOW_UPDATE of 0"));
@@ -307,12 +311,6 @@ fn expect_special(settling: Settling, block: Option<&OpenBlock>, header: &FrameH
         }
         Some(_) | None => Ok(()),
     }
-}
-
-#[cold]
-fn unread() -> ConnectionError {
-    let reason = "too much waits to be read by the peer";
-    ConnectionError::new(ErrorCode::ENHANCE_YOUR_CALM, reason)
 }
 
 pub(super) fn wrong_length(reason: &'static str) -> ConnectionError {

@@ -1,13 +1,15 @@
 //! What the owner decides (RFC 9113 §5.1, §6), and what is written when.
 //!
-//! 1. A field block is encoded when its place in the order of the wire is certain: heads, and
-//!    trailers with no DATA before them, at once; other trailers right behind their DATA.
+//! 1. A field block is encoded when its place in the order of the wire is certain: response heads,
+//!    and trailers with no DATA before them, at once; other trailers right behind their DATA.
+//!    Request heads wait until somebody writes: a call that is cancelled before costs the peer
+//!    nothing, not even a number ([`Connection::is_unsent`]).
 //! 2. DATA goes in turns, one frame of each stream, as far as both windows let it.
 //! 3. The stream of an owner that has said END_STREAM stays until the last of it is handed out.
 //!
 //! Refuses to know when the socket takes octets.
 
-use super::{Connection, Known, Phase, STREAMS_ASSUMED};
+use super::{Connection, Phase, STREAMS_ASSUMED, UNSENT_FACTOR, UnsentHead};
 use crate::http2::error::ErrorCode;
 use crate::http2::field::FieldSection;
 use crate::http2::frame::{self, FrameHeader, FrameType, WINDOW_MAX, flag};
@@ -21,7 +23,8 @@ use bytes::Bytes;
 impl Connection {
     /// Client: streams that may be opened right now.
     pub fn can_open(&self) -> u32 {
-        let congested = self.outbox.control_len() > self.limits.control_bytes_max as usize / 2;
+        let congested = self.outbox.control_len() > self.limits.control_bytes_max as usize / 2
+            || self.heads_octets > self.limits.control_bytes_max as usize * UNSENT_FACTOR;
         if self.role == Role::Server || self.is_retired() || congested {
             return 0;
         }
@@ -58,22 +61,70 @@ impl Connection {
             stream.content_left = ContentLeft::Ignored;
         }
         self.table.insert(stream);
-        self.write_head(id, fields, end_stream);
+        // COPY: the head, some hundred octets, since the owner may want it for another try.
+        let mut head = self.spare();
+        head.copy_from(fields);
+        self.heads_octets += head.octets();
+        self.heads.push_back(UnsentHead { stream: id, end_stream, fields: head });
         Ok(id)
+    }
+
+    /// Client: nothing of this stream was handed out. To the peer it is idle, and a reset takes it
+    /// back.
+    #[inline]
+    pub fn is_unsent(&self, stream: StreamId) -> bool {
+        self.heads.front().is_some_and(|head| head.stream <= stream)
+    }
+
+    /// Heads whose turn has come.
+    fn write_heads(&mut self, octets_max: usize) {
+        while self.outbox.control_len() < octets_max
+            && let Some(UnsentHead { stream, end_stream, fields }) = self.heads.pop_front()
+        {
+            debug_assert!(self.table.find(stream).is_some(), "heads go with their streams");
+            self.heads_octets -= fields.octets();
+            self.write_head(stream, &fields, end_stream);
+            self.recycle(fields);
+        }
+    }
+
+    /// Takes a stream back that the peer has not heard of.
+    #[cold]
+    fn withdraw(&mut self, slot: Slot) {
+        let id = self.remove(slot);
+        self.forget_head(id);
+    }
+
+    /// The head of a stream that is gone, if it had not left.
+    pub(super) fn forget_head(&mut self, stream: StreamId) {
+        let at = self.heads.partition_point(|head| head.stream < stream);
+        if self.heads.get(at).is_some_and(|head| head.stream == stream)
+            && let Some(UnsentHead { fields, .. }) = self.heads.remove(at)
+        {
+            self.heads_octets -= fields.octets();
+            self.recycle(fields);
+        }
     }
 
     fn write_head(&mut self, id: StreamId, fields: &FieldSection, end_stream: bool) {
         let frame_max = self.peer.max_frame_size as usize;
         let encoder = &mut self.encoder;
-        frame::write_field_block(self.outbox.control(), id, end_stream, frame_max, |out| {
+        let control = self.outbox.control();
+        let before = control.len();
+        frame::write_field_block(control, id, end_stream, frame_max, |out| {
             encoder.encode(fields, out);
         });
+        let octets = control.len() - before;
+        self.outbox.note_block(octets);
     }
 
     /// The response head (several, if informational), or trailers; these wait behind the
     /// stream's DATA and always end it.
     pub fn send_headers(&mut self, stream: StreamId, fields: FieldSection, end_stream: bool) {
         let Some(slot) = self.table.find(stream) else { return self.recycle(fields) };
+        if !self.heads.is_empty() {
+            self.write_heads(usize::MAX);
+        }
         let state = self.table.stream_mut(slot);
         let ended = match &state.send {
             _ if state.is_discarded() => return self.recycle(fields),
@@ -123,12 +174,23 @@ impl Connection {
         } else if end_stream && state.queue.is_empty() {
             // Nothing of this stream waits: its end may go with the control frames.
             state.send = SendHalf::Ended;
-            FrameHeader::new(0, FrameType::Data, flag::END_STREAM, stream)
-                .write(self.outbox.control());
+            self.write_end(stream);
             self.send_ended(slot);
         } else if end_stream {
             state.send = SendHalf::EndQueued;
         }
+    }
+
+    /// END_STREAM, with the head if that has not left.
+    fn write_end(&mut self, stream: StreamId) {
+        if self.is_unsent(stream) {
+            let at = self.heads.partition_point(|head| head.stream < stream);
+            if let Some(head) = self.heads.get_mut(at) {
+                head.end_stream = true;
+            }
+            return;
+        }
+        FrameHeader::new(0, FrameType::Data, flag::END_STREAM, stream).write(self.outbox.control());
     }
 
     /// The owner takes leave of the stream. RST_STREAM goes at once and queued DATA is dropped;
@@ -136,6 +198,9 @@ impl Connection {
     /// §8.1). A client's request is not worth that: it could wait for a window for ever.
     pub fn send_reset(&mut self, stream: StreamId, code: ErrorCode) {
         let Some(slot) = self.table.find(stream) else { return };
+        if self.is_unsent(stream) {
+            return self.withdraw(slot);
+        }
         let state = self.table.stream_mut(slot);
         let last_words = self.role == Role::Server && state.is_end_queued();
         match (last_words, state.recv) {
@@ -166,6 +231,33 @@ impl Connection {
         self.update_connection_window();
     }
 
+    /// The owner has no use for the stream any more, and will say so later: what waits for the
+    /// peer goes, and what the owner holds goes back to the connection, not to the stream.
+    pub fn abandon(&mut self, stream: StreamId) {
+        let Some(slot) = self.table.find(stream) else { return };
+        self.outbox.unlink(&mut self.table, slot);
+        let state = self.table.stream_mut(slot);
+        self.outbox.clear(&mut state.queue);
+        if state.is_end_queued() {
+            state.send = SendHalf::Body;
+        }
+        let held = state.recv_window.held();
+        self.recv_window.release(state.recv_window.release(held));
+        self.update_connection_window();
+    }
+
+    /// Octets of DATA of all streams that the owner has, and has not released.
+    #[inline]
+    pub fn held_in_all(&self) -> u64 {
+        self.recv_window.held()
+    }
+
+    /// The peer wants nothing of this stream, whatever it takes of others.
+    pub fn is_window_closed(&self, stream: StreamId) -> bool {
+        let slot = self.table.find(stream);
+        slot.is_some_and(|slot| self.table.stream(slot).send_window.available() == 0)
+    }
+
     pub fn ping(&mut self, payload: [u8; 8]) {
         if self.phase != Phase::Failed {
             frame::write_ping(self.outbox.control(), payload, false);
@@ -191,28 +283,22 @@ impl Connection {
 
     /// Octets of DATA of a stream that the owner has, and has not released.
     pub fn held(&self, stream: StreamId) -> u32 {
-        match self.known(stream) {
-            Known::Live(slot) => self.table.stream(slot).recv_window.held(),
-            Known::Idle | Known::Closed(_) => 0,
-        }
+        self.table.find(stream).map_or(0, |slot| self.table.stream(slot).recv_window.held())
     }
 
     /// Octets of DATA that wait on a stream.
     pub fn queued(&self, stream: StreamId) -> usize {
-        match self.known(stream) {
-            Known::Live(slot) => self.table.stream(slot).queue.octets(),
-            Known::Idle | Known::Closed(_) => 0,
-        }
+        self.table.find(stream).map_or(0, |slot| self.table.stream(slot).queue.octets())
     }
 
-    /// DATA octets of all streams that wait to be sent.
+    /// Octets of messages, DATA and field blocks, that wait to be sent.
     pub fn queued_in_all(&self) -> usize {
-        self.outbox.queued()
+        self.outbox.queued() + self.outbox.blocks_len()
     }
 
     pub fn wants_transmit(&self) -> bool {
         let data = self.outbox.has_ready() && self.send_window.available() > 0;
-        self.outbox.control_len() > 0 || data
+        self.outbox.control_len() > 0 || data || !self.heads.is_empty()
     }
 
     /// Appends what may be written now, and stops near `octets_max`.
@@ -220,7 +306,10 @@ impl Connection {
         if self.wants_transmit() {
             self.answer_ping(self.limits.ping_ack_delay);
         }
-        if !self.outbox.flush_control(out, octets_max) {
+        if !self.heads.is_empty() {
+            self.write_heads(octets_max.saturating_sub(out.len));
+        }
+        if !self.outbox.flush_control(out, octets_max) || !self.heads.is_empty() {
             return;
         }
         self.stalled &= self.send_window.available() == 0;

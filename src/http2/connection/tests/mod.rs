@@ -10,7 +10,7 @@ mod rules;
 
 use super::super::field::classify_none;
 use super::*;
-use crate::http2::{SectionKind, StreamError, Transmit};
+use crate::http2::{Limit, SectionKind, StreamError, Transmit};
 
 pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
@@ -161,6 +161,7 @@ pub(super) enum Seen {
     Refused(u32),
     Pong([u8; 8]),
     Settings,
+    Limited(Limit),
     Failed(ErrorCode),
 }
 
@@ -182,6 +183,7 @@ pub(super) fn seen(event: &Event) -> Seen {
         Event::Refused { stream, .. } => Seen::Refused(stream.0),
         Event::Pong { payload } => Seen::Pong(*payload),
         Event::Settings => Seen::Settings,
+        Event::Limited(limit) => Seen::Limited(*limit),
         Event::Failed(error) => Seen::Failed(error.code),
     }
 }
@@ -195,13 +197,15 @@ pub(super) fn head(stream: u32, kind: SectionKind, fields: &[(&str, &str)], end:
 pub(super) struct Bench {
     pub conn: Connection,
     pub now: Instant,
+    /// What was written and nobody has looked at: a peer answers only what it was sent.
+    sent: Vec<u8>,
 }
 
 impl Bench {
     /// Nothing exchanged yet.
     pub fn fresh(role: Role, limits: Limits) -> Self {
         let now = start();
-        Self { conn: Connection::new(role, limits, classify_none, now), now }
+        Self { conn: Connection::new(role, limits, classify_none, now), now, sent: Vec::new() }
     }
 
     /// After both prefaces.
@@ -234,6 +238,9 @@ impl Bench {
     }
 
     pub fn give_octets(&mut self, octets: &[u8]) -> Vec<Seen> {
+        if self.conn.is_unsent(StreamId(u32::MAX)) {
+            self.sent = self.take_octets();
+        }
         self.conn.recv(Bytes::copy_from_slice(octets), self.now);
         self.events().iter().map(seen).collect()
     }
@@ -250,7 +257,7 @@ impl Bench {
         assert!(!self.conn.wants_transmit());
         let octets = out.slices().collect::<Vec<_>>().concat();
         assert_eq!(octets.len(), out.len);
-        octets
+        [std::mem::take(&mut self.sent), octets].concat()
     }
 
     /// What the connection wants to say.

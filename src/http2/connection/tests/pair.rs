@@ -207,6 +207,8 @@ impl Pair {
             Seen::Reset(id, _) => {
                 self.echoes.remove(&id);
             }
+            // Before its SETTINGS are known.
+            Seen::Limited(Limit::Streams) => {}
             Seen::Settings | Seen::Pong(_) => {}
             other => panic!("{other:?}"),
         }

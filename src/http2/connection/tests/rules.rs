@@ -155,7 +155,8 @@ fn section_5_1_1_stream_ids() {
 fn section_5_1_2_concurrency() {
     let limits = Limits { max_concurrent_streams: Some(1), ..Limits::default() };
     let mut bench = Bench::settled(Role::Server, limits);
-    assert_eq!(bench.give(&[request(1, 0), request(3, END_STREAM), data(3, 0, "x")]).len(), 1);
+    let events = bench.give(&[request(1, 0), request(3, END_STREAM), data(3, 0, "x")]);
+    assert_eq!(events[1..], [Seen::Limited(Limit::Streams)]);
     assert_eq!(bench.take(), [rst(3, ErrorCode::REFUSED_STREAM)]);
     bench.give(&[rst(1, ErrorCode::CANCEL)]);
     assert_eq!(bench.give(&[request(5, END_STREAM)]).len(), 1);
@@ -349,14 +350,15 @@ fn a_section_above_the_limit_resets_its_stream_only() {
     for fields in [large, many] {
         let mut bench = Bench::settled(Role::Server, limits.clone());
         let refused = frame(HEADERS, END_HEADERS | END_STREAM, 1, block(&fields));
-        bench.expect_reset(&[refused], 1, SIZE);
+        assert_eq!(bench.give(&[refused]), [Seen::Limited(Limit::FieldSection)]);
+        assert_eq!(bench.take(), [rst(1, SIZE)]);
         assert_eq!(bench.give(&[request(3, 0)]).len(), 1);
     }
     let mut bench = Bench::settled(Role::Client, limits);
     bench.open(true);
     let large = [(":status", "200"), ("a", &long), ("b", &long), ("c", &long)];
     let events = bench.give(&[frame(HEADERS, END_HEADERS, 1, block(&large))]);
-    assert_eq!(events, [Seen::StreamFailed(1, SIZE)]);
+    assert_eq!(events, [Seen::Limited(Limit::FieldSection), Seen::StreamFailed(1, SIZE)]);
 }
 
 #[test]

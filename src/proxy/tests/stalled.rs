@@ -1,0 +1,155 @@
+//! Readers that stall, and those who share a connection with them.
+
+use super::*;
+use crate::http2::ErrorCode;
+use crate::proxy::stalled::HELD_SHARE;
+
+const TO_SELF: [(&str, &str); 1] = [("dapr-callee-app-id", "client")];
+/// As much as a stream's window lets come.
+const WINDOW: usize = 256 << 10;
+const LOOK: Duration = Duration::from_millis(125);
+
+/// A caller with many calls, each of which is answered with more than it reads; another one.
+struct Crowd {
+    bench: Bench,
+    staller: ConnId,
+    other: ConnId,
+    app: ConnId,
+    calls: u32,
+    /// As the app's end numbers them.
+    asked: u32,
+}
+
+impl Crowd {
+    fn new(calls: u32, window: u32) -> Self {
+        let mut bench = Bench::new(config());
+        let (staller, other) = (bench.accept(Listener::Internal), bench.accept(Listener::Internal));
+        let limits = Limits { stream_window: window, ..Limits::default() };
+        let h2 = Connection::new(Role::Client, limits, head::classify, bench.now);
+        bench.ends.insert(staller, h2);
+        bench.stalled = true;
+        bench.run();
+        bench.calls(staller, &[], calls as usize);
+        let app = bench.dial_done();
+        for n in 0..calls {
+            let end = bench.ends.get_mut(&app).unwrap();
+            let mut fields = FieldSection::new();
+            fields.push(b":status", b"200");
+            fields.push(b"content-type", b"application/grpc");
+            end.send_headers(StreamId(1 + 2 * n), fields, false);
+            // Messages without an octet, so that their limit of size does not matter.
+            end.send_data(StreamId(1 + 2 * n), Bytes::from(vec![0; 2 * WINDOW]), false);
+        }
+        bench.run();
+        Self { bench, staller, other, app, calls, asked: calls }
+    }
+
+    /// A call of the other caller's, of which the answer takes some room.
+    fn others_call(&mut self) -> bool {
+        let before = self.bench.count(self.other, "grpc-status=0 END");
+        self.bench.call(self.other, &TO_SELF, Some(MESSAGE));
+        let stream = 1 + 2 * self.asked;
+        self.asked += 1;
+        self.bench.answer(self.app, stream, &[0; 5000]);
+        self.bench.count(self.other, "grpc-status=0 END") > before
+    }
+
+    fn ended(&self) -> usize {
+        self.bench.count(self.staller, "RESET ENHANCE_YOUR_CALM")
+    }
+
+    fn held(&self) -> u64 {
+        self.bench.proxy.peers[ConnKey::from(self.app)].h2.held_in_all()
+    }
+}
+
+/// Eighty streams of 256 KiB are 20 MiB: more than the share, less than what closes the window.
+#[test]
+fn stalled_readers_hold_up_nobody_and_end_in_time() {
+    let mut crowd = Crowd::new(80, 1);
+    assert!(crowd.held() > HELD_SHARE, "{}", crowd.held());
+    assert!(crowd.others_call());
+    for _ in 0..9 {
+        crowd.bench.wait(Duration::from_secs(1));
+        assert_eq!(crowd.ended(), 0, "whoever pauses has time");
+    }
+    for _ in 0..3 {
+        crowd.bench.wait(Duration::from_secs(1));
+    }
+    assert!(crowd.held() <= HELD_SHARE, "{}", crowd.held());
+    let ended = crowd.ended();
+    assert!((16..20).contains(&ended), "{ended}: no more than it takes");
+    let limits = crowd.bench.proxy.cells.limits();
+    assert!(limits.contains(&("stalled_streams", ended as u64)), "{limits:?}");
+    assert_eq!(crowd.bench.proxy.calls(), 80 - ended);
+    assert!(crowd.others_call());
+    // Below the share nobody is looked at, for ever.
+    crowd.bench.wait(Duration::from_secs(4));
+    crowd.bench.wait(Duration::from_secs(4));
+    assert_eq!(crowd.ended(), ended);
+}
+
+/// As many as close the connection's window, where one second is a long time.
+#[test]
+fn a_crowd_of_stalled_readers_makes_way_at_once() {
+    let mut crowd = Crowd::new(300, 1);
+    for _ in 0..4 {
+        crowd.bench.wait(LOOK);
+    }
+    // Of those that are left, some got room to stall in.
+    assert!(crowd.held() < 2 * HELD_SHARE, "{}", crowd.held());
+    assert!(crowd.ended() > 100, "{}", crowd.ended());
+    assert!(crowd.others_call());
+}
+
+/// Whoever takes anything is not stalled, even in a crowd: he reads as fast as he can.
+#[test]
+fn slow_readers_are_not_stalled() {
+    let mut crowd = Crowd::new(230, 65_535);
+    assert!(crowd.held() > 48 << 20, "{}", crowd.held());
+    for _ in 0..24 {
+        crowd.bench.wait(LOOK);
+        let end = crowd.bench.ends.get_mut(&crowd.staller).unwrap();
+        for n in 0..crowd.calls {
+            end.release(StreamId(1 + 2 * n), 9000);
+        }
+        crowd.bench.run();
+    }
+    assert_eq!(crowd.ended(), 0);
+    assert_eq!(crowd.bench.proxy.calls(), crowd.calls as usize);
+}
+
+/// What a call holds whose reset has to wait goes back at once: the pace spares the app, and
+/// nobody else pays for it.
+#[test]
+fn a_cancelled_call_holds_nothing_while_its_reset_waits() {
+    let mut crowd = Crowd::new(60, 1);
+    let end = crowd.bench.ends.get_mut(&crowd.staller).unwrap();
+    for n in 0..crowd.calls {
+        end.send_reset(StreamId(1 + 2 * n), ErrorCode::CANCEL);
+    }
+    crowd.bench.run();
+    let resets = crowd.bench.count(crowd.app, "RESET CANCEL");
+    assert!(resets < 60, "{resets}: they are paced");
+    assert_eq!((crowd.bench.proxy.calls(), crowd.held()), (0, 0));
+}
+
+/// Whole responses have left their upstream, whose windows no longer bound them.
+#[test]
+fn a_caller_that_does_not_read_gets_no_new_calls() {
+    let mut crowd = Crowd::new(140, 1);
+    // Half of each has come, and its stream is reset: now none of it is upstream's any more.
+    for n in 0..crowd.calls {
+        let end = crowd.bench.ends.get_mut(&crowd.app).unwrap();
+        end.send_reset(StreamId(1 + 2 * n), ErrorCode::INTERNAL_ERROR);
+    }
+    crowd.bench.run();
+    assert_eq!((crowd.held(), crowd.bench.proxy.calls()), (0, 0));
+    crowd.bench.call(crowd.staller, &TO_SELF, Some(MESSAGE));
+    let last = crowd.bench.seen[&crowd.staller].iter().rev();
+    let told = last.filter(|seen| seen.contains("grpc-status=8 ")).count();
+    assert_eq!(told, 1, "{}", crowd.bench.last(crowd.staller));
+    let limits = crowd.bench.proxy.cells.limits();
+    assert!(limits.contains(&("unread_responses", 1)), "{limits:?}");
+    assert!(crowd.others_call());
+}
