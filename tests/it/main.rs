@@ -35,5 +35,6 @@ mod rotation;
 mod sentry;
 mod shared_nothing;
 mod sim;
+mod soak;
 mod statuses;
 mod worker;

@@ -23,20 +23,81 @@ use tokio::time::{sleep, timeout};
 /// Of a request: its number, and how long the app is to think about it.
 const TAG: &str = "x-tag";
 const PAUSE: &str = "x-pause-ms";
+/// After so many messages the app resets the stream.
+const RESET_AFTER: &str = "x-reset-after";
 
 pub fn runtime() -> Runtime {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.expect("a runtime")
 }
 
-/// A gRPC message of `size` octets which nobody else's equals.
-pub fn message(tag: u64, size: usize) -> Bytes {
+/// gRPC message number `n` of a call, of `size` octets: nobody else's equals it.
+pub fn message(tag: u64, n: u64, size: usize) -> Bytes {
     let mut message = BytesMut::with_capacity(5 + size);
     message.put_u8(0);
     message.put_u32(u32::try_from(size).expect("a small message"));
     message.put_u64(tag);
-    message.resize(5 + size, tag.to_le_bytes()[0]);
+    message.resize(5 + size, filler(tag, n));
     message.freeze()
+}
+
+fn filler(tag: u64, n: u64) -> u8 {
+    (tag ^ (tag >> 8) ^ n).to_le_bytes()[0]
+}
+
+/// Reads one direction of a call, however it is cut, and finds every octet that is not its own.
+#[derive(Debug)]
+pub struct Checker {
+    tag: u64,
+    /// Whole messages so far.
+    pub messages: u64,
+    /// The prefix and the number, as far as they are here.
+    head: Vec<u8>,
+    left: usize,
+}
+
+const HEAD: usize = 13;
+
+impl Checker {
+    pub fn new(tag: u64) -> Self {
+        Self { tag, messages: 0, head: Vec::with_capacity(HEAD), left: 0 }
+    }
+
+    pub fn feed(&mut self, mut data: &[u8]) -> Result<(), String> {
+        while !data.is_empty() {
+            if self.head.len() < HEAD {
+                let (part, rest) = data.split_at(data.len().min(HEAD - self.head.len()));
+                self.head.extend_from_slice(part);
+                data = rest;
+                if self.head.len() == HEAD {
+                    let len = u32::from_be_bytes(self.head[1..5].try_into().expect("four octets"));
+                    let tag = u64::from_be_bytes(self.head[5..].try_into().expect("eight octets"));
+                    if (self.head[0], tag) != (0, self.tag) || len < 8 {
+                        return Err(format!("call {} has {:?}", self.tag, self.head));
+                    }
+                    self.left = len as usize - 8;
+                }
+            } else {
+                let (part, rest) = data.split_at(data.len().min(self.left));
+                let own = filler(self.tag, self.messages);
+                if part.iter().any(|octet| *octet != own) {
+                    return Err(format!("call {}, message {}", self.tag, self.messages));
+                }
+                self.left -= part.len();
+                data = rest;
+            }
+            if self.head.len() == HEAD && self.left == 0 {
+                self.messages += 1;
+                self.head.clear();
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing is left of a message that began.
+    pub fn is_between(&self) -> bool {
+        self.head.is_empty()
+    }
 }
 
 /// What the app knows, over all its lives.
@@ -189,11 +250,23 @@ async fn answer(
     if let Some(pause) = number(request.headers(), PAUSE) {
         sleep(Duration::from_millis(pause)).await;
     }
+    let reset_after = number(request.headers(), RESET_AFTER);
+    let mut checker = Checker::new(tag);
     let mut body = request.into_body();
     while let Some(data) = body.data().await {
         let data = data?;
         body.flow_control().release_capacity(data.len())?;
+        if let Err(what) = checker.feed(&data) {
+            book.note(what);
+        }
         send(&mut out, data).await?;
+        if reset_after.is_some_and(|after| checker.messages >= after) {
+            out.send_reset(h2::Reason::INTERNAL_ERROR);
+            return Ok(());
+        }
+    }
+    if !checker.is_between() {
+        book.note(format!("call {tag} is cut short"));
     }
     let status = ("grpc-status".parse().expect("a name"), HeaderValue::from_static("0"));
     out.send_trailers(HeaderMap::from_iter([status]))
@@ -221,14 +294,26 @@ pub enum End {
 }
 
 pub async fn connect(port: u16) -> std::io::Result<SendRequest<Bytes>> {
-    let stream = TcpStream::connect(loopback(port)).await?;
+    let (client, connection) = handshake(TcpStream::connect(loopback(port)).await?).await?;
+    tokio::spawn(connection);
+    Ok(client)
+}
+
+pub async fn handshake(
+    stream: TcpStream,
+) -> std::io::Result<(SendRequest<Bytes>, h2::client::Connection<TcpStream>)> {
     stream.set_nodelay(true)?;
     let mut client = h2::client::Builder::new();
     client.initial_window_size(1 << 18).initial_connection_window_size(1 << 24);
-    let (client, connection) =
-        client.handshake(stream).await.map_err(|error| std::io::Error::other(error.to_string()))?;
-    tokio::spawn(connection);
-    Ok(client)
+    client.handshake(stream).await.map_err(|error| std::io::Error::other(error.to_string()))
+}
+
+/// What a call asks of the sidecars and of the app.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    pub pause_ms: u64,
+    pub deadline_ms: Option<u64>,
+    pub reset_after: Option<u64>,
 }
 
 /// Opens call `tag` to `app_id`.
@@ -236,16 +321,22 @@ pub async fn open(
     client: &SendRequest<Bytes>,
     app_id: &str,
     tag: u64,
-    pause_ms: u64,
+    wish: Wish,
 ) -> Result<(h2::client::ResponseFuture, SendStream<Bytes>), h2::Error> {
-    let request = Request::post("http://server/tagged/Echo")
+    let mut request = Request::post("http://server/tagged/Echo")
         .header("content-type", "application/grpc")
         .header("te", "trailers")
         .header("dapr-app-id", app_id)
         .header(TAG, tag)
-        .header(PAUSE, pause_ms)
-        .body(());
-    client.clone().ready().await?.send_request(request.expect("a request"), false)
+        .header(PAUSE, wish.pause_ms);
+    if let Some(deadline) = wish.deadline_ms {
+        request = request.header("grpc-timeout", format!("{deadline}m"));
+    }
+    if let Some(after) = wish.reset_after {
+        request = request.header(RESET_AFTER, after);
+    }
+    let request = request.body(()).expect("a request");
+    client.clone().ready().await?.send_request(request, false)
 }
 
 pub fn status(headers: &HeaderMap) -> Option<End> {
@@ -274,8 +365,9 @@ pub async fn rest(mut body: RecvStream, sent: &[u8]) -> Result<End, h2::Error> {
 pub async fn unary(client: &SendRequest<Bytes>, app_id: &str, tag: u64, pause_ms: u64) -> End {
     let size = 16 + (tag % 2000) as usize;
     let called = async {
-        let sent = message(tag, size);
-        let (response, mut out) = open(client, app_id, tag, pause_ms).await?;
+        let sent = message(tag, 0, size);
+        let (response, mut out) =
+            open(client, app_id, tag, Wish { pause_ms, ..Wish::default() }).await?;
         send(&mut out, sent.clone()).await?;
         out.send_data(Bytes::new(), true)?;
         let (head, body) = response.await?.into_parts();
