@@ -13,7 +13,7 @@ use bytes::Bytes;
 use greeting::{REQUEST, section};
 use ringside::config::{App, AppProtocol, Config, IoDriver};
 use ringside::http2::field::classify_none;
-use ringside::http2::{Connection, Event, FieldSection, Limits, Role, SectionKind};
+use ringside::http2::{Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId};
 use ringside::identity::{AppId, Namespace};
 use ringside::proxy::{
     Arrival, ConnId, Endpoint, Input, Listener, Output, Proxy, Resolution, Transmit,
@@ -239,25 +239,33 @@ fn gather(out: &mut Transmit) -> Bytes {
     octets.into()
 }
 
+fn answer(app: &mut Connection, stream: StreamId, body: &Bytes) {
+    app.send_data(stream, body.clone(), false);
+    let mut trailers = app.spare();
+    trailers.push(b"grpc-status", b"0");
+    trailers.push(b"grpc-message", b"");
+    app.send_headers(stream, trailers, true);
+}
+
 fn serve(app: &mut Connection, bytes: Bytes, body: &Bytes) {
     app.recv(bytes, Instant::now());
     while let Some(event) = app.poll_event() {
         match event {
-            Event::Headers { stream, kind: SectionKind::Request, fields, .. } => {
+            Event::Headers { stream, kind: SectionKind::Request, fields, end_stream, .. } => {
                 app.recycle(fields);
                 let mut head = app.spare();
                 head.push(b":status", b"200");
                 head.push(b"content-type", b"application/grpc");
                 app.send_headers(stream, head, false);
+                // An end without a message may come with the head.
+                if end_stream {
+                    answer(app, stream, body);
+                }
             }
             Event::Data { stream, data, end_stream, .. } => {
                 app.release(stream, data.len() as u32);
                 if end_stream {
-                    app.send_data(stream, body.clone(), false);
-                    let mut trailers = app.spare();
-                    trailers.push(b"grpc-status", b"0");
-                    trailers.push(b"grpc-message", b"");
-                    app.send_headers(stream, trailers, true);
+                    answer(app, stream, body);
                 }
             }
             _ => {}
