@@ -1,7 +1,7 @@
 //! A whole sidecar without its sockets: callers, apps and other sidecars that say anything, frames
 //! that make sense among octets that do not, dials and lookups that succeed or fail, snapshots,
-//! time, drain, ends at any moment. What must hold: no panic, the invariants after each step, and
-//! that no call is left when every connection is gone.
+//! time, drain, ends at any moment. What must hold: no panic, the invariants after each step, that
+//! what is said on each connection is HTTP/2, and that no call is left when all are gone.
 
 #![no_main]
 
@@ -74,12 +74,85 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// What was said on a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Said {
+    Head,
+    End,
+}
+
+/// What the proxy says on a connection, read plainly (RFC 9113 §3.4, §4.1, §5.1, §8.1).
+#[derive(Default)]
+struct Grammar {
+    client: bool,
+    greeted: bool,
+    begun: bool,
+    octets: Vec<u8>,
+    /// The stream whose field block goes on.
+    block: Option<u32>,
+    streams: HashMap<u32, Said>,
+}
+
+impl Grammar {
+    fn hear(&mut self, out: &Transmit) {
+        self.octets.extend(out.slices().flatten());
+        let octets = std::mem::take(&mut self.octets);
+        let mut rest = &octets[..];
+        if self.client && !self.greeted {
+            let len = rest.len().min(PREFACE.len());
+            assert_eq!(rest[..len], PREFACE[..len], "a client's first words");
+            self.greeted = len == PREFACE.len();
+            rest = if self.greeted { &rest[len..] } else { rest };
+        }
+        // What is cut in the middle of a frame goes on with the next piece.
+        while let Some((head, after)) = rest.split_at_checked(9)
+            && (self.greeted || !self.client)
+        {
+            let len = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+            let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
+            let Some(next) = after.get(len..) else { break };
+            self.frame(head[3], head[4], stream);
+            rest = next;
+        }
+        self.octets = rest.to_vec();
+    }
+
+    fn frame(&mut self, kind: u8, flags: u8, stream: u32) {
+        assert!(self.begun || (kind == SETTINGS && flags == 0), "SETTINGS come first");
+        self.begun = true;
+        assert_eq!(self.block.is_some(), kind == 9, "a field block is not interrupted");
+        let said = self.streams.get(&stream).copied();
+        let end = flags & 1 != 0;
+        match kind {
+            0 | 1 => {
+                assert_eq!(stream % 2, 1);
+                match (kind, said) {
+                    (1, None) | (0, Some(Said::Head)) => {}
+                    (1, Some(Said::Head)) => assert!(end, "trailers end their stream"),
+                    _ => panic!("frame {kind} on stream {stream} after {said:?}"),
+                }
+                self.streams.insert(stream, if end { Said::End } else { Said::Head });
+                self.block = (kind == 1 && flags & 4 == 0).then_some(stream);
+            }
+            3 => drop(self.streams.insert(stream, Said::End)),
+            4 | 6 | 7 => assert_eq!(stream, 0),
+            8 => {}
+            9 => {
+                assert_eq!(self.block, Some(stream));
+                self.block = self.block.filter(|_| flags & 4 == 0);
+            }
+            _ => panic!("a frame of type {kind}"),
+        }
+    }
+}
+
 struct Bench {
     proxy: Proxy,
     now: Instant,
     config: Config,
     epoch: u64,
     conns: Vec<ConnId>,
+    said: HashMap<ConnId, Grammar>,
     dialing: Vec<ConnId>,
     resolving: Vec<Target>,
     /// Since when the proxy waits for an answer.
@@ -145,6 +218,7 @@ impl Bench {
             config,
             epoch: 1,
             conns: Vec::new(),
+            said: HashMap::new(),
             dialing: Vec::new(),
             resolving: Vec::new(),
             asked: HashMap::new(),
@@ -170,6 +244,7 @@ impl Bench {
         };
         let conn = self.proxy.accept(Arrival { listener, peer: None, spiffe_id: None }, self.now);
         self.conns.push(conn);
+        self.said.insert(conn, Grammar::default());
         if control & 4 == 0 {
             let settings = [&0x3_u16.to_be_bytes()[..], &u32::MAX.to_be_bytes()].concat();
             let hello = frame(SETTINGS, 0, 0, if control & 8 == 0 { &[] } else { &settings });
@@ -213,6 +288,7 @@ impl Bench {
         } else {
             self.proxy.handle(Input::Dialed { conn }, self.now);
             self.conns.push(conn);
+            self.said.insert(conn, Grammar { client: true, ..Grammar::default() });
             if control & 0x20 == 0 {
                 let one = [&0x3_u16.to_be_bytes()[..], &1_u32.to_be_bytes()].concat();
                 let few = if control & 0x10 == 0 { &[] } else { &one[..] };
@@ -261,6 +337,9 @@ impl Bench {
         let mut out = Transmit::new();
         let more = self.proxy.transmit(conn, &mut out, octets_max);
         assert_eq!(out.slices().map(<[u8]>::len).sum::<usize>(), out.len);
+        if let Some(said) = self.said.get_mut(&conn).filter(|_| !out.is_empty()) {
+            said.hear(&out);
+        }
         if !more {
             self.dirty.retain(|other| *other != conn);
         }
