@@ -32,6 +32,9 @@ use std::time::{Duration, Instant};
 /// Octets of responses that wait for a caller before its connection gets no new calls: whole
 /// responses have left their upstream, whose windows no longer bound them.
 const UNREAD_MAX: usize = 32 << 20;
+/// The same of another sidecar's connection, which many callers share: those who read must not pay
+/// for those who do not, whom `stalled` sees to.
+const UNREAD_SHARED_MAX: usize = 256 << 20;
 
 /// The upstream leg.
 #[derive(Debug)]
@@ -173,7 +176,11 @@ impl Proxy {
         conn: ConnKey,
         now: Instant,
     ) -> Result<Plan, Failure> {
-        if self.peers.get(conn).is_some_and(|peer| peer.h2.queued_in_all() > UNREAD_MAX) {
+        let unread_max = match listener {
+            Listener::Api | Listener::Forward(_) => UNREAD_MAX,
+            Listener::Internal => UNREAD_SHARED_MAX,
+        };
+        if self.peers.get(conn).is_some_and(|peer| peer.h2.queued_in_all() > unread_max) {
             self.limit_reached("unread_responses", "responses are not read", conn, now);
             let message = "ringside: too many responses on this connection are not read yet; \
                            read them, then call again";
