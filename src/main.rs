@@ -5,6 +5,8 @@ use ringside::cli::{self, Command};
 use ringside::config::{DAPR_VERSION, Environment, Flags};
 use std::process::ExitCode;
 
+// AddressSanitizer watches the system's allocator only (`scripts/asan`).
+#[cfg(not(ringside_asan))]
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
