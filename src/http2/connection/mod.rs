@@ -96,6 +96,8 @@ struct OpenBlock {
 struct UnsentHead {
     stream: StreamId,
     end_stream: bool,
+    /// An empty DATA frame that ends the stream follows.
+    then_end: bool,
     fields: FieldSection,
 }
 

@@ -65,7 +65,7 @@ impl Connection {
         let mut head = self.spare();
         head.copy_from(fields);
         self.heads_octets += head.octets();
-        self.heads.push_back(UnsentHead { stream: id, end_stream, fields: head });
+        self.heads.push_back(UnsentHead { stream: id, end_stream, then_end: false, fields: head });
         Ok(id)
     }
 
@@ -79,12 +79,16 @@ impl Connection {
     /// Heads whose turn has come.
     fn write_heads(&mut self, octets_max: usize) {
         while self.outbox.control_len() < octets_max
-            && let Some(UnsentHead { stream, end_stream, fields }) = self.heads.pop_front()
+            && let Some(head) = self.heads.pop_front()
         {
+            let UnsentHead { stream, end_stream, then_end, fields } = head;
             debug_assert!(self.table.find(stream).is_some(), "heads go with their streams");
             self.heads_octets -= fields.octets();
             self.write_head(stream, &fields, end_stream);
             self.recycle(fields);
+            if then_end {
+                self.write_end(stream);
+            }
         }
     }
 
@@ -181,16 +185,15 @@ impl Connection {
         }
     }
 
-    /// END_STREAM, with the head if that has not left.
+    /// END_STREAM on a DATA frame of its own, behind the head if that has not left. Never on the
+    /// head: the owner said it apart, and there are peers that wait for that frame for ever.
     fn write_end(&mut self, stream: StreamId) {
-        if self.is_unsent(stream) {
-            let at = self.heads.partition_point(|head| head.stream < stream);
-            if let Some(head) = self.heads.get_mut(at) {
-                head.end_stream = true;
-            }
-            return;
+        let at = self.heads.partition_point(|head| head.stream < stream);
+        match self.heads.get_mut(at) {
+            Some(head) if head.stream == stream => head.then_end = true,
+            Some(_) | None => FrameHeader::new(0, FrameType::Data, flag::END_STREAM, stream)
+                .write(self.outbox.control()),
         }
-        FrameHeader::new(0, FrameType::Data, flag::END_STREAM, stream).write(self.outbox.control());
     }
 
     /// The owner takes leave of the stream. RST_STREAM goes at once and queued DATA is dropped;
