@@ -180,7 +180,8 @@ impl Epoll {
             return self.mark(key, ends);
         }
         for _ in 0..READS_MAX {
-            if self.room.capacity() < ROOM_LEFT_MIN {
+            // What was read before is gone, nearly always, and all of the room serves again.
+            if !self.room.try_reclaim(ROOM_OCTETS) && self.room.capacity() < ROOM_LEFT_MIN {
                 std::mem::swap(&mut self.room, &mut self.before);
                 self.room.reserve(ROOM_OCTETS);
             }

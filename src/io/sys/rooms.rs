@@ -3,9 +3,9 @@
 //!
 //! 1. A room is the kernel's from the moment in which it is provided until its completion has been
 //!    taken; nobody else touches its spare capacity meanwhile.
-//! 2. What was filled is split off and handed out, the rest is provided again: nothing is copied.
-//!    A room with little left rests until another is spent: what was handed out of it is then gone,
-//!    nearly always, and its allocation serves again.
+//! 2. What was filled is split off and handed out: nothing is copied. The room then rests for a turn,
+//!    after which what was handed out of it is gone, nearly always, and all of it serves again: so
+//!    few octets are written that they stay in the caches. Otherwise what is left of it does.
 //! 3. As many rooms are out as turns need: twice as many after a turn that ran out of them, up to
 //!    [`ROOMS_MAX`], and half as many after a long time in which a quarter was enough. Fewer rooms
 //!    are warmer ones.
@@ -45,8 +45,8 @@ pub(super) struct Rooms {
     rooms: Vec<BytesMut>,
     /// IDs of rooms that were never provided, or hold no memory any more.
     idle: Vec<u16>,
-    /// Of those that are spent, in their order.
-    spent: VecDeque<u16>,
+    /// Of those that rest, in their order.
+    resting: VecDeque<u16>,
     /// Of those that were filled in this turn.
     filled: Vec<u16>,
     /// How many are out, and are to be.
@@ -77,7 +77,7 @@ impl Rooms {
             entries,
             rooms: (0..ROOMS_MAX).map(|_| BytesMut::new()).collect(),
             idle: (0..ROOMS_MAX).rev().collect(),
-            spent: VecDeque::new(),
+            resting: VecDeque::new(),
             filled: Vec::new(),
             out: 0,
             wanted: ROOMS_MIN,
@@ -93,12 +93,12 @@ impl Rooms {
             submitter.register_buf_ring_with_flags(entries.as_ptr() as u64, ROOMS_MAX, GROUP, 0)?
         };
         rooms.fill_up();
-        // The first to be spent finds one that has rested.
+        // The first to be filled finds one that has rested.
         if let Some(id) = rooms.idle.pop()
             && let Some(room) = rooms.rooms.get_mut(usize::from(id))
         {
             room.reserve(ROOM_OCTETS);
-            rooms.spent.push_back(id);
+            rooms.resting.push_back(id);
         }
         Ok(rooms)
     }
@@ -124,13 +124,23 @@ impl Rooms {
         if std::mem::take(&mut self.ran_out) {
             self.wanted = (self.wanted * 2).min(ROOMS_MAX);
         }
-        let (before, mut rested) = (self.tail, self.spent.len());
+        let (before, rested) = (self.tail, self.resting.len());
         self.used_most = self.used_most.max(self.filled.len());
+        for _ in 0..rested.min(usize::from(self.wanted.saturating_sub(self.out))) {
+            if let Some(id) = self.resting.pop_front() {
+                self.provide(id);
+            }
+        }
         while let Some(id) = self.filled.pop() {
-            self.take_back(id);
+            let left = self.rooms.get(usize::from(id)).map_or(0, BytesMut::capacity);
+            if self.out < self.wanted && left >= LEFT_OCTETS_MIN {
+                self.provide(id);
+            } else {
+                self.resting.push_back(id);
+            }
         }
         while self.out < self.wanted
-            && let Some(id) = self.another(&mut rested)
+            && let Some(id) = self.idle.pop().or_else(|| self.resting.pop_front())
         {
             self.provide(id);
         }
@@ -140,27 +150,6 @@ impl Rooms {
         self.review();
     }
 
-    fn take_back(&mut self, id: u16) {
-        let Some(room) = self.rooms.get_mut(usize::from(id)) else { return };
-        if room.capacity() < LEFT_OCTETS_MIN {
-            self.spent.push_back(id);
-        } else if self.out < self.wanted {
-            self.provide(id);
-        } else {
-            *room = BytesMut::new();
-            self.idle.push(id);
-        }
-    }
-
-    /// One of those that have `rested`, or a new one, or else whichever there is.
-    fn another(&mut self, rested: &mut usize) -> Option<u16> {
-        if *rested > 0 {
-            *rested -= 1;
-            return self.spent.pop_front();
-        }
-        self.idle.pop().or_else(|| self.spent.pop_front())
-    }
-
     /// This turn ran out of rooms.
     pub(super) fn want_more(&mut self) {
         self.ran_out = true;
@@ -168,7 +157,7 @@ impl Rooms {
 
     fn provide(&mut self, id: u16) {
         let Some(room) = self.rooms.get_mut(usize::from(id)) else { return };
-        if room.capacity() < LEFT_OCTETS_MIN {
+        if !room.try_reclaim(ROOM_OCTETS) && room.capacity() < LEFT_OCTETS_MIN {
             room.reserve(ROOM_OCTETS);
         }
         let spare = room.spare_capacity_mut();
@@ -203,9 +192,9 @@ impl Rooms {
         if self.wanted > ROOMS_MIN && self.used_most < usize::from(self.wanted / 4) {
             self.wanted /= 2;
         }
-        // One rests; the memory of more is not needed.
-        while self.spent.len() > 1
-            && let Some(id) = self.spent.pop_front()
+        // The memory of more than may be wanted at once is not needed.
+        while self.resting.len() > usize::from(self.wanted)
+            && let Some(id) = self.resting.pop_front()
         {
             if let Some(room) = self.rooms.get_mut(usize::from(id)) {
                 *room = BytesMut::new();
