@@ -3,9 +3,9 @@
 //!
 //! 1. A room is the kernel's from the moment in which it is provided until its completion has been
 //!    taken; nobody else touches its spare capacity meanwhile.
-//! 2. What was filled is split off and handed out: nothing is copied. The room then rests for a turn,
-//!    after which what was handed out of it is gone, nearly always, and all of it serves again: so
-//!    few octets are written that they stay in the caches. Otherwise what is left of it does.
+//! 2. What was filled is split off and handed out: nothing is copied. The room then rests for a
+//!    turn, after which what was handed out of it is gone, nearly always, and all of it serves
+//!    again: so few octets are written that they stay in the caches. Otherwise what is left does.
 //! 3. As many rooms are out as turns need: twice as many after a turn that ran out of them, up to
 //!    [`ROOMS_MAX`], and half as many after a long time in which a quarter was enough. Fewer rooms
 //!    are warmer ones.
