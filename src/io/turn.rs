@@ -24,7 +24,7 @@ impl Turns for Rc<Worker> {
             self.flush();
             return Next::Tasks;
         }
-        if self.ended.get() { Next::End } else { Next::Wait }
+        if self.served.borrow().is_some() { Next::End } else { Next::Wait }
     }
 }
 

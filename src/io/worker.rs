@@ -134,8 +134,7 @@ fn work(
 /// The worker ends with its mailbox.
 async fn read_mail(worker: Rc<Worker>, mailbox: Mailbox<ToWorker>) {
     let served = post::serve(&worker, &mailbox).await;
-    worker.served.set(Some(served));
-    worker.ended.set(true);
+    worker.served.replace(Some(served));
 }
 
 /// See the file's text.
@@ -145,9 +144,8 @@ pub(super) struct Worker {
     pub(super) runtime: Rc<Runtime>,
     pub(super) core: RefCell<Core>,
     pub(super) listed: Listed,
-    /// The mailbox ended, and how.
-    pub(super) ended: Cell<bool>,
-    served: Cell<Option<io::Result<()>>>,
+    /// How the mailbox ended, when it has.
+    pub(super) served: RefCell<Option<io::Result<()>>>,
     /// The proxy's next time moved forward.
     earlier: Notify,
     /// What this worker tells the one that accepts.
@@ -257,8 +255,7 @@ impl Worker {
             runtime,
             core: RefCell::new(core),
             listed: Listed::default(),
-            ended: Cell::new(false),
-            served: Cell::new(None),
+            served: RefCell::default(),
             earlier: Notify::default(),
             load: Rc::new(OwnLoad::new(Arc::clone(&loads), index, now)),
             listeners,
