@@ -18,7 +18,7 @@ use ringside::identity::{AppId, Namespace};
 use ringside::proxy::{
     Arrival, ConnId, Endpoint, Input, Listener, Output, Proxy, Resolution, Transmit,
 };
-use ringside::snapshot::{Epoch, Snapshot};
+use ringside::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -56,12 +56,8 @@ fn sidecar(id: &str, now: Instant) -> Proxy {
         forwards: Vec::new(),
         io: IoDriver::Auto,
     };
-    let snapshot = Snapshot {
-        epoch: Epoch(1),
-        config: Arc::new(config),
-        identity: None,
-        app_endpoint: Some(endpoint(5000)),
-    };
+    let snapshot =
+        Snapshot { app_endpoint: Some(endpoint(5000)), ..Snapshot::new(Arc::new(config)) };
     Proxy::new(Arc::new(snapshot), now)
 }
 

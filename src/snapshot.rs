@@ -22,3 +22,10 @@ pub struct Snapshot {
     /// lookup fails.
     pub app_endpoint: Option<Endpoint>,
 }
+
+impl Snapshot {
+    /// The first one: what the flags say, and nothing that is found out later.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self { epoch: Epoch(1), config, identity: None, app_endpoint: None }
+    }
+}

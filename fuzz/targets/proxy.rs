@@ -447,7 +447,8 @@ impl Bench {
 
 fn snapshot(config: &Config, epoch: u64, app: u8) -> Snapshot {
     let app_endpoint = (app & 3 != 0).then(|| endpoint(app));
-    Snapshot { epoch: Epoch(epoch), config: Arc::new(config.clone()), identity: None, app_endpoint }
+    let first = Snapshot::new(Arc::new(config.clone()));
+    Snapshot { epoch: Epoch(epoch), app_endpoint, ..first }
 }
 
 fuzz_target!(|data: &[u8]| {

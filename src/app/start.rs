@@ -15,7 +15,7 @@ use crate::identity::{Identity, TrustAnchors};
 use crate::io::{ListenSocket, Loads, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
 use crate::proxy::Listener;
-use crate::snapshot::{Epoch, Snapshot};
+use crate::snapshot::Snapshot;
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -113,10 +113,9 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
 
 fn first_snapshot(config: &Arc<Config>, identity: Option<Arc<Identity>>) -> Arc<Snapshot> {
     Arc::new(Snapshot {
-        epoch: Epoch(1),
         app_endpoint: config.app.as_ref().and_then(app_channel::given),
         identity,
-        config: Arc::clone(config),
+        ..Snapshot::new(Arc::clone(config))
     })
 }
 

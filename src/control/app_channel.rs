@@ -146,8 +146,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let flags = Flags { app_id: "a".into(), ..Flags::default() };
         let config = Settings::new(&flags, &Environment::default()).unwrap().config;
-        let (config, identity) = (Arc::new(config), None);
-        let snapshot = Snapshot { epoch: Epoch(1), config, identity, app_endpoint: None };
+        let snapshot = Snapshot::new(Arc::new(config));
         let (sender, mailbox) = mailbox(4).unwrap();
         let local = tokio::task::LocalSet::new();
         local

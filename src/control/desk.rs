@@ -69,15 +69,14 @@ mod tests {
     use crate::control::state::tests::options;
     use crate::identity::Target;
     use crate::mailbox::{ToWorker, mailbox};
-    use crate::snapshot::{Epoch, Snapshot};
+    use crate::snapshot::Snapshot;
     use std::sync::Arc;
 
     fn snapshot() -> Arc<Snapshot> {
         use crate::config::{Environment, Flags, Settings};
         let flags = Flags { app_id: "a".into(), ..Flags::default() };
         let settings = Settings::new(&flags, &Environment::default()).unwrap();
-        let config = Arc::new(settings.config);
-        Arc::new(Snapshot { epoch: Epoch(1), config, identity: None, app_endpoint: None })
+        Arc::new(Snapshot::new(Arc::new(settings.config)))
     }
 
     /// Every kind of message reaches who answers it; the desk ends with the last worker.

@@ -142,8 +142,7 @@ mod tests {
     fn snapshot() -> Arc<Snapshot> {
         let flags = Flags { app_id: "a".into(), ..Flags::default() };
         let settings = Settings::new(&flags, &Environment::default()).unwrap();
-        let config = Arc::new(settings.config);
-        Arc::new(Snapshot { epoch: Epoch(1), config, identity: None, app_endpoint: None })
+        Arc::new(Snapshot::new(Arc::new(settings.config)))
     }
 
     #[tokio::test(start_paused = true)]

@@ -80,12 +80,8 @@ fn endpoint(text: &str) -> Endpoint {
 impl Bench {
     #[allow(clippy::disallowed_methods)]
     fn new(config: Config) -> Self {
-        let snapshot = Snapshot {
-            epoch: Epoch(1),
-            config: Arc::new(config),
-            identity: None,
-            app_endpoint: Some(endpoint(APP)),
-        };
+        let app_endpoint = Some(endpoint(APP));
+        let snapshot = Snapshot { app_endpoint, ..Snapshot::new(Arc::new(config)) };
         let now = Instant::now();
         Self {
             proxy: Proxy::new(Arc::new(snapshot), now),

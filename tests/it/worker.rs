@@ -87,12 +87,9 @@ impl Sidecar {
         driver: IoDriver,
         workers: usize,
     ) -> Self {
-        let snapshot = Snapshot {
-            epoch: Epoch(1),
-            config: Arc::new(config(app_id, app, identity.is_some())),
-            identity,
-            app_endpoint: app.map(Endpoint),
-        };
+        let config = Arc::new(config(app_id, app, identity.is_some()));
+        let app_endpoint = app.map(Endpoint);
+        let snapshot = Snapshot { identity, app_endpoint, ..Snapshot::new(config) };
         let (control, from) = mailbox(64).unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (api, internal) = (bind(), bind());

@@ -8,7 +8,7 @@ use crate::io::reactor::Event;
 use crate::io::worker::{Worker, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
 use crate::proxy::{Arrival, CloseReason, Input, Listener};
-use crate::snapshot::{Epoch, Snapshot};
+use crate::snapshot::Snapshot;
 use std::cell::Cell;
 
 /// What must stay open while the worker runs.
@@ -22,8 +22,7 @@ fn worker(driver: &Driver) -> (Rc<Worker>, Ends) {
     let (to_worker, mailbox_of_worker) = mailbox(16).unwrap();
     let (control, to_control) = mailbox(16).unwrap();
     let config = Config { app: None, mtls: false, ..crate::proxy::tests::config() };
-    let config = Arc::new(config);
-    let snapshot = Snapshot { epoch: Epoch(1), config, identity: None, app_endpoint: None };
+    let snapshot = Snapshot::new(Arc::new(config));
     let options = WorkerOptions {
         index: 0,
         driver: IoDriver::Auto,

@@ -47,9 +47,8 @@ fn with_app(app: &str) -> (Bench, ConnId, ConnId) {
     let mut bench = Bench::new(config());
     let snapshot = Snapshot {
         epoch: Epoch(2),
-        config: Arc::new(config()),
-        identity: None,
         app_endpoint: Some(endpoint(app)),
+        ..Snapshot::new(Arc::new(config()))
     };
     bench.handle(Input::Snapshot(Arc::new(snapshot)));
     let caller = bench.accept(Listener::Internal);

@@ -206,10 +206,9 @@ impl Worker {
         let config = Arc::new(config(side, plan));
         let app_port = Some(APP_PORTS[side as usize]);
         let snapshot = Snapshot {
-            epoch: Epoch(1),
-            config: Arc::clone(&config),
             identity: plan.mtls.then(|| identity(side, 1)),
             app_endpoint: app_port.map(endpoint),
+            ..Snapshot::new(Arc::clone(&config))
         };
         Self {
             proxy: Proxy::new(Arc::new(snapshot), now),
@@ -639,9 +638,9 @@ impl World {
         sidecar.app_port = app_port;
         let snapshot = Snapshot {
             epoch: Epoch(sidecar.epoch),
-            config: Arc::clone(&sidecar.config),
             identity: self.plan.mtls.then(|| identity(who.side, sidecar.epoch)),
             app_endpoint: app_port.map(endpoint),
+            ..Snapshot::new(Arc::clone(&sidecar.config))
         };
         if app_port.is_none() {
             self.mark(Mark::NoApp);
