@@ -3,12 +3,16 @@
 //! 1. The workers never look a name up: they get an address in the snapshot.
 //! 2. Until the app listens, its address is published all the same, so that calls fail as daprd's
 //!    do: refused, not unknown.
+//! 3. An app with TLS is there once it shakes hands, as anybody: `link`.
 //!
 //! Source: `pkg/runtime/runtime.go` of Dapr, `blockUntilAppIsReady`.
+
+mod link;
 
 use super::publish::Workers;
 use crate::config::{App, AppProtocol};
 use crate::resolve::Endpoint;
+use link::Links;
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -34,10 +38,11 @@ pub async fn discover(app: &App, workers: &Rc<Workers>) {
         protocol(app.protocol),
         app.port
     );
+    let links = Links::new(app);
     let mut dials = 0_u32;
     loop {
         for address in addresses(app).await {
-            let dial = tokio::time::timeout(DIAL_TIME_MAX, TcpStream::connect(address)).await;
+            let dial = tokio::time::timeout(DIAL_TIME_MAX, links.connect(address)).await;
             if matches!(dial, Ok(Ok(_))) {
                 publish(workers, address);
                 tracing::info!("application discovered on port {}", app.port);

@@ -3,12 +3,13 @@
 use crate::peer::netns::run_id;
 use crate::peer::ports::claim;
 use crate::peer::probe::{Call, ProbeApp, mint, outcome};
-use crate::peer::process::{Process, command, until};
+use crate::peer::process::{PATIENCE, Process, command, until};
 use crate::peer::sidecar::{Options, http_get, http_request, http_status};
 use crate::peer::{Kind, Sentry, Sidecar, World};
 use rustix::process::Signal;
 use serde_json::Value;
-use std::net::TcpStream;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 
 fn world(name: &str, kind: Kind) -> World {
     World::new(&format!("lifecycle-{name}-{}", kind.name()))
@@ -234,6 +235,48 @@ fn a_plaintext_app_is_no_grpcs_app(kind: Kind) {
     assert!(app.seen().is_empty());
 }
 
+/// The app is looked for with a handshake, and by its name: one that does not answer in TLS is not
+/// there yet.
+fn waits_for_a_handshake(kind: Kind) {
+    let mut world = world("handshake", kind);
+    world.reserve(&["server"]);
+    let app = TcpListener::bind(("127.0.0.1", 0)).expect("an app");
+    app.set_nonblocking(true).expect("bounded waits");
+    let port = app.local_addr().expect("its address").port();
+    let args = vec!["--app-protocol", "grpcs", "--app-channel-address", "localhost"];
+    let options = Options { app_port: Some(port), args, await_app: false, ..Options::default() };
+    let sidecar = Sidecar::start(&world, kind, "server", options);
+    // The second one comes because the first was not enough.
+    for _ in 0..2 {
+        let (mut dial, _) = until(|| app.accept().ok()).expect("a dial");
+        dial.set_read_timeout(Some(PATIENCE)).expect("a limit");
+        let mut hello = [0; 4096];
+        let length = dial.read(&mut hello).expect("a ClientHello");
+        let hello = hello.get(..length).unwrap_or_default();
+        // RFC 8446 §5.1: a handshake record; RFC 6066 §3: the name in clear.
+        assert_eq!(hello.get(..2), Some(&[0x16, 0x03][..]), "{hello:?}");
+        assert!(hello.windows(9).any(|octets| octets == b"localhost"), "no SNI");
+        dial.write_all(b"no TLS here").expect("an answer");
+    }
+    assert_eq!(http_status(sidecar.ports.http, "/v1.0/healthz"), Some(500));
+    assert!(!sidecar.process.log().contains("application discovered on port"));
+}
+
+/// `--app-channel-address`, and what the app hears of it.
+fn serves_an_app_at_another_address(kind: Kind) {
+    let mut world = world("elsewhere", kind);
+    world.reserve(&["server"]);
+    let app = ProbeApp::start_on(&world, "127.0.0.2");
+    let args = vec!["--app-channel-address", "127.0.0.2"];
+    let options = Options { app_port: Some(app.port), args, ..Options::default() };
+    let sidecar = Sidecar::start(&world, kind, "server", options);
+    let call = Call::to(&sidecar.address()).app("server").run(&world, "elsewhere");
+    assert_eq!(call.status(), ("OK", ""));
+    assert_eq!(app.seen()[0].metadata[":authority"], [format!("127.0.0.2:{}", app.port)]);
+    let channel = &metadata(sidecar.ports.http)["appConnectionProperties"];
+    assert_eq!(channel["channelAddress"], "127.0.0.2");
+}
+
 macro_rules! kinds {
     ($($module:ident: $kind:ident, $($test:ident)*;)*) => {$(
         mod $module {
@@ -251,8 +294,10 @@ macro_rules! kinds {
 kinds! {
     daprd: Daprd, refuses_bad_flags names_itself waits_for_the_app waits_for_sentry
         serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket
-        serves_a_tls_app a_plaintext_app_is_no_grpcs_app;
+        serves_a_tls_app a_plaintext_app_is_no_grpcs_app waits_for_a_handshake
+        serves_an_app_at_another_address;
     ringside: Ringside, refuses_bad_flags names_itself waits_for_the_app waits_for_sentry
         serves_metadata shuts_down_by_request ends_at_the_second_signal listens_on_a_unix_socket
-        serves_a_tls_app a_plaintext_app_is_no_grpcs_app;
+        serves_a_tls_app a_plaintext_app_is_no_grpcs_app waits_for_a_handshake
+        serves_an_app_at_another_address;
 }

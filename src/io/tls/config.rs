@@ -5,9 +5,9 @@
 //! 3. The internal port requires a client certificate.
 //! 4. Secrets can be taken out of a connection: the record layer is ours (`records`).
 
-use super::verify::{AnyServer, SvidVerifier};
+use super::verify::SvidVerifier;
 use super::{ALPN_H2, Handshake};
-use crate::identity::{Identity, Target};
+use crate::identity::{AnyServer, Identity, Target};
 use rustls::client::{Resumption, UnbufferedClientConnection};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{PrivateKeyDer, ServerName};

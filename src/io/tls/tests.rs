@@ -2,8 +2,9 @@
 
 use super::super::tests::{Authority, target};
 use super::config::Contexts;
-use super::verify::{AnyServer, SvidVerifier};
+use super::verify::SvidVerifier;
 use super::{Handshake, HandshakeError};
+use crate::identity::AnyServer;
 use crate::identity::Identity;
 use rustls::HandshakeKind::{self, Full, Resumed};
 use rustls::client::Resumption;

@@ -1,10 +1,10 @@
 //! The record layer against rustls' own, and against a peer who breaks every rule.
 
 use super::super::tests::{End, meet};
-use super::super::verify::AnyServer;
 use super::super::{Fault, Handshake, ROOM_KEPT_MAX, Session, failure, sealed_len_max};
 use super::*;
 use crate::http2::{Segment, Transmit};
+use crate::identity::AnyServer;
 use crate::io::socket::Socket;
 use crate::io::tests::{Authority, on_each_driver, unix_pair};
 use crate::io::tls::cipher::record_len;
