@@ -6,6 +6,7 @@
 use crate::observe::cells::Increment;
 use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
+use bytes::Bytes;
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -18,6 +19,11 @@ use std::time::Duration;
 pub enum ToWorker {
     Snapshot(Arc<Snapshot>),
     Resolved(Resolution),
+    /// To the question of that call: the response's message, or why there is none.
+    Answered {
+        call: u64,
+        answer: Result<Bytes, &'static str>,
+    },
     /// Stop taking calls, finish those in flight; answered by [`ToControl::Drained`].
     Drain,
     /// Hand over what was counted.
@@ -56,14 +62,29 @@ pub enum ToControl {
     Drained {
         worker: usize,
     },
-    /// `Dapr/Shutdown` or its HTTP twin.
-    Shutdown {
-        force: bool,
+    /// `Dapr/GetMetadata`, and as all that follow: answered by [`ToWorker::Answered`].
+    Metadata {
+        worker: usize,
+        call: u64,
     },
     /// `Dapr/SetMetadata`.
     SetMetadata {
+        worker: usize,
+        call: u64,
         key: String,
         value: String,
+    },
+    /// `Dapr/Shutdown`.
+    Shutdown {
+        worker: usize,
+        call: u64,
+        force: bool,
+    },
+    /// A `ServerReflectionRequest`.
+    Reflection {
+        worker: usize,
+        call: u64,
+        question: Bytes,
     },
 }
 

@@ -5,6 +5,7 @@ use super::log::Log;
 use super::{Plan, announce, cpus};
 use crate::config::settings::{Naming, Security, naming};
 use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
+use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
 use crate::control::publish::Workers;
 use crate::control::resolver::{Announced, Publish, Resolver, Source, host_address};
@@ -99,7 +100,12 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
         app_found: Rc::clone(&app_found),
         _files: files,
     };
-    let desk = Desk { state: Rc::clone(&state), workers: Rc::clone(&workers), resolver };
+    let desk = Desk {
+        state: Rc::clone(&state),
+        workers: Rc::clone(&workers),
+        resolver,
+        reflection: Reflection::default(),
+    };
     spawn_local(read_mail(desk, mail, end));
     spawn_local(carry_drops(log.clone(), Rc::clone(&state)));
     if let Some((options, first)) = identity {

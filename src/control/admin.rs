@@ -11,7 +11,7 @@
 
 mod answer;
 mod cors;
-mod metadata;
+pub mod metadata;
 mod process;
 mod route;
 mod watch;

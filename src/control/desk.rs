@@ -3,10 +3,12 @@
 //! 1. A message is answered at once or handed to who answers later; nothing waits here.
 //! 2. So many messages are taken in one go that the loop's other tasks are not kept waiting.
 
+use super::dapr_api::{self, Reflection};
 use super::publish::Workers;
 use super::resolver::Resolver;
-use super::state::{Shutdown, State, count};
-use crate::mailbox::{Mailbox, ToControl};
+use super::state::{State, count};
+use crate::mailbox::{Mailbox, ToControl, ToWorker};
+use bytes::Bytes;
 use std::io;
 use std::rc::Rc;
 
@@ -17,6 +19,7 @@ pub struct Desk {
     pub state: Rc<State>,
     pub workers: Rc<Workers>,
     pub resolver: Rc<Resolver>,
+    pub reflection: Reflection,
 }
 
 impl Desk {
@@ -43,6 +46,10 @@ impl Desk {
         }
     }
 
+    fn answer(&self, worker: usize, call: u64, answer: Result<Bytes, &'static str>) {
+        self.workers.tell_one(worker, ToWorker::Answered { call, answer });
+    }
+
     fn take(&self, message: ToControl) {
         match message {
             ToControl::Resolve(target) => {
@@ -53,11 +60,19 @@ impl Desk {
                 self.state.cells_arrived(worker, &increment, busy);
             }
             ToControl::Drained { worker } => self.workers.has_drained(worker),
-            ToControl::Shutdown { force } => self.state.request_shutdown(Shutdown { force }),
-            ToControl::SetMetadata { key, value } => {
-                if let Err(error) = self.state.set_metadata(key, value) {
-                    tracing::warn!("metadata is full, a value was not taken: {error:?}");
-                }
+            ToControl::Metadata { worker, call } => {
+                self.answer(worker, call, Ok(dapr_api::metadata(&self.state)));
+            }
+            ToControl::SetMetadata { worker, call, key, value } => {
+                self.answer(worker, call, dapr_api::set_metadata(&self.state, key, value));
+            }
+            ToControl::Shutdown { worker, call, force } => {
+                // Before the drain that follows, so that the caller hears of it.
+                self.answer(worker, call, Ok(Bytes::new()));
+                self.state.shut_down_by_api(force);
+            }
+            ToControl::Reflection { worker, call, question } => {
+                self.answer(worker, call, Ok(self.reflection.answer(question)));
             }
         }
     }
@@ -93,13 +108,21 @@ mod tests {
                     teller.tell(|| ToWorker::Resolved(resolution.clone()));
                 }));
                 let state = State::new(options());
-                let desk =
-                    Desk { state: Rc::clone(&state), workers: Rc::clone(&workers), resolver };
+                let desk = Desk {
+                    state: Rc::clone(&state),
+                    workers: Rc::clone(&workers),
+                    resolver,
+                    reflection: Reflection::default(),
+                };
                 let target = Target::parse("b", &snapshot().config.namespace).unwrap();
                 control.send(ToControl::Resolve(target)).unwrap();
                 let (key, value) = ("k".to_owned(), "v".to_owned());
-                control.send(ToControl::SetMetadata { key, value }).unwrap();
-                control.send(ToControl::Shutdown { force: true }).unwrap();
+                let (worker, call) = (0, 7);
+                control.send(ToControl::SetMetadata { worker, call, key, value }).unwrap();
+                control.send(ToControl::Metadata { worker, call: 8 }).unwrap();
+                let question = Bytes::new();
+                control.send(ToControl::Reflection { worker, call: 9, question }).unwrap();
+                control.send(ToControl::Shutdown { worker, call: 10, force: true }).unwrap();
                 control.send(ToControl::Drained { worker: 0 }).unwrap();
                 drop(control);
                 desk.serve(&mail).await.unwrap();
@@ -110,5 +133,11 @@ mod tests {
             .await;
         let Some(ToWorker::Resolved(resolution)) = inbox.try_recv() else { panic!("no answer") };
         assert_eq!(resolution.result.unwrap_err().as_ref(), "name resolver not initialized");
+        for expected in 7..=10 {
+            let Some(ToWorker::Answered { call, answer }) = inbox.try_recv() else {
+                panic!("no answer to {expected}")
+            };
+            assert_eq!((call, answer.is_ok()), (expected, true));
+        }
     }
 }

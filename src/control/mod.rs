@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod app_channel;
+pub mod dapr_api;
 pub mod desk;
 pub mod files;
 pub mod publish;

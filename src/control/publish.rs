@@ -67,6 +67,14 @@ impl Workers {
         self.offer_again();
     }
 
+    /// To one worker alone. Inside a `LocalSet`.
+    pub fn tell_one(self: &Rc<Self>, worker: usize, message: ToWorker) {
+        if let Some(line) = self.lines.get(worker) {
+            line.send(message);
+            self.offer_again();
+        }
+    }
+
     pub fn has_drained(&self, worker: usize) {
         if let Some(line) = self.lines.get(worker) {
             line.drained.set(true);

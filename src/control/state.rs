@@ -239,6 +239,19 @@ impl State {
         extended
     }
 
+    /// `POST /v1.0/shutdown` and `Dapr/Shutdown`.
+    pub fn shut_down_by_api(&self, force: bool) {
+        if force {
+            tracing::warn!(
+                target: "dapr.api",
+                "Force shutdown requested, exiting immediately without graceful shutdown"
+            );
+        } else {
+            tracing::info!(target: "dapr.api", "Shutdown requested via API");
+        }
+        self.request_shutdown(Shutdown { force });
+    }
+
     /// The first request wins, but a forced one may follow a graceful one.
     pub fn request_shutdown(&self, shutdown: Shutdown) {
         let forced = self.shutdown.get().is_some_and(|asked| asked.force);

@@ -31,6 +31,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
             match message {
                 ToWorker::Snapshot(snapshot) => worker.publish(snapshot),
                 ToWorker::Resolved(resolution) => worker.tell(Input::Resolved(resolution)),
+                ToWorker::Answered { call, answer } => {
+                    worker.tell(Input::Answered { call, answer });
+                }
                 ToWorker::Drain => worker.drain(),
                 ToWorker::Accepted(accepted) => listener::arrived(worker, accepted),
                 ToWorker::Scrape => worker.hand_over(),

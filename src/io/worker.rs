@@ -24,7 +24,7 @@ use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
 use crate::proxy::Transmit;
 use crate::proxy::{
     Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Proxy,
-    Security,
+    Question, Security,
 };
 use crate::proxy::{Endpoint, Resolution};
 use crate::snapshot::Snapshot;
@@ -345,12 +345,13 @@ impl Worker {
                 }
                 Output::Close(id) => close(core, id),
                 Output::Log(line) => log(&line),
-                Output::Control(request) => self.post(match request {
-                    ControlRequest::Shutdown { force } => ToControl::Shutdown { force },
-                    ControlRequest::SetMetadata { key, value } => {
-                        ToControl::SetMetadata { key, value }
+                Output::Control(ControlRequest { call, question }) => {
+                    let question = to_control(self.index, call, question);
+                    if self.control.send(question).is_err() {
+                        let answer = Err("ringside: control does not keep up; try again");
+                        core.proxy.handle(Input::Answered { call, answer }, core.told);
                     }
-                }),
+                }
                 Output::Drained => self.post(ToControl::Drained { worker: self.index }),
             }
         }
@@ -379,6 +380,15 @@ impl Worker {
             core.armed = Some(next);
             self.earlier.notify();
         }
+    }
+}
+
+fn to_control(worker: usize, call: u64, question: Question) -> ToControl {
+    match question {
+        Question::Metadata => ToControl::Metadata { worker, call },
+        Question::SetMetadata { key, value } => ToControl::SetMetadata { worker, call, key, value },
+        Question::Shutdown { force } => ToControl::Shutdown { worker, call, force },
+        Question::Reflection(question) => ToControl::Reflection { worker, call, question },
     }
 }
 

@@ -10,10 +10,12 @@
 //!    freed at once, whatever the engine still has to flush.
 //! 2. DATA whose call is gone has its window returned where it came in.
 //! 3. Nothing is sent downstream after the end; nothing twice.
+//! 4. A call that ends in this sidecar (`local`) has no upstream leg, and else lives the same life.
 
 use super::contract::Listener;
 use super::failure::{self, Failure};
 use super::head::{self, RequestHead};
+use super::local::{Aside, Local};
 use super::memo::Route;
 use super::peer::Side;
 use super::replay::Kept;
@@ -42,6 +44,8 @@ pub enum Up {
     /// Waits in its pool for a connection.
     Parked(Box<Parked>),
     Open(Leg),
+    /// It is answered here.
+    Local(Box<Local>),
     /// There is none: not yet, or not any more.
     None,
 }
@@ -67,7 +71,7 @@ pub(super) enum ContentType {
 }
 
 impl ContentType {
-    fn new(value: Option<&[u8]>) -> Self {
+    pub(super) fn new(value: Option<&[u8]>) -> Self {
         match value {
             None => Self::Grpc,
             Some(value) if value == failure::GRPC => Self::Grpc,
@@ -114,11 +118,11 @@ impl Call {
 }
 
 /// What a request's head decided, with nothing borrowed.
-struct Plan {
-    pool: PoolKey,
-    deadline: Option<Instant>,
-    content_type: ContentType,
-    tally: Tally,
+pub(super) struct Plan {
+    pub(super) pool: PoolKey,
+    pub(super) deadline: Option<Instant>,
+    pub(super) content_type: ContentType,
+    pub(super) tally: Tally,
 }
 
 impl Proxy {
@@ -135,16 +139,36 @@ impl Proxy {
         let Side::Downstream { listener, .. } = peer.side else { return };
         let plan = match self.plan(&mut fields, listener, conn, now) {
             Ok(plan) => plan,
-            Err(failure) => {
+            Err(Aside::Local(method)) => {
+                return self.begin_local((conn, stream), method, fields, end_stream, now);
+            }
+            Err(Aside::Failed(failure)) => {
                 self.tally_rejected(&fields, listener, &failure);
                 self.reject(conn, stream, fields, end_stream, &failure);
                 return;
             }
         };
-        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let pool = plan.pool;
+        if let Some(key) = self.enter(conn, stream, end_stream, plan, Up::None, now) {
+            self.dispatch(key, pool, fields, now);
+        }
+    }
+
+    /// A request becomes a call.
+    #[inline]
+    pub(super) fn enter(
+        &mut self,
+        conn: ConnKey,
+        stream: StreamId,
+        end_stream: bool,
+        plan: Plan,
+        up: Up,
+        now: Instant,
+    ) -> Option<CallKey> {
+        let peer = self.peers.get_mut(conn)?;
         let key = self.calls.insert(Call {
             down: Leg { conn, stream, slot: peer.calls.len() as u32, sent: 0 },
-            up: Up::None,
+            up,
             pool: plan.pool,
             request_ended: end_stream,
             response_ended: false,
@@ -165,7 +189,7 @@ impl Proxy {
         if let Some(at) = plan.deadline {
             self.remind_call(key, at);
         }
-        self.dispatch(key, plan.pool, fields, now);
+        Some(key)
     }
 
     /// Judges the head, finds the pool, strips the fields.
@@ -175,7 +199,7 @@ impl Proxy {
         listener: Listener,
         conn: ConnKey,
         now: Instant,
-    ) -> Result<Plan, Failure> {
+    ) -> Result<Plan, Aside> {
         let unread_max = match listener {
             Listener::Api | Listener::Forward(_) => UNREAD_MAX,
             Listener::Internal => UNREAD_SHARED_MAX,
@@ -184,12 +208,12 @@ impl Proxy {
             self.limit_reached("unread_responses", "responses are not read", conn, now);
             let message = "ringside: too many responses on this connection are not read yet; \
                            read them, then call again";
-            return Err(Failure::new(Code::ResourceExhausted, message));
+            return Err(Failure::new(Code::ResourceExhausted, message).into());
         }
         if self.calls.len() >= CALLS_MAX {
             self.limit_reached("calls", "too many calls in flight", conn, now);
             let message = "ringside: too many calls in flight in this worker; try again";
-            return Err(Failure::new(Code::ResourceExhausted, message));
+            return Err(Failure::new(Code::ResourceExhausted, message).into());
         }
         let head = head::read_request(fields);
         let route = match self.memo.find(listener, &head) {
@@ -218,16 +242,17 @@ impl Proxy {
 
     /// Finds the way of a call that no other has shown.
     #[cold]
-    fn explore(&mut self, head: &RequestHead<'_>, listener: Listener) -> Result<Route, Failure> {
+    fn explore(&mut self, head: &RequestHead<'_>, listener: Listener) -> Result<Route, Aside> {
         let config = &self.snapshot.config;
         let destination = route::judge(head, listener, config)?;
         // Told before a target that is none, or one too many.
         head.timeout.map(parse_timeout).transpose()?;
-        let method = tally::method(head, listener, config, &mut self.cells);
         let pool = match destination {
             Destination::App => self.pools.app(),
             Destination::Remote(text) => self.pools.remote(text, &config.namespace)?,
+            Destination::Here(method) => return Err(Aside::Local(method)),
         };
+        let method = tally::method(head, listener, config, &mut self.cells);
         let route = Route { pool, method };
         self.memo.keep(listener, head, route);
         Ok(route)
@@ -340,7 +365,7 @@ impl Proxy {
         if let Some(peer) = self.peers.get_mut(conn) {
             let mut fields = match &mut call.up {
                 Up::Parked(parked) => std::mem::take(&mut parked.fields),
-                Up::Open(_) | Up::None => peer.h2.spare(),
+                Up::Open(_) | Up::Local(_) | Up::None => peer.h2.spare(),
             };
             fields.clear();
             if call.head_sent {
@@ -399,6 +424,7 @@ impl Proxy {
                 self.part(*up, done, now);
                 self.pump(call.pool, now);
             }
+            Up::Local(local) => self.forget_local(local),
             Up::None => self.pump(call.pool, now),
         }
         self.check_drained(now);

@@ -60,6 +60,11 @@ pub enum Input {
         error: String,
     },
     Resolved(Resolution),
+    /// Control's answer to an [`Output::Control`]: the response's message, or why there is none.
+    Answered {
+        call: u64,
+        answer: Result<Bytes, &'static str>,
+    },
     Snapshot(Arc<Snapshot>),
     /// Stop taking calls, let those in flight finish.
     Drain,
@@ -99,7 +104,7 @@ pub enum Output {
     /// Close when all that was transmitted is written; the ID is free from now on.
     Close(ConnId),
     Log(LogLine),
-    /// A call that ended here and asks something of control.
+    /// A call that ends here asks something of control; answered by [`Input::Answered`].
     Control(ControlRequest),
     /// After `Drain`: no call is left and every connection was told.
     Drained,
@@ -107,9 +112,24 @@ pub enum Output {
 
 /// For `control`, by way of the mailbox.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ControlRequest {
-    Shutdown { force: bool },
-    SetMetadata { key: String, value: String },
+pub struct ControlRequest {
+    /// Comes back with the answer.
+    pub call: u64,
+    pub question: Question,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Question {
+    Metadata,
+    SetMetadata {
+        key: String,
+        value: String,
+    },
+    Shutdown {
+        force: bool,
+    },
+    /// A `ServerReflectionRequest`.
+    Reflection(Bytes),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

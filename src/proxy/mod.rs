@@ -20,6 +20,7 @@ mod contract;
 mod failure;
 mod farewell;
 mod head;
+mod local;
 mod lookup;
 mod memo;
 mod peer;
@@ -37,7 +38,8 @@ mod waiting;
 pub(crate) mod tests;
 
 pub use contract::{
-    Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Security,
+    Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output,
+    Question, Security,
 };
 
 pub use crate::http2::{Segment, Transmit};
@@ -50,6 +52,7 @@ use crate::observe::cells::{Cells, Gauge};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
 use call::{Call, Up};
+use local::Locals;
 use memo::Memo;
 use peer::{Peer, Side, Stage};
 use pool::Pools;
@@ -127,6 +130,7 @@ pub struct Proxy {
     /// Taken by the heads of parked calls.
     parked_octets: usize,
     keeper: Keeper,
+    locals: Locals,
     timers: Timers<Reminder>,
     cells: Cells,
     draining: bool,
@@ -150,6 +154,7 @@ impl Proxy {
             outputs: VecDeque::new(),
             parked_octets: 0,
             keeper: Keeper::default(),
+            locals: Locals::default(),
             timers: Timers::new(),
             cells: Cells::default(),
             draining: false,
@@ -182,6 +187,7 @@ impl Proxy {
             Input::Dialed { conn } => self.dialed(conn.into(), now),
             Input::DialFailed { conn, error } => self.dial_failed(conn.into(), error, now),
             Input::Resolved(resolution) => self.resolved(resolution, now),
+            Input::Answered { call, answer } => self.answered(call, answer, now),
             Input::Snapshot(snapshot) => self.publish(snapshot, now),
             Input::Drain => self.drain(now),
             Input::Tick => self.tick(now),
@@ -405,9 +411,10 @@ impl Proxy {
         }
         let parked = self.calls.values().map(|call| match &call.up {
             Up::Parked(parked) => parked.octets,
-            Up::Open(_) | Up::None => 0,
+            Up::Open(_) | Up::Local(_) | Up::None => 0,
         });
         assert_eq!(parked.sum::<usize>(), self.parked_octets);
+        self.check_locals();
         self.keeper.check_invariants(self.calls.values().filter_map(|call| call.kept.as_ref()));
         for peer in self.peers.values() {
             peer.h2.check_invariants();

@@ -61,6 +61,7 @@ impl Proxy {
                     peer.touch(*conn, &mut self.outputs);
                 }
             }
+            Up::Local(_) => self.local_data(key, &data, now),
             Up::None => {
                 let Leg { conn, stream, .. } = call.down;
                 if let Some(peer) = self.peers.get_mut(conn) {

@@ -6,6 +6,7 @@
 use super::Listener;
 use super::failure::Failure;
 use super::head::{RequestHead, is_grpc};
+use super::local::Method;
 use crate::config::Config;
 use crate::grpc::Code;
 use crate::identity::Target;
@@ -18,6 +19,8 @@ pub enum Destination<'a> {
     App,
     /// Another app's sidecar; the text as the caller gave it, known to be a target.
     Remote(&'a str),
+    /// This sidecar itself.
+    Here(Method),
 }
 
 pub fn judge<'a>(
@@ -27,7 +30,10 @@ pub fn judge<'a>(
 ) -> Result<Destination<'a>, Failure> {
     check_protocol(head, listener)?;
     check_token(head, listener, config)?;
-    check_served_here(head, listener)?;
+    if let Some(method) = Method::of(head, listener) {
+        return method.map(Destination::Here);
+    }
+    check_invocation(head, listener)?;
     let text = match listener {
         Listener::Forward(index) => match config.forwards.get(index) {
             Some(forward) => forward.app_id.as_str(),
@@ -99,18 +105,12 @@ fn check_token(head: &RequestHead<'_>, listener: Listener, config: &Config) -> R
     }
 }
 
-/// Dapr's own services: methods that daprd answers itself are never proxied.
-fn check_served_here(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
-    const DAPR: &[u8] = b"/dapr.proto.runtime.v1.Dapr/";
+/// Calls between sidecars that daprd has for its HTTP API: never proxied.
+fn check_invocation(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
     const INVOCATION: &[u8] = b"/dapr.proto.internals.v1.ServiceInvocation/";
-    let own_service = match listener {
-        Listener::Api => head.path.starts_with(DAPR),
-        Listener::Internal => head.path.starts_with(INVOCATION),
-        Listener::Forward(_) => false,
-    };
     // With a target the method may be one that daprd does not know either: then it is proxied.
     let targeted = head.app_id.is_some() || head.callee_app_id.is_some();
-    if own_service && !targeted {
+    if listener == Listener::Internal && head.path.starts_with(INVOCATION) && !targeted {
         let path = String::from_utf8_lossy(head.path);
         let message = format!("{path} is not served by ringside; it proxies gRPC calls to apps");
         return Err(Failure::new(Code::Unimplemented, message));
@@ -211,18 +211,55 @@ mod tests {
 
     /// Each on the port where daprd serves it; elsewhere such a method is anybody's.
     #[test]
-    fn daprs_own_services_are_not_served_yet() {
+    fn daprs_own_methods_end_here() {
         let config = config();
-        let at = |path: &'static [u8], listener| {
-            judge(&RequestHead { path, ..head(None) }, listener, &config).unwrap_err().code
+        let head = |path: &'static [u8], app_id| RequestHead { path, ..head(app_id) };
+        let judge = |head, listener| judge(&head, listener, &config);
+        let here = |method| Ok(Destination::Here(method));
+        for (path, method) in [
+            (&b"/dapr.proto.runtime.v1.Dapr/GetMetadata"[..], Method::GetMetadata),
+            (b"/dapr.proto.runtime.v1.Dapr/SetMetadata", Method::SetMetadata),
+            (b"/dapr.proto.runtime.v1.Dapr/Shutdown", Method::Shutdown),
+        ] {
+            // Whatever metadata they carry, as in daprd.
+            for app_id in [None, Some("server")] {
+                assert_eq!(judge(head(path, app_id), Listener::Api), here(method));
+            }
+            let code = judge(head(path, None), Listener::Internal).unwrap_err().code;
+            assert_eq!(code, Code::Unknown);
+        }
+        let there = Ok(Destination::Remote("server"));
+        for path in [
+            &b"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"[..],
+            b"/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
+        ] {
+            assert_eq!(judge(head(path, None), Listener::Api), here(Method::Reflection));
+            // An app's own reflection is worth more than ours.
+            assert_eq!(judge(head(path, Some("server")), Listener::Api), there);
+        }
+        let secret = Config { api_token: Some("s3cret".into()), ..config.clone() };
+        let unknown = head(b"/dapr.proto.runtime.v1.Dapr/GetMetadata", None);
+        let failure = super::judge(&unknown, Listener::Api, &secret).unwrap_err();
+        assert_eq!(failure.code, Code::Unauthenticated);
+    }
+
+    /// What Dapr has and ringside does not is said in a sentence.
+    #[test]
+    fn other_methods_of_daprs_are_not_served() {
+        let config = config();
+        let judge = |path, app_id, listener| {
+            judge(&RequestHead { path, ..head(app_id) }, listener, &config)
         };
         let invoke = b"/dapr.proto.runtime.v1.Dapr/InvokeService";
         let local = b"/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
-        assert_eq!(at(invoke, Listener::Api), Code::Unimplemented);
-        assert_eq!(at(local, Listener::Internal), Code::Unimplemented);
-        assert_eq!(at(invoke, Listener::Internal), Code::Unknown);
-        let targeted = RequestHead { path: invoke, ..head(Some("server")) };
+        for app_id in [None, Some("server")] {
+            let failure = judge(invoke, app_id, Listener::Api).unwrap_err();
+            assert_eq!(failure.code, Code::Unimplemented);
+            assert!(failure.message.contains("a Dapr sidecar for gRPC service invocation"));
+        }
+        let failure = judge(local, None, Listener::Internal).unwrap_err();
+        assert_eq!(failure.code, Code::Unimplemented);
         let there = Ok(Destination::Remote("server"));
-        assert_eq!(judge(&targeted, Listener::Api, &config), there);
+        assert_eq!(judge(local, Some("server"), Listener::Api), there);
     }
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 mod endings;
 mod keepalive;
 mod limits;
+mod local;
 mod replays;
 mod stalled;
 mod statuses;
@@ -61,6 +62,7 @@ struct Bench {
     bodies: HashMap<(ConnId, u32), Vec<u8>>,
     dialed: Vec<(ConnId, Endpoint, Security)>,
     resolves: Vec<Target>,
+    asked: Vec<ControlRequest>,
     closed: Vec<ConnId>,
     drained: bool,
     pongs: usize,
@@ -91,6 +93,7 @@ impl Bench {
             bodies: HashMap::new(),
             dialed: Vec::new(),
             resolves: Vec::new(),
+            asked: Vec::new(),
             closed: Vec::new(),
             drained: false,
             pongs: 0,
@@ -154,7 +157,7 @@ impl Bench {
             Output::Close(conn) => self.closed.push(conn),
             Output::Drained => self.drained = true,
             Output::Log(_) => self.lines += 1,
-            Output::Control(_) => {}
+            Output::Control(request) => self.asked.push(request),
         }
     }
 

@@ -14,6 +14,7 @@ mod bad_input;
 mod bench;
 mod calls;
 mod cli;
+mod dapr_api;
 mod dapr_run;
 mod demo;
 mod golden;

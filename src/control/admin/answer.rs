@@ -7,7 +7,7 @@
 //! Source: Dapr's `pkg/api/http/{server,middlewares,healthz,metadata,shutdown}.go`.
 
 use super::{Surface, cors, metadata, process, route, watch};
-use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, Shutdown, State};
+use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State};
 use crate::observe::exposition::{Exposition, render};
 use crate::observe::names;
 use crate::policy::token;
@@ -156,15 +156,7 @@ fn shutdown(headers: &HeaderMap, state: &State) -> Answer {
     let force = headers
         .get(FORCE_SHUTDOWN)
         .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
-    if force {
-        tracing::warn!(
-            target: "dapr.api",
-            "Force shutdown requested, exiting immediately without graceful shutdown"
-        );
-    } else {
-        tracing::info!(target: "dapr.api", "Shutdown requested via API");
-    }
-    state.request_shutdown(Shutdown { force });
+    state.shut_down_by_api(force);
     empty(StatusCode::NO_CONTENT)
 }
 

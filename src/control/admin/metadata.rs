@@ -25,28 +25,28 @@ struct Metadata<'a> {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct AppConnection<'a> {
+pub struct AppConnection<'a> {
     #[serde(skip_serializing_if = "is_zero")]
-    port: i32,
+    pub port: i32,
     #[serde(skip_serializing_if = "str::is_empty")]
-    protocol: &'a str,
+    pub protocol: &'a str,
     #[serde(skip_serializing_if = "str::is_empty")]
-    channel_address: &'a str,
+    pub channel_address: &'a str,
     #[serde(skip_serializing_if = "is_zero")]
-    max_concurrency: i32,
+    pub max_concurrency: i32,
     #[serde(skip_serializing_if = "Option::is_none")]
-    health: Option<Health<'a>>,
+    pub health: Option<Health<'a>>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Health<'a> {
+pub struct Health<'a> {
     #[serde(skip_serializing_if = "str::is_empty")]
-    health_check_path: &'a str,
-    health_probe_interval: String,
-    health_probe_timeout: String,
+    pub health_check_path: &'a str,
+    pub health_probe_interval: String,
+    pub health_probe_timeout: String,
     #[serde(skip_serializing_if = "is_zero")]
-    health_threshold: i32,
+    pub health_threshold: i32,
 }
 
 /// There are no actors here: what daprd says without a placement service.
@@ -99,7 +99,8 @@ pub fn render(state: &State) -> String {
     body
 }
 
-fn app_connection(options: &StateOptions) -> AppConnection<'_> {
+/// What is told of the app, by HTTP and by gRPC.
+pub fn app_connection(options: &StateOptions) -> AppConnection<'_> {
     let app = options.app.as_ref();
     AppConnection {
         port: app.map_or(0, |app| i32::from(app.port)),
