@@ -4,7 +4,7 @@
 //! As part of all tests it is a tenth of its size and two rounds long; with RINGSIDE_SOAK_SECONDS it
 //! is 5,000 connections with 50,000 streams a round, for so many seconds (`scripts/test` says 60).
 
-use crate::peer::process::{PATIENCE, Process, until};
+use crate::peer::process::{PATIENCE, Process, QUARANTINE_KIB, until};
 use crate::peer::sidecar::{Options, http_get, loopback};
 use crate::peer::tagged::{
     self, App, Checker, End, Wish, connect, h2_text, handshake, message, open, runtime, send, unary,
@@ -381,9 +381,8 @@ fn level(sidecar: &Sidecar) -> Level {
 
 /// Not more than after the first round; the allocator may take its time to give pages back.
 fn assert_level(sidecar: &Sidecar, first: Level) -> Level {
-    // AddressSanitizer keeps what was freed in quarantine.
-    let slack = if cfg!(ringside_asan) { 512 << 10 } else { RSS_SLACK_KIB };
-    let most = first.rss_kib + (first.rss_kib / RSS_SLACK).max(slack);
+    let slack = (first.rss_kib / RSS_SLACK).max(RSS_SLACK_KIB);
+    let most = first.rss_kib + slack + QUARANTINE_KIB;
     let back = until(|| {
         let now = level(sidecar);
         (now.fds <= first.fds && now.rss_kib <= most).then_some(now)

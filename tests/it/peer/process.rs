@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 /// How long anything may take to get ready or to end; two shared cores are slow at times.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What AddressSanitizer may add to a process's RSS: it keeps in quarantine what was freed.
+pub const QUARANTINE_KIB: usize = if cfg!(ringside_asan) { 512 << 10 } else { 0 };
 const POLL: Duration = Duration::from_millis(10);
 const LOG_TAIL_LINES: usize = 40;
 const LOG_TAIL_COLUMNS: usize = 400;
