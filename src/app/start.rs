@@ -3,12 +3,13 @@
 use super::bound::{self, Bound};
 use super::log::Log;
 use super::{Plan, announce, cpus};
-use crate::config::settings::{Naming, Security, naming};
+use crate::config::naming::{Dns, Naming, init_failure, naming};
+use crate::config::settings::Security;
 use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
 use crate::control::publish::Workers;
-use crate::control::resolver::{Announced, Publish, Resolver, Source, host_address};
+use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
 use crate::control::sentry::{self, SentryOptions, TokenSource};
 use crate::control::state::{self, State, StateOptions};
 use crate::control::{admin, app_channel, files};
@@ -16,6 +17,7 @@ use crate::identity::{Identity, TrustAnchors};
 use crate::io::{ListenSocket, Loads, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
 use crate::proxy::Listener;
+use crate::resolve::pattern::Pattern;
 use crate::snapshot::Snapshot;
 use std::cell::Cell;
 use std::io;
@@ -242,10 +244,10 @@ fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<
         workers.tell(|| ToWorker::Resolved(resolution.clone()));
     });
     let configured = plan.configuration.name_resolution.as_ref();
-    let (source, component) = match naming(plan.settings.resolve_file.as_deref(), configured) {
-        Naming::Mdns => (Source::Mdns(announced(plan)?), "mdns"),
-        Naming::Static { file } => (Source::Static(file.into()), "static"),
-        Naming::Unavailable { error } => {
+    let naming = naming(plan.settings.resolve_file.as_deref(), configured);
+    let (source, component) = match source(plan, naming)? {
+        Ok(found) => found,
+        Err(error) => {
             tracing::error!("{error}");
             return Ok(Resolver::unavailable(publish));
         }
@@ -256,13 +258,38 @@ fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<
             Ok(resolver)
         }
         Err(error) => {
-            tracing::error!(
-                "[INIT_COMPONENT_FAILURE]: initialization error occurred for nr \
-                 ({component}/v1): {error}"
-            );
+            tracing::error!("{}", init_failure(component, "v1", &error.to_string()));
             Ok(Resolver::unavailable(publish))
         }
     }
+}
+
+/// The inner error is a line to log: then calls fail, and everything else goes on.
+fn source(plan: &Plan, naming: Naming) -> Result<Result<(Source, &'static str), String>, String> {
+    let names = |pattern, service, servers| {
+        let internal_port = plan.settings.config.internal_port;
+        Source::Dns(Names { pattern, internal_port, service, servers })
+    };
+    Ok(Ok(match naming {
+        Naming::Mdns => (Source::Mdns(announced(plan)?), "mdns"),
+        Naming::Static { file } => (Source::Static(file.into()), "static"),
+        Naming::Sqlite(settings) => (Source::Sqlite(settings, announced(plan)?), "sqlite"),
+        Naming::Kubernetes { cluster_domain, template: None } => {
+            (names(Pattern::Kubernetes { cluster_domain }, false, Vec::new()), "kubernetes")
+        }
+        Naming::Kubernetes { template: Some(template), .. } => match Pattern::template(&template) {
+            Ok(pattern) => (names(pattern, false, Vec::new()), "kubernetes"),
+            Err(error) => return Ok(Err(init_failure("kubernetes", "v1", &error))),
+        },
+        Naming::NameFormat { format } => {
+            (names(Pattern::Format(format), false, Vec::new()), "nameformat")
+        }
+        Naming::Dns(Dns { name, port, servers }) => {
+            let text = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
+            (names(Pattern::Format(text), port.is_none(), servers), "dns")
+        }
+        Naming::Unavailable { error } => return Ok(Err(error)),
+    }))
 }
 
 /// A literal loopback address of the internal port is announced as it is (spec: daprd's rule).

@@ -6,6 +6,7 @@ pub mod cpus;
 pub mod env;
 pub mod flags;
 pub mod go;
+pub mod naming;
 pub mod port;
 pub mod quantity;
 pub mod resource;

@@ -5,7 +5,7 @@
 //! 2. Each step may be asked for alone, in daprd's order of complaints.
 
 use super::cpus::{Pin, WorkerCount};
-use super::spec::{Configuration, NameResolution};
+use super::spec::Configuration;
 use super::{App, AppProtocol, Config, Environment, Flags, Forward, IoDriver, go, quantity};
 use crate::identity::{AppId, Namespace, Target};
 use std::fmt;
@@ -98,20 +98,6 @@ pub struct Shutdown {
     pub block: Option<Duration>,
 }
 
-/// How targets are found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Naming {
-    Mdns,
-    /// A file of app IDs and endpoints.
-    Static {
-        file: String,
-    },
-    /// Asked for, and not to be had: the line to log at ERROR. Calls fail.
-    Unavailable {
-        error: String,
-    },
-}
-
 impl fmt::Display for SettingsError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -194,35 +180,6 @@ pub fn security(flags: &Flags, env: &Environment) -> Result<Option<Security>, Se
         token_file,
         request_id: env.filled("SENTRY_LOCAL_IDENTITY").unwrap_or(&flags.app_id).to_owned(),
     }))
-}
-
-/// The file of a static resolver, mDNS, or why neither.
-pub fn naming(resolve_file: Option<&str>, configured: Option<&NameResolution>) -> Naming {
-    if let Some(file) = resolve_file {
-        return Naming::Static { file: file.to_owned() };
-    }
-    let Some(NameResolution { component, version, configuration }) = configured else {
-        return Naming::Mdns;
-    };
-    match component.as_str() {
-        "mdns" => Naming::Mdns,
-        "static" => match configuration.get("file").and_then(serde_json::Value::as_str) {
-            Some(file) => Naming::Static { file: file.to_owned() },
-            None => Naming::Unavailable {
-                error: format!(
-                    "[INIT_COMPONENT_FAILURE]: initialization error occurred for nr \
-                     ({component}/{version}): spec.nameResolution.configuration.file is missing"
-                ),
-            },
-        },
-        _ => Naming::Unavailable {
-            error: format!(
-                "[CREATE_COMPONENT_FAILURE]: initialization error occurred for nr \
-                 ({component}/{version}): couldn't find name resolver {component}/{version}; this \
-                 version of ringside has mdns and static"
-            ),
-        },
-    }
 }
 
 impl Settings {

@@ -1,4 +1,4 @@
-//! Name resolution off the request path: mDNS or a static file, behind one handle.
+//! Name resolution off the request path, whoever knows the names, behind one handle.
 //!
 //! 1. [`Resolver::resolve`] never waits; each answer, and each later change to what was answered,
 //!    goes to `publish`.
@@ -6,12 +6,19 @@
 //!
 //! Refuses to know workers and mailboxes: `publish` does.
 
+mod dns;
 mod interface;
 mod mdns;
+mod polled;
+mod sqlite;
 mod static_file;
 
+pub use dns::Names;
+
+use crate::config::naming;
 use crate::identity::{AppId, Target};
 use crate::resolve::{Resolution, host};
+use polled::{Backend, Polled};
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::path::PathBuf;
@@ -29,9 +36,13 @@ pub enum Source {
     Mdns(Announced),
     /// A YAML file of app IDs to endpoints: see `resolve::table`.
     Static(PathBuf),
+    /// Names in DNS that are made of targets.
+    Dns(Names),
+    /// A table that the sidecars of a machine share.
+    Sqlite(naming::Sqlite, Announced),
 }
 
-/// What mDNS tells of us.
+/// What mDNS and SQLite tell of us.
 #[derive(Clone, Debug)]
 pub struct Announced {
     pub app_id: AppId,
@@ -58,7 +69,8 @@ enum Command {
 }
 
 impl Resolver {
-    /// Opens sockets or reads the file, and starts the background task; inside a `LocalSet`.
+    /// Opens sockets, the file or the database, and starts the background task; inside a
+    /// `LocalSet`.
     /// A file that is missing or wrong at start is an error: there is no last good one.
     pub fn start(source: Source, publish: Publish) -> io::Result<Rc<Self>> {
         let (commands, queue) = mpsc::channel(COMMANDS_MAX);
@@ -70,6 +82,16 @@ impl Resolver {
             Source::Static(path) => {
                 let file = static_file::StaticFile::open(path, Rc::clone(&publish))?;
                 tokio::task::spawn_local(file.run(queue));
+            }
+            Source::Dns(names) => {
+                let backend = Backend::Dns(Rc::new(dns::Dns::new(names)));
+                let polled = Polled::new(backend, Rc::clone(&publish));
+                tokio::task::spawn_local(polled.run(queue));
+            }
+            Source::Sqlite(settings, announced) => {
+                let table = sqlite::Sqlite::open(settings, &announced)?;
+                let polled = Polled::new(Backend::Sqlite(table), Rc::clone(&publish));
+                tokio::task::spawn_local(polled.run(queue));
             }
         }
         Ok(Rc::new(Self { publish, commands: Some(commands) }))

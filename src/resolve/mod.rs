@@ -1,9 +1,11 @@
 //! From a target to endpoints: cache, DNS messages, mDNS records. PURE: no socket, no clock.
 
+pub mod book;
 pub mod cache;
 pub mod host;
 pub mod mdns;
 pub mod message;
+pub mod pattern;
 pub mod table;
 
 pub use crate::identity::Target;

@@ -31,6 +31,7 @@ mod load;
 mod mdns;
 mod naming;
 mod nghttp2;
+mod resolvers;
 mod restarts;
 mod rotation;
 mod sentry;

@@ -1,7 +1,6 @@
 //! Texts and defaults as daprd 1.18.1 gave them.
 
 use super::*;
-use serde_json::json;
 
 fn flags() -> Flags {
     Flags { app_id: "a".into(), ..Flags::default() }
@@ -224,22 +223,4 @@ fn resources_over_components() {
     assert_eq!(found.unwrap().resource_folders, ["new"]);
     let found = settings(|f| f.components_path = "old".into());
     assert_eq!(found.unwrap().resource_folders, ["old"]);
-}
-
-#[test]
-fn names() {
-    assert_eq!(naming(None, None), Naming::Mdns);
-    let of = |component: &str, configuration| {
-        let (component, version) = (component.to_owned(), "v1".to_owned());
-        naming(None, Some(&NameResolution { component, version, configuration }))
-    };
-    assert_eq!(of("mdns", json!(null)), Naming::Mdns);
-    assert_eq!(of("static", json!({"file": "/x"})), Naming::Static { file: "/x".into() });
-    assert!(matches!(of("static", json!({})), Naming::Unavailable { .. }));
-    let Naming::Unavailable { error } = of("consul", json!(null)) else { panic!("available") };
-    let daprds = "[CREATE_COMPONENT_FAILURE]: initialization error occurred for nr (consul/v1): \
-                  couldn't find name resolver consul/v1";
-    assert!(error.starts_with(daprds), "{error}");
-    let file = Naming::Static { file: "flag".into() };
-    assert_eq!(naming(Some("flag"), None), file);
 }

@@ -94,6 +94,8 @@ pub enum Naming {
     Table,
     /// Each kind's default. Only in a network of the test's own.
     Mdns,
+    /// As [`Options::spec`] says.
+    Spec,
 }
 
 #[derive(Clone, Debug)]
