@@ -32,6 +32,7 @@ use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -239,8 +240,11 @@ impl Worker {
             options;
         let mtls = snapshot.config.mtls;
         let now = clock::now();
+        let mut proxy = Proxy::new(snapshot, now);
+        // Random keys are made of the kernel's octets; no two workers choose alike.
+        proxy.seed(RandomState::new().hash_one(index));
         let core = Core {
-            proxy: Proxy::new(snapshot, now),
+            proxy,
             slots: Vec::new(),
             dirty: Vec::new(),
             spare: Vec::new(),

@@ -12,6 +12,7 @@
 //! 3. Nothing is sent downstream after the end; nothing twice.
 //! 4. A call that ends in this sidecar (`local`) has no upstream leg, and else lives the same life.
 
+use super::balance::Health;
 use super::contract::Listener;
 use super::failure::{self, Failure};
 use super::head::{self, RequestHead};
@@ -289,7 +290,7 @@ impl Proxy {
     /// Opens the upstream stream, or parks the call until its pool can.
     fn dispatch(&mut self, key: CallKey, pool: PoolKey, fields: FieldSection, now: Instant) {
         // First come, first served: those who wait already go first.
-        match self.pick(pool) {
+        match self.pick(pool, now) {
             Some(conn) if !self.pools.has_parked(pool) => {
                 self.open(key, conn, fields, Vec::new(), now);
             }
@@ -421,7 +422,7 @@ impl Proxy {
             }
             Up::Open(up) => {
                 let done = call.response_ended && call.request_ended;
-                self.part(*up, done, now);
+                self.part(*up, done, status, now);
                 self.pump(call.pool, now);
             }
             Up::Local(local) => self.forget_local(local),
@@ -431,9 +432,14 @@ impl Proxy {
     }
 
     /// The upstream stream loses its call; reset if it is not `done`.
-    fn part(&mut self, up: Leg, done: bool, now: Instant) {
+    fn part(&mut self, up: Leg, done: bool, status: u8, now: Instant) {
         self.leave(up, now);
         let Leg { conn, stream, .. } = up;
+        if status == Code::Unavailable as u8
+            || self.peers.get(conn).is_some_and(|peer| peer.health != Health::Well)
+        {
+            self.judge(up, status, now);
+        }
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if done && peer.h2.queued(stream) == 0 {
             peer.earn_reset();

@@ -7,6 +7,7 @@
 use super::head::is_grpc;
 use super::peer::{Peer, Side};
 use super::{ConnKey, Proxy};
+use crate::config::Config;
 use crate::grpc::Code;
 use crate::grpc::status::encode_message;
 use crate::http2::{ErrorCode, FieldSection};
@@ -46,6 +47,18 @@ impl Failure {
 
     pub fn deadline() -> Self {
         Self::new(Code::DeadlineExceeded, "context deadline exceeded")
+    }
+
+    /// daprd dials port 0 when no app port is given (spec 03 §3.9).
+    pub fn no_app(config: &Config) -> Self {
+        let (host, port) = match &config.app {
+            Some(app) => (app.host.as_str(), app.port),
+            None => ("127.0.0.1", 0),
+        };
+        Self::unavailable(format!(
+            "connection error: desc = \"transport: Error while dialing: dial tcp {host}:{port}: \
+             connect: connection refused\""
+        ))
     }
 
     /// Sources: the tracing interceptor's text, and the director's when tracing is off or the

@@ -151,8 +151,12 @@ impl Proxy {
             let text = format!("code: {}, debug data: {debug}", code.name());
             peer.goaway_heard = Some(text.into());
         }
+        let used = self.place_leaves(key, now);
         self.retire_upstream(key);
         self.pump(pool, now);
+        if used {
+            self.spread(pool, now);
+        }
     }
 
     pub(super) fn pong(&mut self, key: ConnKey, payload: [u8; 8]) {

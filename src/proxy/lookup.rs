@@ -45,9 +45,11 @@ impl Proxy {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         pool.fresh = pool.asked.take().is_some();
         pool.failed = 0;
-        pool.endpoints = Some(endpoints.clone());
+        pool.resolved = true;
+        pool.places.replace(&endpoints);
         self.retire_missing(key, &endpoints);
         self.pump(key, now);
+        self.spread(key, now);
     }
 
     /// A refresh that fails, which nobody asked for, changes nothing: the last endpoints stay.

@@ -15,6 +15,7 @@
 //!
 //! Refuses to know sockets, TLS, clocks, files.
 
+mod balance;
 mod call;
 mod contract;
 mod failure;
@@ -98,6 +99,8 @@ enum Reminder {
     Call(CallKey),
     Conn(ConnKey),
     Lookup(PoolKey),
+    /// Of `balance`.
+    Spread(PoolKey),
     DrainMax,
 }
 
@@ -163,6 +166,11 @@ impl Proxy {
             log_lines: 0,
             limits_told: Vec::new(),
         }
+    }
+
+    /// What its choices by chance come from; without it, the same in each run.
+    pub fn seed(&mut self, seed: u64) {
+        self.pools.dice = balance::Dice(seed);
     }
 
     /// A downstream connection, its TLS handshake (if any) done.
@@ -322,13 +330,14 @@ impl Proxy {
 
     fn settings_heard(&mut self, key: ConnKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Side::Upstream { pool, stage, .. } = &mut peer.side else { return };
-        let pool = *pool;
+        let Side::Upstream { pool, endpoint, stage, .. } = &mut peer.side else { return };
+        let (pool, endpoint) = (*pool, *endpoint);
         if let Stage::Greeting { .. } = stage {
             *stage = Stage::Ready;
-            self.upstream_ready(pool, key);
+            self.upstream_ready(pool, key, endpoint, now);
         }
         self.pump(pool, now);
+        self.spread(pool, now);
     }
 
     fn publish(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
@@ -346,6 +355,7 @@ impl Proxy {
                 Reminder::Call(key) => self.deadline_reached(key, now),
                 Reminder::Conn(key) => self.look_after(key, now),
                 Reminder::Lookup(key) => self.lookup_overdue(key, now),
+                Reminder::Spread(key) => self.spread(key, now),
                 Reminder::DrainMax => self.end_drain(now),
             }
         }
@@ -357,7 +367,7 @@ impl Proxy {
         self.timers.sweep(calls.len() + peers.len(), |what| match what {
             Reminder::Call(key) => calls.contains_key(key),
             Reminder::Conn(key) => peers.contains_key(key),
-            Reminder::Lookup(key) => pools.pools.contains_key(key),
+            Reminder::Lookup(key) | Reminder::Spread(key) => pools.pools.contains_key(key),
             Reminder::DrainMax => true,
         });
     }

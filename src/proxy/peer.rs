@@ -5,6 +5,7 @@
 //!    attack to an app on a stack that counts resets (CVE-2023-44487's defences).
 //! 3. Nothing is transmitted to an upstream before its dial is done.
 
+use super::balance::Health;
 use super::stalled::Watch;
 use super::{CallKey, ConnKey, Listener, Output, PoolKey};
 use crate::http2::Connection;
@@ -125,6 +126,8 @@ pub struct Peer {
     pub sent: u32,
     /// Downstream: what the heads of its calls take that wait.
     pub parked_octets: usize,
+    /// Upstream: what its calls tell of it.
+    pub(super) health: Health,
     pub(super) watch: Option<Box<Watch>>,
     resets: ResetPacer,
 }
@@ -150,6 +153,7 @@ impl Peer {
             handed_over: StreamId(0),
             sent: 0,
             parked_octets: 0,
+            health: Health::Well,
             watch: None,
             resets: ResetPacer::new(now),
         }

@@ -1,6 +1,7 @@
 //! Upstream connections per target: who may take a call, who waits, when to dial.
 //!
-//! 1. One dial at a time per pool; those who wait share it.
+//! 1. One dial at a time per pool for those who wait, who share it; one beside it that nobody waits
+//!    for (`balance`).
 //! 2. A pool grows only when every connection's streams are taken, up to [`CONNECTIONS_MAX`].
 //! 3. The key is the target with its namespace: a connection made for one namespace never serves
 //!    another (daprd's pool is keyed by address and does; docs/parity.md).
@@ -8,6 +9,7 @@
 //!    resolve, so that made-up app IDs leave nothing behind; when there are too many, all such
 //!    pools are.
 
+use super::balance::{Dice, Places};
 use super::call::{Call, Parked, Up};
 use super::contract::{CloseReason, Output, Security};
 use super::failure::Failure;
@@ -24,7 +26,6 @@ use crate::resolve::Endpoint;
 use bytes::Bytes;
 use slotmap::SlotMap;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Connections of one worker to one target.
@@ -34,7 +35,8 @@ const CONNECTIONS_MAX: usize = 64;
 pub(super) const PARKED_OCTETS_MAX: usize = 64 << 20;
 /// Targets of one worker.
 const POOLS_MAX: usize = 4096;
-/// Endpoints tried before those who wait are told.
+/// Dials before those who wait are told, as long as there is an endpoint that has not failed just
+/// now.
 const DIALS_PER_ROUND: usize = 3;
 
 #[derive(Debug)]
@@ -42,18 +44,18 @@ pub(super) struct Pool {
     /// `None`: our own app.
     pub(super) target: Option<Target>,
     callee: Option<PreparedField>,
-    conns: Vec<ConnKey>,
-    dialing: Option<ConnKey>,
+    pub(super) conns: Vec<ConnKey>,
+    pub(super) dialing: Option<ConnKey>,
     parked: Waiting,
     /// `pump` is at work: what it ends must not begin another one inside.
     pumping: bool,
-    pub(super) endpoints: Option<Arc<[Endpoint]>>,
+    /// Endpoints are known, as far as we know.
+    pub(super) resolved: bool,
+    pub(super) places: Places,
     /// The endpoints were resolved for those who wait now.
     pub(super) fresh: bool,
     /// An `Output::Resolve` is out.
     pub(super) asked: Option<Instant>,
-    /// Which endpoint the next dial takes.
-    next: usize,
     /// Dials that failed in this round.
     pub(super) failed: usize,
 }
@@ -67,16 +69,21 @@ impl Pool {
             dialing: None,
             parked: Waiting::default(),
             pumping: false,
-            endpoints: None,
+            resolved: false,
+            places: Places::default(),
             fresh: false,
             asked: None,
-            next: 0,
             failed: 0,
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.conns.is_empty() && self.dialing.is_none() && self.parked.is_empty()
+        let dials = self.dialing.or(self.places.probing);
+        self.conns.is_empty() && dials.is_none() && self.parked.is_empty()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.conns.len() >= CONNECTIONS_MAX
     }
 }
 
@@ -85,13 +92,14 @@ pub struct Pools {
     pub(super) pools: SlotMap<PoolKey, Pool>,
     app: PoolKey,
     pub(super) by_target: HashMap<Target, PoolKey>,
+    pub(super) dice: Dice,
 }
 
 impl Pools {
     pub fn new() -> Self {
         let mut pools = SlotMap::with_key();
         let app = pools.insert(Pool::new(None));
-        Self { pools, app, by_target: HashMap::new() }
+        Self { pools, app, by_target: HashMap::new(), dice: Dice(0) }
     }
 
     pub fn app(&self) -> PoolKey {
@@ -149,7 +157,7 @@ impl Pools {
         if before < POOLS_MAX {
             return true;
         }
-        let Self { pools, app, by_target } = self;
+        let Self { pools, app, by_target, .. } = self;
         pools.retain(|key, pool| key == *app || pool.asked.is_some() || !pool.is_idle());
         if pools.len() < before {
             by_target.retain(|_, key| pools.contains_key(*key));
@@ -177,17 +185,26 @@ impl Pools {
 }
 
 impl Proxy {
-    /// A connection of the pool that can take a call: the first, so that calls share sends.
-    pub(super) fn pick(&self, pool: PoolKey) -> Option<ConnKey> {
-        let pool = self.pools.pools.get(pool)?;
+    /// A connection of the pool that can take a call: the first, so that calls share sends; of
+    /// several endpoints', one of those that have less to do.
+    pub(super) fn pick(&mut self, key: PoolKey, now: Instant) -> Option<ConnKey> {
+        let pool = self.pools.pools.get(key)?;
+        if pool.conns.len() > 1 && pool.places.are_several() {
+            return self.pick_of_several(key, now);
+        }
         pool.conns.iter().copied().find(|key| self.peers[*key].can_take())
     }
 
     /// Another one than `last`, or that one if there is none.
-    pub(super) fn pick_but(&self, pool: PoolKey, last: ConnKey) -> Option<ConnKey> {
+    pub(super) fn pick_but(
+        &mut self,
+        pool: PoolKey,
+        last: ConnKey,
+        now: Instant,
+    ) -> Option<ConnKey> {
         let conns = &self.pools.pools.get(pool)?.conns;
         let mut others = conns.iter().copied().filter(|key| *key != last);
-        others.find(|key| self.peers[*key].can_take()).or_else(|| self.pick(pool))
+        others.find(|key| self.peers[*key].can_take()).or_else(|| self.pick(pool, now))
     }
 
     pub(super) fn park(
@@ -250,7 +267,7 @@ impl Proxy {
             let Some(pool) = self.pools.pools.get_mut(key) else { return };
             let calls = &self.calls;
             let Some(call) = pool.parked.first(|call| calls.contains_key(call)) else { return };
-            let Some(conn) = self.pick(key) else { break };
+            let Some(conn) = self.pick(key, now) else { break };
             if let Some(pool) = self.pools.pools.get_mut(key) {
                 pool.parked.take_first();
             }
@@ -272,21 +289,21 @@ impl Proxy {
     fn dial(&mut self, key: PoolKey, now: Instant) {
         let app_endpoint = self.snapshot.app_endpoint;
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        if pool.dialing.is_some() || pool.asked.is_some() || pool.conns.len() >= CONNECTIONS_MAX {
+        if pool.dialing.is_some() || pool.asked.is_some() || pool.is_full() {
             return;
         }
-        let endpoint = match (&pool.target, &pool.endpoints) {
-            (None, _) => match app_endpoint {
-                Some(endpoint) => endpoint,
-                None => return self.fail_parked(key, &no_app(&self.snapshot.config), now),
-            },
-            (Some(_), None) => return self.ask(key, now),
-            (Some(_), Some(endpoints)) => match endpoints.get(pool.next % endpoints.len().max(1)) {
-                Some(endpoint) => *endpoint,
-                // `resolved` lets no empty list in.
-                None => return,
-            },
+        let (remote, resolved) = (pool.target.is_some(), pool.resolved);
+        let endpoint = match (remote, resolved) {
+            (false, _) => app_endpoint,
+            (true, false) => return self.ask(key, now),
+            (true, true) => self.choose(key, now),
         };
+        let Some(endpoint) = endpoint else {
+            // `resolved` lets no empty list in.
+            debug_assert!(!remote, "a list of endpoints is empty");
+            return self.fail_parked(key, &Failure::no_app(&self.snapshot.config), now);
+        };
+        let Some(pool) = self.pools.pools.get(key) else { return };
         let target = pool.target.clone();
         let conn = self.make_upstream(key, endpoint, now);
         let security = self.security(target);
@@ -296,7 +313,12 @@ impl Proxy {
         self.outputs.push_back(Output::Dial { conn: conn.into(), endpoint, security });
     }
 
-    fn make_upstream(&mut self, pool: PoolKey, endpoint: Endpoint, now: Instant) -> ConnKey {
+    pub(super) fn make_upstream(
+        &mut self,
+        pool: PoolKey,
+        endpoint: Endpoint,
+        now: Instant,
+    ) -> ConnKey {
         let config = &self.snapshot.config;
         let authority = match (&config.app, pool == self.pools.app()) {
             (Some(app), true) => format!("{}:{}", app.host, app.port),
@@ -317,7 +339,7 @@ impl Proxy {
         self.peers.insert(Peer::new(h2, side, now))
     }
 
-    fn security(&self, target: Option<Target>) -> Security {
+    pub(super) fn security(&self, target: Option<Target>) -> Security {
         let config = &self.snapshot.config;
         match (target, &config.app) {
             (Some(target), _) if config.mtls => Security::Mtls(target),
@@ -344,11 +366,18 @@ impl Proxy {
     }
 
     /// The peer's SETTINGS are here: those who wait may go.
-    pub(super) fn upstream_ready(&mut self, pool: PoolKey, conn: ConnKey) {
+    pub(super) fn upstream_ready(
+        &mut self,
+        pool: PoolKey,
+        conn: ConnKey,
+        endpoint: Endpoint,
+        now: Instant,
+    ) {
         let Some(pool) = self.pools.pools.get_mut(pool) else { return };
-        if pool.dialing == Some(conn) {
-            pool.dialing = None;
+        for dial in [&mut pool.dialing, &mut pool.places.probing] {
+            dial.take_if(|dial| *dial == conn);
         }
+        pool.places.up(endpoint, now);
         pool.conns.push(conn);
         pool.fresh = false;
         pool.failed = 0;
@@ -357,8 +386,9 @@ impl Proxy {
     pub(super) fn dial_failed(&mut self, conn: ConnKey, error: String, now: Instant) {
         let Some(peer) = self.peers.remove(conn) else { return };
         self.tally_gone(&peer);
-        if let Side::Upstream { pool, .. } = peer.side {
+        if let Side::Upstream { pool, endpoint, .. } = peer.side {
             let error = self.blame_peer(&peer, &error);
+            self.place_down(pool, endpoint, now);
             self.dial_over(pool, conn, error, now);
         }
         self.check_drained(now);
@@ -368,21 +398,23 @@ impl Proxy {
     /// news for those who wait.
     pub(super) fn dial_over(&mut self, key: PoolKey, conn: ConnKey, error: String, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
+        if pool.places.probing == Some(conn) {
+            pool.places.probing = None;
+            return self.spread(key, now);
+        }
         if pool.dialing != Some(conn) {
             return;
         }
         pool.dialing = None;
         pool.failed += 1;
-        pool.next = pool.next.wrapping_add(1);
-        let choices = pool.endpoints.as_ref().map_or(1, |list| list.len()).min(DIALS_PER_ROUND);
         let remote = pool.target.is_some();
-        if remote && pool.failed < choices {
+        if remote && pool.failed < DIALS_PER_ROUND && pool.places.has_ready(now) {
             return self.pump(key, now);
         }
         pool.failed = 0;
         let stale = remote && !pool.fresh;
         if remote {
-            pool.endpoints = None;
+            pool.resolved = false;
         }
         if stale {
             return self.pump(key, now);
@@ -403,18 +435,6 @@ impl Proxy {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         for call in std::mem::take(&mut pool.parked).iter() {
             self.fail(call, failure, now);
-        }
-    }
-
-    /// Connections to endpoints that are gone finish their calls and take no more.
-    pub(super) fn retire_missing(&mut self, key: PoolKey, endpoints: &[Endpoint]) {
-        let conns = self.pools.pools.get(key).map(|pool| pool.conns.clone()).unwrap_or_default();
-        for conn in conns {
-            let Some(peer) = self.peers.get_mut(conn) else { continue };
-            let Side::Upstream { endpoint, .. } = peer.side else { continue };
-            if !endpoints.contains(&endpoint) {
-                self.retire_upstream(conn);
-            }
         }
     }
 
@@ -439,15 +459,20 @@ impl Proxy {
         now: Instant,
     ) {
         let what = reason.text();
-        let dialing = self.pools.pools.get(pool).is_some_and(|pool| pool.dialing == Some(conn));
+        let Some(found) = self.pools.pools.get_mut(pool) else { return };
+        let dialing = [found.dialing, found.places.probing].contains(&Some(conn));
+        let served = found.conns.contains(&conn);
+        found.conns.retain(|key| *key != conn);
+        if let (true, Some(endpoint)) = (dialing || served, self.endpoint_of(conn)) {
+            self.place_down(pool, endpoint, now);
+        }
         if dialing {
             let error =
                 format!("connection error: desc = \"error reading server preface: {what}\"");
             let error = self.blame(conn, &error);
             self.dial_over(pool, conn, error, now);
         }
-        let Some(pool) = self.pools.pools.get_mut(pool) else { return };
-        pool.conns.retain(|key| *key != conn);
+        self.spread(pool, now);
     }
 
     /// A new snapshot may have moved the app.
@@ -458,16 +483,4 @@ impl Proxy {
         }
         self.pump(app, now);
     }
-}
-
-/// daprd dials port 0 when no app port is given (spec 03 §3.9).
-fn no_app(config: &crate::config::Config) -> Failure {
-    let (host, port) = match &config.app {
-        Some(app) => (app.host.as_str(), app.port),
-        None => ("127.0.0.1", 0),
-    };
-    Failure::unavailable(format!(
-        "connection error: desc = \"transport: Error while dialing: dial tcp {host}:{port}: \
-         connect: connection refused\""
-    ))
 }

@@ -212,7 +212,7 @@ impl Proxy {
         self.cells.replayed();
         self.detach(conn, key);
         // Another connection, if there is one that takes it: this one may be full.
-        match self.pick_but(pool, conn) {
+        match self.pick_but(pool, conn, now) {
             Some(other) if !self.pools.has_parked(pool) => self.open(key, other, fields, data, now),
             Some(_) | None => self.park(pool, key, fields, data, now),
         }

@@ -106,6 +106,7 @@ impl Run {
             drain_max: seed.one_in(3).then_some(Duration::from_millis(500)),
             workers: seed.pick(&[1, 1, 2, 3, 4]),
             mtls: seed.one_in(2),
+            spread: seed.one_in(3),
         };
         let mut flag = |n| seed.one_in(n);
         // A third of the runs has no fault at all: there every call must come back as scripted.

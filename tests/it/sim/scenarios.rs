@@ -24,6 +24,7 @@ fn plan() -> Plan {
         drain_max: None,
         workers: 1,
         mtls: false,
+        spread: false,
     }
 }
 
@@ -186,10 +187,14 @@ const TURNS_MAX: usize = 500;
 /// The same run again and again, disturbed at another turn each time until it is over before that;
 /// then all must end, and whoever is left must be as at the start.
 fn at_every_turn(disturb: impl Fn(&mut World), check: impl Fn(&World)) {
+    at_every_turn_of(plan(), disturb, check);
+}
+
+fn at_every_turn_of(plan: Plan, disturb: impl Fn(&mut World), check: impl Fn(&World)) {
     for workers in [1, 3] {
         let mut at = 0;
         loop {
-            let plan = Plan { workers, mtls: true, ..plan() };
+            let plan = Plan { workers, mtls: true, ..plan.clone() };
             let mut world = world(plan, 3);
             for call in 0..9 {
                 begin(&mut world, call % 3, &[10, 30_000, 8], &[20_000, 0, 7]);
@@ -308,6 +313,13 @@ fn a_half_closed_connection_at_any_step_ends_in_order() {
         };
         at_every_turn(disturb, |_| {});
     }
+}
+
+/// The same with two connections between the sidecars, of which each call has one.
+#[test]
+fn a_drain_of_the_callee_at_any_step_of_calls_on_two_endpoints_loses_nothing() {
+    let plan = Plan { spread: true, ..plan() };
+    at_every_turn_of(plan, |world| drain(world, Side::Callee), accepted_are_fine);
 }
 
 /// Apps that say goodbye without notice, again and again, while calls are on their way to them:

@@ -53,6 +53,8 @@ pub struct Plan {
     pub workers: usize,
     /// Between the sidecars.
     pub mtls: bool,
+    /// The callee's sidecar has two endpoints, and calls are spread over them.
+    pub spread: bool,
 }
 
 pub struct Caller {
@@ -617,6 +619,9 @@ impl World {
         let result = match (known, fails) {
             (true, false) => {
                 let mut all = vec![endpoint(self.seed.pick(&INTERNAL_PORTS))];
+                if self.plan.spread {
+                    all = INTERNAL_PORTS.map(endpoint).to_vec();
+                }
                 if self.seed.one_in(6) {
                     all.insert(0, endpoint(DEAD_PORT));
                 }
