@@ -106,6 +106,8 @@ pub struct Book {
     seen: Mutex<HashSet<u64>>,
     /// Connections made to it.
     pub connections: AtomicUsize,
+    /// How long it thinks about every call, whatever the caller asks.
+    pub slow_ms: AtomicU64,
     /// How connections ended that did not end well.
     broken: Mutex<Vec<String>>,
 }
@@ -113,6 +115,10 @@ pub struct Book {
 impl Book {
     pub fn has_seen(&self, tag: u64) -> bool {
         self.seen.lock().expect("a whole book").contains(&tag)
+    }
+
+    pub fn count(&self) -> usize {
+        self.seen.lock().expect("a whole book").len()
     }
 
     fn note(&self, what: String) {
@@ -247,7 +253,9 @@ async fn answer(
     }
     let head = Response::builder().header("content-type", "application/grpc").body(());
     let mut out = respond.send_response(head.expect("a response head"), false)?;
-    if let Some(pause) = number(request.headers(), PAUSE) {
+    let slow = book.slow_ms.load(Ordering::Relaxed);
+    let pause = number(request.headers(), PAUSE).unwrap_or(0).max(slow);
+    if pause > 0 {
         sleep(Duration::from_millis(pause)).await;
     }
     let reset_after = number(request.headers(), RESET_AFTER);

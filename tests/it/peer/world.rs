@@ -54,6 +54,11 @@ impl World {
         self.reserved.get(app_id).copied().unwrap_or_else(|| panic!("{app_id} was not reserved"))
     }
 
+    /// What name resolution says of an app id, or of one in a namespace.
+    pub fn ports_of(&self, target: &str) -> &[u16] {
+        self.hosts.get(target).map_or(&[], Vec::as_slice)
+    }
+
     /// Lets name resolution answer for `app_id` with a port of the test's choice.
     pub fn host(&mut self, app_id: &str, internal_port: u16) {
         self.hosts.insert(app_id.to_owned(), vec![internal_port]);
