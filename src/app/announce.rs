@@ -33,9 +33,6 @@ pub fn configuration(plan: &Plan) {
     if plan.settings.api_logging.unwrap_or(configuration.api_logging.enabled) {
         tracing::warn!("API logging was asked for: calls of the API are not logged yet");
     }
-    if plan.settings.app_health.is_some() {
-        tracing::warn!("--enable-app-health-check: the app's health is not probed yet");
-    }
 }
 
 /// The mode, the app id, the sampler.

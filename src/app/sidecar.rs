@@ -137,9 +137,10 @@ async fn block(sidecar: &Sidecar) {
     let Some(duration) = sidecar.plan.settings.shutdown.block else { return };
     let shown = go_duration(duration);
     tracing::info!("Blocking graceful shutdown for {shown} or until app reports unhealthy...");
-    // Without probes, an app that does not listen is the one that is known to be unhealthy. Calls
-    // must not be taken for it any longer: who else serves them is for their callers to find.
+    // With probes or without, an app that does not listen is unhealthy. Calls must not be taken
+    // for it any longer: who else serves them is for their callers to find.
     let has_app = sidecar.plan.settings.config.app.is_some();
+    let is_probed = has_app && sidecar.plan.settings.app_health.is_some();
     let gone = async {
         if sidecar.app_found.get() {
             app_channel::gone(&sidecar.workers).await;
@@ -150,6 +151,9 @@ async fn block(sidecar: &Sidecar) {
             tracing::info!("Block shutdown period expired, entering shutdown...");
         }
         () = gone, if has_app => tracing::info!("App reported unhealthy, entering shutdown..."),
+        () = sidecar.state.app_unhealthy(), if is_probed => {
+            tracing::info!("App reported unhealthy, entering shutdown...");
+        }
     }
 }
 

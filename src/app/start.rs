@@ -4,7 +4,7 @@ use super::bound::{self, Bound};
 use super::log::Log;
 use super::{Plan, announce, cpus};
 use crate::config::naming::{Dns, Naming, init_failure, naming};
-use crate::config::settings::Security;
+use crate::config::settings::{AppHealth, Security};
 use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
@@ -12,7 +12,7 @@ use crate::control::publish::Workers;
 use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
 use crate::control::sentry::{self, SentryOptions, TokenSource};
 use crate::control::state::{self, State, StateOptions};
-use crate::control::{admin, app_channel, files};
+use crate::control::{admin, app_channel, app_health, files};
 use crate::identity::{Identity, TrustAnchors};
 use crate::io::{ListenSocket, Loads, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
@@ -92,6 +92,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     start_workers(&crew.cpus, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
     let app_found = Rc::new(Cell::new(false));
+    let health = plan.settings.app_health.clone();
     let sidecar = Sidecar {
         plan,
         state: Rc::clone(&state),
@@ -115,7 +116,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     }
     SERVERS.iter().for_each(|target| state.ready(target));
     state.set_outbound_ready(true);
-    spawn_local(await_app(config, workers, state, app_found, begun));
+    spawn_local(await_app(config, health, workers, state, app_found, begun));
     Ok((sidecar, ended))
 }
 
@@ -183,6 +184,7 @@ async fn read_mail(desk: Desk, mail: Mailbox<ToControl>, end: mpsc::Sender<Strin
 /// The last step of the start, and then the app's address for as long as we run.
 async fn await_app(
     config: Arc<Config>,
+    health: Option<AppHealth>,
     workers: Rc<Workers>,
     state: Rc<State>,
     found: Rc<Cell<bool>>,
@@ -191,6 +193,13 @@ async fn await_app(
     if let Some(app) = &config.app {
         app_channel::discover(app, &workers).await;
         found.set(true);
+    }
+    match (&config.app, health) {
+        (Some(app), Some(health)) => {
+            let (app, workers, state) = (app.clone(), Rc::clone(&workers), Rc::clone(&state));
+            spawn_local(async move { app_health::watch(&app, &health, &workers, &state).await });
+        }
+        (Some(_) | None, _) => state.app_is_healthy(true),
     }
     state.ready(RUNTIME);
     let elapsed = begun.elapsed().as_millis();

@@ -44,6 +44,13 @@ pub struct App {
     pub protocol: AppProtocol,
 }
 
+impl App {
+    /// `:authority` of what is sent to it.
+    pub fn authority(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+}
+
 /// Which driver a worker's runtime uses (`--ringside-io`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoDriver {

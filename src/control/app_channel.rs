@@ -7,7 +7,7 @@
 //!
 //! Source: `pkg/runtime/runtime.go` of Dapr, `blockUntilAppIsReady`.
 
-mod link;
+pub mod link;
 
 use super::publish::Workers;
 use crate::config::{App, AppProtocol};

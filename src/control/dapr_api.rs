@@ -43,10 +43,13 @@ pub fn metadata(state: &State) -> Bytes {
         runtime_version: options.version.clone(),
         enabled_features: options.features.clone(),
         // There are no actors and no workflows here: what daprd says without a placement service.
-        actor_runtime: Some(ActorRuntime {
-            runtime_status: RuntimeStatus::Disabled.into(),
-            host_ready: false,
-            placement: "placement: disconnected".to_owned(),
+        actor_runtime: Some(match state.app_was_healthy() {
+            true => ActorRuntime {
+                runtime_status: RuntimeStatus::Disabled.into(),
+                host_ready: false,
+                placement: "placement: disconnected".to_owned(),
+            },
+            false => ActorRuntime::default(),
         }),
         workflows: Some(MetadataWorkflows { connected_workers: 0 }),
         resiliencies: options

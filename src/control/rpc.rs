@@ -13,7 +13,7 @@ pub mod messages;
 mod tls;
 
 pub use call::Status;
-pub use tls::{client_config, client_config_as};
+pub use tls::{NO_ALPN, client_config, client_config_as};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
@@ -22,6 +22,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
@@ -48,6 +49,7 @@ pub struct Address {
 #[derive(Debug)]
 pub struct Channel {
     send: SendRequest<Bytes>,
+    scheme: &'static str,
     authority: String,
     driver: JoinHandle<()>,
 }
@@ -101,8 +103,25 @@ impl Channel {
             .await
             .map_err(|error| ConnectError::Handshake(tls::cause(&error)))?;
         if stream.get_ref().1.alpn_protocol() != Some(tls::ALPN) {
-            return Err(ConnectError::Handshake(tls::NO_ALPN.to_owned()));
+            return Err(ConnectError::Handshake(NO_ALPN.to_owned()));
         }
+        Self::over(stream, "https", &address.to_string()).await
+    }
+
+    /// The connection is over.
+    pub fn is_lost(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    /// HTTP/2 on a connection that stands.
+    pub async fn over<S>(
+        stream: S,
+        scheme: &'static str,
+        authority: &str,
+    ) -> Result<Self, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (send, connection) = h2::client::Builder::new()
             .max_header_list_size(FIELDS_MAX)
             .enable_push(false)
@@ -113,7 +132,17 @@ impl Channel {
         let driver = tokio::spawn(async move {
             let _ = connection.await;
         });
-        Ok(Self { send, authority: address.to_string(), driver })
+        Ok(Self { send, scheme, authority: authority.to_owned(), driver })
+    }
+}
+
+impl ConnectError {
+    /// Whoever connected by other means.
+    pub fn of(to: SocketAddr, error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(_) => Self::Dial { to, cause: system_text(error) },
+            None => Self::Handshake(tls::cause(error)),
+        }
     }
 }
 
@@ -139,7 +168,7 @@ async fn dial(address: &Address) -> Result<TcpStream, ConnectError> {
 }
 
 /// As Go prints an errno: lower case, without the number.
-fn system_text(error: &io::Error) -> String {
+pub fn system_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     text.to_lowercase()

@@ -13,6 +13,7 @@ use crate::identity::{AppId, Namespace};
 use crate::mailbox::{Sender, ToWorker};
 use crate::observe::cells::{Cells, Gauge, Increment};
 use crate::observe::exposition::WorkerFigures;
+use crate::observe::probes::Probes;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -121,6 +122,10 @@ pub struct State {
     targets: RefCell<Targets>,
     outbound_ready: Cell<bool>,
     metadata: RefCell<Metadata>,
+    /// Of the app's health.
+    pub probes: RefCell<Probes>,
+    app: Cell<AppStatus>,
+    app_changed: Notify,
     /// Rung when the metadata changed: control publishes it to the workers.
     pub metadata_changed: Notify,
     shutdown: Cell<Option<Shutdown>>,
@@ -129,6 +134,15 @@ pub struct State {
     scraped: Notify,
     http_closed: Cell<bool>,
     http_closing: Notify,
+}
+
+/// What is known of the app's health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AppStatus {
+    /// It was never well yet: it counts as unhealthy, and daprd's actors as initializing.
+    Unknown,
+    Healthy,
+    Unhealthy,
 }
 
 /// Health targets: ready only when there is one and none is missing.
@@ -172,6 +186,9 @@ impl State {
             targets: RefCell::default(),
             outbound_ready: Cell::new(false),
             metadata: RefCell::default(),
+            probes: RefCell::default(),
+            app: Cell::new(AppStatus::Unknown),
+            app_changed: Notify::new(),
             metadata_changed: Notify::new(),
             shutdown: Cell::new(None),
             shutdown_asked: Notify::new(),
@@ -230,6 +247,28 @@ impl State {
         drop(metadata);
         self.metadata_changed.notify_one();
         Ok(())
+    }
+
+    /// A change of the app's health; without probes it is well when it is found.
+    pub fn app_is_healthy(&self, healthy: bool) {
+        self.app.set(if healthy { AppStatus::Healthy } else { AppStatus::Unhealthy });
+        self.app_changed.notify_waiters();
+    }
+
+    /// The app was well at some time.
+    pub fn app_was_healthy(&self) -> bool {
+        self.app.get() != AppStatus::Unknown
+    }
+
+    /// Returns as soon as the app is not well.
+    pub async fn app_unhealthy(&self) {
+        loop {
+            let changed = self.app_changed.notified();
+            if self.app.get() != AppStatus::Healthy {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// `extended` of the metadata, with `daprRuntimeVersion`; sorted by key as Go's JSON is.

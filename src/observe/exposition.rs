@@ -8,6 +8,7 @@
 use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells, Outcomes};
 use crate::observe::histogram::Histogram;
 use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
+use crate::observe::probes::{ProbeKind, Probes};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -42,6 +43,8 @@ pub struct Exposition<'a> {
     /// By worker.
     pub workers: &'a [WorkerFigures],
     pub rotation_failures: &'a BTreeMap<&'static str, u64>,
+    /// Of the app's health.
+    pub probes: &'a Probes,
     /// Series of the control thread, without labels.
     pub numbers: &'a [(Series, u64)],
     pub process: Option<Process>,
@@ -66,6 +69,7 @@ pub fn render(exposition: &Exposition<'_>) -> String {
         .map(|(reason, n)| (vec![exposition.app_id.to_owned(), (*reason).to_owned()], *n))
         .collect();
     text.counters(&names::ROTATION_FAILURES, &failures);
+    probes(&mut text, exposition);
     own(&mut text, exposition.cells);
     by_worker(&mut text, exposition.workers);
     for (series, number) in exposition.numbers {
@@ -123,6 +127,20 @@ fn kind_name(kind: CallKind) -> String {
     match kind {
         CallKind::Unary => "unary".to_owned(),
         CallKind::Streaming => "streaming".to_owned(),
+    }
+}
+
+fn probes(text: &mut Text, Exposition { app_id, probes, .. }: &Exposition<'_>) {
+    for (kind, count, latency) in [
+        (ProbeKind::Grpc, &names::GRPC_PROBES, &names::GRPC_PROBE_LATENCY),
+        (ProbeKind::Http, &names::HTTP_PROBES, &names::HTTP_PROBE_LATENCY),
+    ] {
+        let labels = |result: &str| vec![(*app_id).to_owned(), result.to_owned()];
+        let took = probes.of(kind).map(|(result, took)| (labels(result), took.clone()));
+        let took: BTreeMap<Labels, Histogram> = took.collect();
+        let counts = took.iter().map(|(labels, took)| (labels.clone(), took.count())).collect();
+        text.counters(count, &counts);
+        text.histograms(latency, &took);
     }
 }
 
@@ -286,6 +304,7 @@ mod tests {
                 },
             ],
             rotation_failures: failures,
+            probes: &Probes::default(),
             numbers: &[(names::LOG_DROPS, 3)],
             process: None,
         })

@@ -5,3 +5,4 @@ pub mod exposition;
 pub mod histogram;
 pub mod log;
 pub mod names;
+pub mod probes;

@@ -74,6 +74,28 @@ pub const GRPC_LATENCY: Series = histogram(
     "Time between first byte of request received to last byte of response sent, or terminal error.",
     &["app_id", "grpc_server_method", "grpc_server_status"],
 );
+pub const GRPC_PROBES: Series = counter(
+    "dapr_grpc_io_healthprobes_completed_count",
+    "Count of completed health probes",
+    &["app_id", "grpc_client_status"],
+);
+pub const GRPC_PROBE_LATENCY: Series = histogram(
+    "dapr_grpc_io_healthprobes_roundtrip_latency",
+    "Time between first byte of health probes sent to last byte of response received, or terminal \
+     error",
+    &["app_id", "grpc_client_status"],
+);
+pub const HTTP_PROBES: Series = counter(
+    "dapr_http_healthprobes_completed_count",
+    "Count of completed health probes",
+    &["app_id", "status"],
+);
+pub const HTTP_PROBE_LATENCY: Series = histogram(
+    "dapr_http_healthprobes_roundtrip_latency",
+    "Time between first byte of health probes headers sent to last byte of response received, or \
+     terminal error",
+    &["app_id", "status"],
+);
 pub const ROTATION_FAILURES: Series = counter(
     "dapr_runtime_mtls_workload_cert_rotated_fail_total",
     "The number of the failed workload certificate rotations.",

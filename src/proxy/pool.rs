@@ -321,7 +321,7 @@ impl Proxy {
     ) -> ConnKey {
         let config = &self.snapshot.config;
         let authority = match (&config.app, pool == self.pools.app()) {
-            (Some(app), true) => format!("{}:{}", app.host, app.port),
+            (Some(app), true) => app.authority(),
             (Some(_) | None, _) => endpoint.0.to_string(),
         };
         let to_app = pool == self.pools.app();

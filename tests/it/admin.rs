@@ -123,7 +123,7 @@ const SERIES: [&str; 5] = [
 ];
 
 /// A body without the frames of RFC 9112 §7.1: daprd's would cut lines in two.
-fn unchunked(answer: &str) -> String {
+pub fn unchunked(answer: &str) -> String {
     let (head, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
     if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
         return rest.to_owned();

@@ -193,6 +193,7 @@ async fn metrics(state: &State) -> Answer {
         cells: &cells,
         workers: &workers,
         rotation_failures: &counters.rotation_failures(),
+        probes: &state.probes.borrow(),
         numbers: &numbers,
         process: process::process(),
     });

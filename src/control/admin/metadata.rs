@@ -55,7 +55,19 @@ pub struct Health<'a> {
 struct ActorRuntime {
     runtime_status: &'static str,
     host_ready: bool,
+    #[serde(skip_serializing_if = "str::is_empty")]
     placement: &'static str,
+}
+
+impl ActorRuntime {
+    /// daprd registers its hosted actors, of which there are none, when the app is well.
+    fn of(state: &State) -> Self {
+        let (runtime_status, placement) = match state.app_was_healthy() {
+            true => ("DISABLED", "placement: disconnected"),
+            false => ("INITIALIZING", ""),
+        };
+        Self { runtime_status, host_ready: false, placement }
+    }
 }
 
 #[derive(Serialize)]
@@ -86,11 +98,7 @@ pub fn render(state: &State) -> String {
         enabled_features: &options.features,
         extended: state.extended(),
         app_connection_properties: app_connection(options),
-        actor_runtime: ActorRuntime {
-            runtime_status: "DISABLED",
-            host_ready: false,
-            placement: "placement: disconnected",
-        },
+        actor_runtime: ActorRuntime::of(state),
         resiliencies: options.resiliencies.iter().map(|name| Resiliency { name }).collect(),
     };
     // Strings and numbers always serialize.
@@ -177,6 +185,7 @@ mod tests {
     #[test]
     fn is_what_daprd_1_18_1_said() {
         let state = State::new(options());
+        state.app_is_healthy(true);
         // Recorded from daprd 1.18.1.
         let expected = r#"{"id":"vsrv","runtimeVersion":"1.18.1","enabledFeatures":["HotReload","WorkflowsRemoteActivityReminder"],"extended":{"daprRuntimeVersion":"1.18.1"},"appConnectionProperties":{"port":61051,"protocol":"grpc","channelAddress":"127.0.0.1"},"actorRuntime":{"runtimeStatus":"DISABLED","hostReady":false,"placement":"placement: disconnected"}}"#;
         assert_eq!(render(&state), format!("{expected}\n"));

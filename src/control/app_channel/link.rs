@@ -1,9 +1,11 @@
 //! Control's own connections to the app: plain, or over TLS with whoever is there.
 //!
 //! 1. TLS is daprd's towards an app: 1.2 or newer, no verification, SNI where the host is a name.
-//! 2. No protocol is offered (ALPN): whether the app speaks HTTP/2 is seen when calls come.
+//! 2. Whoever only looks whether the app is there offers no protocol (ALPN); probes of a grpcs app
+//!    insist on `h2`, as calls do.
 
 use crate::config::{App, AppProtocol};
+use crate::control::rpc::NO_ALPN;
 use crate::identity::AnyServer;
 use std::io;
 use std::net::SocketAddr;
@@ -26,15 +28,32 @@ pub struct Links {
     host: String,
     /// `None`: the app speaks without TLS.
     tls: Option<Result<TlsConnector, Error>>,
+    /// The peer must choose it.
+    alpn: Option<&'static [u8]>,
 }
 
 impl Links {
     pub fn new(app: &App) -> Self {
+        Self::offering(app, None)
+    }
+
+    /// For [`super::super::app_health`].
+    pub fn for_probes(app: &App) -> Self {
+        let h2 = app.protocol == AppProtocol::Grpcs;
+        Self::offering(app, h2.then_some(&b"h2"[..]))
+    }
+
+    fn offering(app: &App, alpn: Option<&'static [u8]>) -> Self {
         let tls = match app.protocol {
-            AppProtocol::Https | AppProtocol::Grpcs => Some(anybody().map(TlsConnector::from)),
+            AppProtocol::Https | AppProtocol::Grpcs => Some(anybody(alpn).map(TlsConnector::from)),
             AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc => None,
         };
-        Self { host: app.host.clone(), tls }
+        Self { host: app.host.clone(), tls, alpn }
+    }
+
+    /// Of URLs on these connections.
+    pub fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
     }
 
     /// Connected and, where the app has TLS, past the handshake.
@@ -47,13 +66,17 @@ impl Links {
                 // No SNI goes out for an address (RFC 6066 §3).
                 let name = ServerName::try_from(self.host.clone())
                     .unwrap_or_else(|_| ServerName::from(address.ip()));
-                Ok(Box::new(connector.connect(name, stream).await?))
+                let stream = connector.connect(name, stream).await?;
+                if self.alpn.is_some() && stream.get_ref().1.alpn_protocol() != self.alpn {
+                    return Err(io::Error::other(NO_ALPN));
+                }
+                Ok(Box::new(stream))
             }
         }
     }
 }
 
-fn anybody() -> Result<Arc<ClientConfig>, Error> {
+fn anybody(alpn: Option<&'static [u8]>) -> Result<Arc<ClientConfig>, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let anyone = Arc::new(AnyServer(provider.signature_verification_algorithms));
     let mut config = ClientConfig::builder_with_provider(provider)
@@ -61,6 +84,7 @@ fn anybody() -> Result<Arc<ClientConfig>, Error> {
         .dangerous()
         .with_custom_certificate_verifier(anyone)
         .with_no_client_auth();
+    config.alpn_protocols = alpn.into_iter().map(<[u8]>::to_vec).collect();
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

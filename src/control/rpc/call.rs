@@ -73,7 +73,7 @@ impl Channel {
         message: &impl Message,
         limit: Duration,
     ) -> Result<A, Status> {
-        let request = Request::post(format!("https://{}{path}", self.authority))
+        let request = Request::post(format!("{}://{}{path}", self.scheme, self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("user-agent", concat!("ringside/", env!("CARGO_PKG_VERSION")))

@@ -24,7 +24,7 @@ use tokio_rustls::rustls::{
 };
 
 pub(super) const ALPN: &[u8] = b"h2";
-pub(super) const NO_ALPN: &str = "credentials: cannot check peer: missing selected ALPN property.";
+pub const NO_ALPN: &str = "credentials: cannot check peer: missing selected ALPN property.";
 
 /// Trusts the server that shows `spiffe_id` under `trust_anchors`, and no other.
 pub fn client_config(
@@ -124,7 +124,8 @@ pub(super) fn cause(error: &io::Error) -> String {
     match inner {
         Some(Error::InvalidCertificate(CertificateError::Other(refusal))) => refusal.0.to_string(),
         Some(other) => other.to_string(),
-        None => super::system_text(error),
+        None if error.raw_os_error().is_some() => super::system_text(error),
+        None => error.to_string(),
     }
 }
 
