@@ -136,13 +136,22 @@ impl Budgets {
         calm(self.errors.take(now), Limit::StreamErrors)
     }
 
+    /// The peer reset a stream that is gone, as its reset crossed our last words: that may be so
+    /// with all streams that there can be at once, and each is one that it does not cancel.
+    pub fn late_reset(&mut self, now: Instant) -> Result<(), ConnectionError> {
+        calm(self.is_paid_for() || self.cancels.take(now), Limit::LateResets)
+    }
+
     /// Frames that traffic brings with it and that bring nothing themselves.
     pub fn control(&mut self, what: Limit, now: Instant) -> Result<(), ConnectionError> {
-        if self.earned > 0 {
-            self.earned -= 1;
-            return Ok(());
-        }
-        calm(self.control.take(now), what)
+        calm(self.is_paid_for() || self.control.take(now), what)
+    }
+
+    /// By frames with payload.
+    fn is_paid_for(&mut self) -> bool {
+        let paid = self.earned > 0;
+        self.earned -= u32::from(paid);
+        paid
     }
 
     /// Frames that nothing in the traffic asks for.

@@ -131,8 +131,9 @@ impl Connection {
             return Ok(());
         };
         match kind {
+            // Callers of many calls can ask for one with each (RFC 9110 §10.1.1).
             SectionKind::Informational => {
-                self.budgets.rare(Limit::InformationalHeads, self.now)?;
+                self.budgets.control(Limit::InformationalHeads, self.now)?;
             }
             SectionKind::Request | SectionKind::Response | SectionKind::Trailers => {
                 self.budgets.earn();

@@ -114,7 +114,7 @@ impl Connection {
         let code = code.ok_or(wrong_length("length of RST_STREAM"))?;
         match self.known(id) {
             Known::Idle => Err(ConnectionError::protocol("RST_STREAM on an idle stream")),
-            Known::Closed(_) => self.budgets.control(Limit::LateResets, self.now),
+            Known::Closed(_) => self.budgets.late_reset(self.now),
             Known::Live(slot) => {
                 let stream = self.table.stream(slot);
                 if self.role == Role::Server {

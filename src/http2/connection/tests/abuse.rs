@@ -119,7 +119,7 @@ fn made_you_reset() {
 #[test]
 fn floods_of_control_frames() {
     type Flood = (Limit, fn(u32) -> Frame);
-    let floods: [Flood; 8] = [
+    let floods: [Flood; 7] = [
         (Limit::Pings, |_| frame(PING, 0, 0, [0; 8])),
         (Limit::Settings, |_| settings(&[])),
         (Limit::Priorities, |_| frame(PRIORITY, 0, 1, [0, 0, 0, 3, 1])),
@@ -127,7 +127,6 @@ fn floods_of_control_frames() {
         (Limit::UnknownFrames, |_| frame(0x55, 0, 0, "grease")),
         (Limit::Settings, |_| settings_ack()),
         (Limit::Goaways, |_| goaway(0, ErrorCode::NO_ERROR, "")),
-        (Limit::LateResets, |n| if n == 0 { request(1, 0) } else { rst(1, CALM) }),
     ];
     for (limit, flood) in floods {
         let mut bench = Bench::settled(Role::Server, strict());
@@ -135,6 +134,35 @@ fn floods_of_control_frames() {
         assert!((40..=65).contains(&endured), "{endured}: {:?}", flood(1));
         assert_eq!(hit, Some(limit));
     }
+}
+
+/// Each stream is reset once by whoever is honest; this one is, over and over.
+#[test]
+fn flood_of_late_resets() {
+    let mut bench = Bench::settled(Role::Server, strict());
+    let flood = |n| vec![if n == 0 { request(1, 0) } else { rst(1, CALM) }];
+    let (endured, hit) = endured(&mut bench, flood).unwrap();
+    assert!((90..=115).contains(&endured), "{endured}");
+    assert_eq!(hit, Some(Limit::LateResets));
+}
+
+/// All calls are answered in the moment in which their caller does not want them any more: his
+/// resets cross the answers.
+#[test]
+fn resets_that_cross_answers_are_no_flood() {
+    const CALLS: u32 = 16_000;
+    let mut bench = Bench::server();
+    let octets = |frames: Vec<Frame>| frames.iter().flat_map(Frame::octets).collect::<Vec<u8>>();
+    let requests = (0..CALLS).map(|n| request(2 * n + 1, END_STREAM));
+    bench.conn.recv(octets(requests.collect()).into(), bench.now);
+    while bench.conn.poll_event().is_some() {}
+    assert_eq!(bench.conn.streams(), CALLS as usize);
+    (0..CALLS).for_each(|n| bench.respond(2 * n + 1, true));
+    bench.take();
+    let resets = (0..CALLS).map(|n| rst(2 * n + 1, ErrorCode::CANCEL));
+    bench.conn.recv(octets(resets.collect()).into(), bench.now);
+    assert_eq!(bench.events().iter().map(seen).collect::<Vec<_>>(), []);
+    assert!(!bench.conn.has_failed());
 }
 
 #[test]
@@ -154,6 +182,22 @@ fn flood_of_informational_heads() {
     let hint = frame(HEADERS, END_HEADERS, id, block(&[(":status", "103")]));
     let storm = endured(&mut bench, |_| vec![hint.clone()]);
     assert_eq!(storm.unwrap().1, Some(Limit::InformationalHeads));
+}
+
+/// Servers answer `expect` with 100: whoever asks for it must not end the connection of others.
+#[test]
+fn a_hint_with_every_answer_is_free() {
+    let mut bench = Bench::settled(Role::Client, strict());
+    let hint = |id| frame(HEADERS, END_HEADERS, id, block(&[(":status", "100")]));
+    for _ in 0..500 {
+        let id = bench.open(true);
+        bench.take();
+        let events = bench.give(&[hint(id), response(id, END_STREAM)]);
+        assert!(
+            matches!(events[..], [_, Seen::Headers(_, SectionKind::Response, ..)]),
+            "{events:?}"
+        );
+    }
 }
 
 #[test]
