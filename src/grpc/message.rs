@@ -15,9 +15,18 @@ pub struct MessageScanner {
 
 const PREFIX: usize = 5;
 
+/// A message larger than the limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooLarge {
+    pub len: u32,
+    /// Octets of the piece that belong to messages before it.
+    pub before: usize,
+}
+
 impl MessageScanner {
-    /// Walks a piece; the error is the length of the first message larger than `max`.
-    pub fn scan(&mut self, mut piece: &[u8], max: u64) -> Result<(), u32> {
+    /// Walks a piece; the error is the first message larger than `max`.
+    pub fn scan(&mut self, mut piece: &[u8], max: u64) -> Result<(), TooLarge> {
+        let octets = piece.len();
         while !piece.is_empty() {
             if self.left > 0 {
                 let step = piece.len().min(self.left as usize);
@@ -39,7 +48,9 @@ impl MessageScanner {
             let [_, a, b, c, d] = prefix;
             self.left = u32::from_be_bytes([a, b, c, d]);
             if u64::from(self.left) > max {
-                return Err(self.left);
+                // The prefix may have begun in an earlier piece.
+                let before = (octets - piece.len()).saturating_sub(PREFIX);
+                return Err(TooLarge { len: self.left, before });
             }
         }
         Ok(())
@@ -76,7 +87,12 @@ mod tests {
             }
             let mut scanner = MessageScanner::default();
             let refused = stream.chunks(size).find_map(|piece| scanner.scan(piece, 3).err());
-            assert_eq!(refused, Some(4));
+            assert_eq!(refused.map(|message| message.len), Some(4));
         }
+        let mut scanner = MessageScanner::default();
+        assert_eq!(scanner.scan(&stream, 3), Err(TooLarge { len: 4, before: 13 }));
+        let mut scanner = MessageScanner::default();
+        assert_eq!(scanner.scan(&stream[..15], 3), Ok(()));
+        assert_eq!(scanner.scan(&stream[15..], 3), Err(TooLarge { len: 4, before: 0 }));
     }
 }

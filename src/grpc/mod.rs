@@ -6,5 +6,5 @@ pub mod message;
 pub mod status;
 pub mod timeout;
 
-pub use message::MessageScanner;
+pub use message::{MessageScanner, TooLarge};
 pub use status::Code;

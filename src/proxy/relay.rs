@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::head::{self, is_grpc};
 use super::replay::Unseen;
 use super::{CallKey, ConnKey, Leg, Proxy, rewrite};
-use crate::grpc::{Code, status};
+use crate::grpc::{Code, TooLarge, status};
 use crate::http2::{ErrorCode, FieldSection, StreamError, StreamId};
 use bytes::Bytes;
 use std::time::Instant;
@@ -46,7 +46,7 @@ impl Proxy {
     fn relay_request(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let max = self.snapshot.config.max_body_size;
-        if let Err(len) = call.request_scanner.scan(&data, max) {
+        if let Err(TooLarge { len, .. }) = call.request_scanner.scan(&data, max) {
             self.cells.limit_hit("message_size");
             self.fail(key, &Failure::too_large(len, max), now);
             return;
@@ -74,8 +74,12 @@ impl Proxy {
     fn relay_response(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let max = response_max(self.snapshot.config.max_body_size);
-        if let Err(len) = call.response_scanner.scan(&data, max) {
+        if let Err(TooLarge { len, before }) = call.response_scanner.scan(&data, max) {
             self.cells.limit_hit("message_size");
+            let Leg { conn, stream, .. } = call.down;
+            if let Some(peer) = self.peers.get_mut(conn) {
+                peer.h2.send_data(stream, data.slice(..before), false);
+            }
             self.fail(key, &Failure::too_large(len, max), now);
             return;
         }

@@ -106,6 +106,18 @@ fn what_a_connection_outlives_is_counted_and_told_once_a_while() {
     assert_eq!(bench.count(app, "HEADERS"), heads);
 }
 
+/// What came before a message that is too large is whole, and the caller's, as through daprd, which
+/// takes one message after the other.
+#[test]
+fn messages_before_one_too_large_arrive() {
+    let (mut bench, caller, app) = Bench::with_app(Config { max_body_size: 4, ..config() });
+    bench.call(caller, &TO_SELF, Some(MESSAGE));
+    bench.answer(app, 3, &[MESSAGE, MESSAGE, &[0, 0, 0, 0, 5, 1, 2, 3, 4, 5]].concat());
+    assert_eq!(bench.bodies[&(caller, 3)], [MESSAGE, MESSAGE].concat());
+    let text = "grpc-status=8 grpc-message=grpc: received message larger than max (5 vs. 4)";
+    assert!(bench.last(caller).contains(text), "{}", bench.last(caller));
+}
+
 /// Paths that two readers may take for two paths, at each port, before anybody is asked for.
 #[test]
 fn what_smells_goes_nowhere() {
