@@ -23,7 +23,7 @@ use super::replay::Kept;
 use super::rewrite::{self, Fixed};
 use super::route::{self, Destination};
 use super::tally::{self, Tally};
-use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy};
+use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::field::PreparedField;
 use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
@@ -188,7 +188,7 @@ impl Proxy {
         self.cells.rise(Gauge::Streams);
         peer.h2.set_tag(stream, key.data().as_ffi());
         if let Some(at) = plan.deadline {
-            self.remind_call(key, at);
+            self.remind(at, Reminder::Call(key));
         }
         Some(key)
     }

@@ -201,7 +201,7 @@ impl Proxy {
             }
         }
         if let Some(max) = self.snapshot.config.drain_max {
-            self.timers.remind(now + max, Reminder::DrainMax);
+            self.remind(now + max, Reminder::DrainMax);
         }
         self.check_drained(now);
     }
@@ -263,7 +263,7 @@ impl Proxy {
         };
         if peer.reminder.is_none_or(|known| at < known) {
             peer.reminder = Some(at);
-            self.timers.remind(at, Reminder::Conn(key));
+            self.remind(at, Reminder::Conn(key));
         }
     }
 

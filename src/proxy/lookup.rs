@@ -22,7 +22,7 @@ impl Proxy {
         let Some(target) = pool.target.clone() else { return };
         pool.asked = Some(now);
         self.outputs.push_back(Output::Resolve(target));
-        self.timers.remind(now + LOOKUP_TIMEOUT, Reminder::Lookup(key));
+        self.remind(now + LOOKUP_TIMEOUT, Reminder::Lookup(key));
     }
 
     pub(super) fn resolved(&mut self, resolution: Resolution, now: Instant) {

@@ -361,12 +361,13 @@ impl Proxy {
         }
     }
 
-    fn remind_call(&mut self, key: CallKey, at: Instant) {
-        self.timers.remind(at, Reminder::Call(key));
+    /// Into the heap; and out of it with those that nobody would heed.
+    fn remind(&mut self, at: Instant, what: Reminder) {
+        self.timers.remind(at, what);
         let (calls, peers, pools) = (&self.calls, &self.peers, &self.pools);
-        self.timers.sweep(calls.len() + peers.len(), |what| match what {
+        self.timers.sweep(calls.len() + peers.len(), |at, what| match what {
             Reminder::Call(key) => calls.contains_key(key),
-            Reminder::Conn(key) => peers.contains_key(key),
+            Reminder::Conn(key) => peers.get(key).is_some_and(|peer| peer.reminder == Some(at)),
             Reminder::Lookup(key) | Reminder::Spread(key) => pools.pools.contains_key(key),
             Reminder::DrainMax => true,
         });

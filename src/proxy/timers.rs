@@ -1,7 +1,8 @@
 //! When something must be looked at again: a heap whose entries may be stale.
 //!
 //! 1. An entry is a reminder, not a truth: whoever is reminded checks its own deadline.
-//! 2. Stale entries are bounded: past twice what is alive, the heap is swept.
+//! 2. Stale entries are bounded: past twice what is alive, the heap is swept; and each sweep is
+//!    paid for by as many reminders as the last one left.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -13,11 +14,13 @@ const SWEEP_FLOOR: usize = 1024;
 #[derive(Debug)]
 pub struct Timers<T> {
     heap: BinaryHeap<Reverse<(Instant, T)>>,
+    /// How many the last sweep left.
+    swept: usize,
 }
 
 impl<T: Ord + Copy> Timers<T> {
     pub fn new() -> Self {
-        Self { heap: BinaryHeap::new() }
+        Self { heap: BinaryHeap::new(), swept: 0 }
     }
 
     pub fn remind(&mut self, at: Instant, what: T) {
@@ -26,6 +29,11 @@ impl<T: Ord + Copy> Timers<T> {
 
     pub fn next(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((at, _))| *at)
+    }
+
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.heap.len()
     }
 
     /// The first reminder that is due.
@@ -37,10 +45,17 @@ impl<T: Ord + Copy> Timers<T> {
     }
 
     /// Call now and then with how many reminders can be alive.
-    pub fn sweep(&mut self, alive: usize, mut is_alive: impl FnMut(T) -> bool) {
-        if self.heap.len() > SWEEP_FLOOR + 2 * alive {
-            self.heap.retain(|Reverse((_, what))| is_alive(*what));
+    #[inline]
+    pub fn sweep(&mut self, alive: usize, is_alive: impl FnMut(Instant, T) -> bool) {
+        if self.heap.len() > SWEEP_FLOOR + 2 * alive.max(self.swept) {
+            self.sweep_now(is_alive);
         }
+    }
+
+    #[cold]
+    fn sweep_now(&mut self, mut is_alive: impl FnMut(Instant, T) -> bool) {
+        self.heap.retain(|Reverse((at, what))| is_alive(*at, *what));
+        self.swept = self.heap.len();
     }
 }
 
@@ -72,7 +87,24 @@ mod tests {
         for what in 0..5000 {
             timers.remind(now, what);
         }
-        timers.sweep(2, |what| what < 2);
+        timers.sweep(2, |_, what| what < 2);
         assert_eq!(timers.heap.len(), 2);
+    }
+
+    /// What is looked through was paid for by as many reminders.
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn the_living_are_not_looked_through_each_time() {
+        let now = Instant::now();
+        let (mut timers, mut looks) = (Timers::new(), 0);
+        for what in 0..10_000 {
+            timers.remind(now, what);
+            timers.sweep(2, |_, _| {
+                looks += 1;
+                true
+            });
+        }
+        assert!(looks < 50_000, "{looks}");
+        assert_eq!(timers.heap.len(), 10_000);
     }
 }

@@ -118,6 +118,24 @@ fn messages_before_one_too_large_arrive() {
     assert!(bench.last(caller).contains(text), "{}", bench.last(caller));
 }
 
+/// Peers that probe the bandwidth with PINGs: each has its answer soon, and their reminders neither
+/// pile up nor are looked through by each call.
+#[test]
+fn reminders_of_connections_do_not_pile_up() {
+    let mut bench = Bench::new(config());
+    let callers: Vec<ConnId> = (0..40).map(|_| bench.accept(Listener::Api)).collect();
+    bench.run();
+    for _ in 0..200 {
+        for caller in &callers {
+            bench.ends.get_mut(caller).unwrap().ping(*b"question");
+        }
+        bench.run();
+        bench.wait(3 * PING_ACK_DELAY);
+    }
+    assert_eq!(bench.pongs, 200 * callers.len());
+    assert!(bench.proxy.timers.len() < 2000, "{}", bench.proxy.timers.len());
+}
+
 /// Paths that two readers may take for two paths, at each port, before anybody is asked for.
 #[test]
 fn what_smells_goes_nowhere() {
