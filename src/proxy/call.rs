@@ -19,6 +19,7 @@ use super::head::{self, RequestHead};
 use super::local::{Aside, Local};
 use super::memo::Route;
 use super::peer::Side;
+use super::pending::Pending;
 use super::replay::Kept;
 use super::rewrite::{self, Fixed};
 use super::route::{self, Destination};
@@ -59,7 +60,7 @@ pub(super) struct Parked {
     /// What they took out of `PARKED_OCTETS_MAX`.
     pub(super) octets: usize,
     /// Request DATA; bounded by the stream's window.
-    pub(super) pending: Vec<Bytes>,
+    pub(super) pending: Pending,
 }
 
 /// What the caller's `content-type` was; the answer repeats it (spec 03 §3.5).

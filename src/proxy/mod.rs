@@ -25,6 +25,7 @@ mod local;
 mod lookup;
 mod memo;
 mod peer;
+mod pending;
 mod pool;
 mod relay;
 mod replay;

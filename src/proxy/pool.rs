@@ -229,7 +229,7 @@ impl Proxy {
             return;
         }
         let Some(parked) = self.calls.get_mut(call) else { return };
-        parked.up = Up::Parked(Box::new(Parked { fields, octets, pending }));
+        parked.up = Up::Parked(Box::new(Parked { fields, octets, pending: pending.into() }));
         self.parked_octets += octets;
         peer.parked_octets += octets;
         self.cells.rise(Gauge::WaitingCalls);
@@ -279,7 +279,7 @@ impl Proxy {
                     peer.parked_octets -= octets;
                 }
                 self.cells.fall(Gauge::WaitingCalls);
-                self.open(call, conn, fields, pending, now);
+                self.open(call, conn, fields, pending.into_pieces(), now);
             }
         }
         self.dial(key, now);

@@ -1,6 +1,7 @@
 //! How calls and connections end when much ends at once, or not as it should.
 
 use super::*;
+use crate::http2::ErrorCode;
 
 const TO_APP: [(&str, &str); 1] = [("dapr-callee-app-id", "client")];
 
@@ -107,4 +108,26 @@ fn garbage_does_not_flood_the_log() {
     let conn = bench.accept(Listener::Api);
     bench.handle(Input::Received { conn, bytes: Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n") });
     assert_eq!(bench.lines, LOG_LINES_MAX as usize + 1);
+}
+
+/// Small pieces of requests that wait for their app keep no read buffers alive.
+#[test]
+fn what_waits_for_an_app_pins_no_read_buffer() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    let stream = bench.call(caller, &TO_APP, None);
+    let large = [0; 5].repeat(2000);
+    let pieces = [&[0; 5][..], &[0, 0, 0, 0, 1, 7], &large, &[0; 5], &[0, 0, 0, 0, 1, 8]];
+    for (n, piece) in pieces.iter().enumerate() {
+        let end = bench.ends.get_mut(&caller).unwrap();
+        end.send_data(stream, Bytes::copy_from_slice(piece), n + 1 == pieces.len());
+        let mut out = Transmit::new();
+        end.poll_transmit(&mut out, usize::MAX);
+        let octets = Bytes::from(out.slices().collect::<Vec<_>>().concat());
+        bench.handle(Input::Received { conn: caller, bytes: octets.clone() });
+        assert_eq!(octets.is_unique(), piece.len() < large.len(), "{n}");
+    }
+    let app = bench.dial_done();
+    assert_eq!(bench.bodies[&(app, 1)], pieces.concat());
+    assert!(bench.last(app).ends_with(" END"), "{}", bench.last(app));
 }
