@@ -472,6 +472,8 @@ impl Proxy {
             let error = self.blame(conn, &error);
             self.dial_over(pool, conn, error, now);
         }
+        // Those who wait may have waited for this one, or for room to make another.
+        self.pump(pool, now);
         self.spread(pool, now);
     }
 

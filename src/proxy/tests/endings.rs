@@ -131,3 +131,26 @@ fn what_waits_for_an_app_pins_no_read_buffer() {
     assert_eq!(bench.bodies[&(app, 1)], pieces.concat());
     assert!(bench.last(app).ends_with(" END"), "{}", bench.last(app));
 }
+
+/// An app that takes no streams on any of its connections, and then loses them all.
+#[test]
+fn whoever_waits_when_full_connections_are_lost_gets_another() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &TO_APP, Some(MESSAGE));
+    let none = Limits { max_concurrent_streams: Some(0), ..Limits::default() };
+    let mut dials = 0;
+    while bench.dialed.len() > dials {
+        dials = bench.dialed.len();
+        bench.dial_done_with(none.clone());
+    }
+    assert_eq!(dials, 64);
+    let conns: Vec<ConnId> = bench.dialed.iter().map(|(conn, ..)| *conn).collect();
+    for conn in conns {
+        bench.ends.remove(&conn);
+        bench.handle(Input::Closed { conn, reason: CloseReason::Eof });
+    }
+    let app = bench.dial_done();
+    bench.answer(app, 1, MESSAGE);
+    assert!(bench.last(caller).ends_with("grpc-status=0 END"), "{}", bench.last(caller));
+}
