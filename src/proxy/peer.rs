@@ -41,6 +41,8 @@ const RESETS_PER_SECOND: u32 = 200;
 /// calls that ended regularly pay for. A server's count may lag behind ours, so less.
 const RESETS_SAVED_MAX: u32 = 800;
 const RESETS_SAVED_PER_SECOND: u32 = 32;
+/// So many of those that wait may be of streams that are gone.
+const WAITING_MIN: usize = 64;
 
 /// Payload of keepalive PINGs and of the one between two GOAWAYs.
 pub const PING_KEEPALIVE: [u8; 8] = *b"ringkeep";
@@ -240,6 +242,7 @@ impl Peer {
         }
         self.resets.waiting.push_back(stream);
         self.h2.abandon(stream);
+        self.resets.forget_gone(&self.h2);
         false
     }
 
@@ -251,12 +254,18 @@ impl Peer {
     /// Sends the resets whose time has come; true if that made room for other streams.
     pub fn flush_resets(&mut self, now: Instant) -> bool {
         let waited = self.resets.waiting.len();
-        while !self.resets.waiting.is_empty() && self.resets.take(now) {
-            if let Some(stream) = self.resets.waiting.pop_front() {
-                self.h2.send_reset(stream, ErrorCode::CANCEL);
-            }
+        while let Some(stream) = self.resets.waiting.front().copied()
+            && (!self.h2.has(stream) || self.resets.take(now))
+        {
+            self.resets.waiting.pop_front();
+            self.h2.send_reset(stream, ErrorCode::CANCEL);
         }
         self.resets.waiting.len() < waited
+    }
+
+    #[cfg(test)]
+    pub fn resets_waiting(&self) -> usize {
+        self.resets.waiting.len()
     }
 
     /// It has no calls, and nobody has said goodbye on it yet.
@@ -330,7 +339,7 @@ impl Bucket {
 struct ResetPacer {
     burst: Bucket,
     saved: Bucket,
-    /// Bounded by the streams of the connection.
+    /// Bounded by the streams of the connection; see [`Self::forget_gone`].
     waiting: VecDeque<StreamId>,
 }
 
@@ -355,6 +364,13 @@ impl ResetPacer {
     /// A stream ended regularly.
     fn earn(&mut self) {
         self.saved.tokens = (self.saved.tokens + 1).min(self.saved.max);
+    }
+
+    /// Streams whose reset waits may end by themselves, and then others come: they would be many.
+    fn forget_gone(&mut self, h2: &Connection) {
+        if self.waiting.len() > WAITING_MIN + 2 * h2.streams() {
+            self.waiting.retain(|stream| h2.has(*stream));
+        }
     }
 
     fn next(&self) -> Option<Instant> {

@@ -284,6 +284,11 @@ impl Connection {
         }
     }
 
+    /// The stream is live.
+    pub fn has(&self, stream: StreamId) -> bool {
+        self.table.find(stream).is_some()
+    }
+
     /// Octets of DATA of a stream that the owner has, and has not released.
     pub fn held(&self, stream: StreamId) -> u32 {
         self.table.find(stream).map_or(0, |slot| self.table.stream(slot).recv_window.held())

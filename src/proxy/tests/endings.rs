@@ -110,6 +110,41 @@ fn garbage_does_not_flood_the_log() {
     assert_eq!(bench.lines, LOG_LINES_MAX as usize + 1);
 }
 
+/// Resets wait for their turn; not behind those of streams that have ended by themselves
+/// meanwhile, nor do these take memory for ever.
+#[test]
+fn a_reset_waits_for_no_stream_that_is_gone() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    let last = bench.call(caller, &TO_APP, None);
+    let app = bench.dial_done();
+    let mut asked = 1;
+    for _ in 0..40 {
+        let first = asked;
+        for _ in 0..50 {
+            let stream = bench.call_quietly(caller, &TO_APP);
+            let end = bench.ends.get_mut(&caller).unwrap();
+            end.send_data(stream, Bytes::new(), true);
+            asked += 1;
+        }
+        bench.run();
+        // The cancels and the answers cross.
+        let end = bench.ends.get_mut(&caller).unwrap();
+        (first..asked).for_each(|n| end.send_reset(StreamId(2 * n + 1), ErrorCode::CANCEL));
+        bench.run();
+        for n in first..asked {
+            let fields = section(&[(":status", "200"), ("grpc-status", "0")]);
+            bench.ends.get_mut(&app).unwrap().send_headers(StreamId(2 * n + 1), fields, true);
+        }
+        bench.run();
+    }
+    let waiting = bench.proxy.peers[ConnKey::from(app)].resets_waiting();
+    assert!(waiting < 200, "{waiting} resets of streams that are gone");
+    bench.reset(caller, last.0, ErrorCode::CANCEL.0);
+    bench.wait(Duration::from_millis(100));
+    assert_eq!(bench.last(app), "1 RESET CANCEL");
+}
+
 /// Small pieces of requests that wait for their app keep no read buffers alive.
 #[test]
 fn what_waits_for_an_app_pins_no_read_buffer() {
