@@ -10,8 +10,8 @@
 //! ```
 //!
 //! 1. A half only moves forward: `Head`, `Body`, ended.
-//! 2. `Discarded` is how the owner takes leave while its own last words are still queued: RST
-//!    follows them (§8.1), unless the peer ends first.
+//! 2. `Discarded` is how the owner takes leave while its own last words are still queued, or its
+//!    reset has to wait: RST follows them (§8.1), unless the peer ends first.
 //! 3. Send octets are queued only in `Body` and in the `..Queued` states.
 //!
 //! Refuses to know frames, the table and other streams.
@@ -30,7 +30,8 @@ pub enum RecvHalf {
     /// DATA or trailers.
     Body,
     Ended,
-    /// Nobody listens any more; RST_STREAM with this code when the send half has ended.
+    /// Nobody listens any more; RST_STREAM with this code when the send half has ended, or sooner
+    /// when the owner says so.
     Discarded(ErrorCode),
 }
 

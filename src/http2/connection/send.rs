@@ -207,15 +207,15 @@ impl Connection {
         let state = self.table.stream_mut(slot);
         let last_words = self.role == Role::Server && state.is_end_queued();
         match (last_words, state.recv) {
-            (_, RecvHalf::Discarded(_)) => {}
-            (true, RecvHalf::Ended) => {}
+            (true, RecvHalf::Discarded(_) | RecvHalf::Ended) => {}
             (true, RecvHalf::Head | RecvHalf::Body) => {
                 let held = state.recv_window.held();
                 self.recv_window.release(state.recv_window.release(held));
                 state.recv = RecvHalf::Discarded(code);
                 self.update_connection_window();
             }
-            (false, RecvHalf::Head | RecvHalf::Body | RecvHalf::Ended) => {
+            // Discarded: it was abandoned.
+            (false, RecvHalf::Head | RecvHalf::Body | RecvHalf::Ended | RecvHalf::Discarded(_)) => {
                 self.reset_stream(slot, code);
             }
         }
@@ -234,8 +234,9 @@ impl Connection {
         self.update_connection_window();
     }
 
-    /// The owner has no use for the stream any more, and will say so later: what waits for the
-    /// peer goes, and what the owner holds goes back to the connection, not to the stream.
+    /// Client: the owner has no use for the stream any more, and will say so later: what waits for
+    /// the peer goes, what comes is thrown away, and what the owner holds goes back to the
+    /// connection, not to the stream, so that the peer soon has no window to go on.
     pub fn abandon(&mut self, stream: StreamId) {
         let Some(slot) = self.table.find(stream) else { return };
         self.outbox.unlink(&mut self.table, slot);
@@ -246,6 +247,9 @@ impl Connection {
         }
         let held = state.recv_window.held();
         self.recv_window.release(state.recv_window.release(held));
+        if state.is_receiving() {
+            state.recv = RecvHalf::Discarded(ErrorCode::CANCEL);
+        }
         self.update_connection_window();
     }
 

@@ -5,6 +5,7 @@ use crate::http2::ErrorCode;
 use crate::proxy::stalled::HELD_SHARE;
 
 const TO_SELF: [(&str, &str); 1] = [("dapr-callee-app-id", "client")];
+const HEAD: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
 /// As much as a stream's window lets come.
 const WINDOW: usize = 256 << 10;
 const LOOK: Duration = Duration::from_millis(125);
@@ -159,4 +160,33 @@ fn a_caller_that_does_not_read_gets_no_new_calls() {
         let limits = crowd.bench.proxy.cells.limits();
         assert_eq!(limits.contains(&("unread_responses", 1)), refused == 1, "{limits:?}");
     }
+}
+
+/// Nor does its sender go on beyond the window that it has: what comes is thrown away.
+#[test]
+fn nobody_is_asked_for_more_of_a_cancelled_call() {
+    const CALLS: u32 = 30;
+    const MUCH: usize = 8 * WINDOW;
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    bench.calls(caller, &[], CALLS as usize);
+    let app = bench.dial_done();
+    for n in 0..CALLS {
+        bench.say(app, 1 + 2 * n, &HEAD, false);
+        bench.ends.get_mut(&caller).unwrap().send_reset(StreamId(1 + 2 * n), ErrorCode::CANCEL);
+    }
+    bench.run();
+    let waiting: Vec<u32> = (0..CALLS)
+        .map(|n| 1 + 2 * n)
+        .filter(|n| !bench.seen[&app].contains(&format!("{n} RESET CANCEL")))
+        .collect();
+    assert!(!waiting.is_empty(), "resets are paced");
+    for stream in &waiting {
+        bench.send(app, StreamId(*stream), &vec![0; MUCH], false);
+        let left = bench.ends[&app].queued(StreamId(*stream));
+        assert!(left >= MUCH - WINDOW, "{} octets came for nobody", MUCH - left);
+    }
+    assert_eq!(bench.proxy.peers[ConnKey::from(app)].h2.held_in_all(), 0);
+    bench.wait(Duration::from_secs(2));
+    assert_eq!(bench.count(app, "RESET CANCEL"), CALLS as usize);
 }
