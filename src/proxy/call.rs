@@ -420,20 +420,41 @@ impl Proxy {
                 self.cells.fall(Gauge::WaitingCalls);
                 // It held no place that another could take.
                 self.pools.one_died(call.pool, call.down.conn);
+                self.return_held(call.down);
             }
             Up::Open(up) => {
                 let done = call.response_ended && call.request_ended;
-                self.part(*up, done, status, now);
+                if !self.part(*up, done, status, now) {
+                    self.return_held(call.down);
+                }
                 self.pump(call.pool, now);
             }
-            Up::Local(local) => self.forget_local(local),
-            Up::None => self.pump(call.pool, now),
+            Up::None => {
+                self.return_held(call.down);
+                self.pump(call.pool, now);
+            }
+            Up::Local(local) => {
+                self.forget_local(local);
+                self.return_held(call.down);
+            }
         }
         self.check_drained(now);
     }
 
-    /// The upstream stream loses its call; reset if it is not `done`.
-    fn part(&mut self, up: Leg, done: bool, status: u8, now: Instant) {
+    /// What of a request will not be passed on any more: its caller may take long to read the
+    /// answer, and others need the connection.
+    #[cold]
+    fn return_held(&mut self, down: Leg) {
+        let Leg { conn, stream, .. } = down;
+        if let Some(peer) = self.peers.get_mut(conn) {
+            peer.h2.release(stream, peer.h2.held(stream));
+            peer.touch(conn, &mut self.outputs);
+        }
+    }
+
+    /// The upstream stream loses its call; reset if it is not `done`. True if all of the request
+    /// had left.
+    fn part(&mut self, up: Leg, done: bool, status: u8, now: Instant) -> bool {
         self.leave(up, now);
         let Leg { conn, stream, .. } = up;
         if status == Code::Unavailable as u8
@@ -441,8 +462,9 @@ impl Proxy {
         {
             self.judge(up, status, now);
         }
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        if done && peer.h2.queued(stream) == 0 {
+        let Some(peer) = self.peers.get_mut(conn) else { return false };
+        let regular = done && peer.h2.queued(stream) == 0;
+        if regular {
             peer.earn_reset();
         } else {
             if !peer.reset_paced(stream, now) {
@@ -454,6 +476,7 @@ impl Proxy {
             self.remind_peer(conn);
         }
         self.close_if_done(conn);
+        regular
     }
 
     /// Takes a call off its upstream connection, whose stream is gone already.

@@ -1,4 +1,4 @@
-//! Readers that stall, on a connection that others need (docs/adr/0096).
+//! Readers that stall, on a connection that others need (docs/adr/0125).
 //!
 //! What came in by a connection and could not leave by the other leg is held. Each stream's window
 //! bounds what one call makes us hold; the connection's window is given back meanwhile, so that a

@@ -190,3 +190,22 @@ fn nobody_is_asked_for_more_of_a_cancelled_call() {
     bench.wait(Duration::from_secs(2));
     assert_eq!(bench.count(app, "RESET CANCEL"), CALLS as usize);
 }
+
+/// An app that answers at length before it has read: its caller takes the answer at his leisure,
+/// and nobody waits for the rest of the request any more.
+#[test]
+fn a_request_that_nobody_needs_is_not_held() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    let limits = Limits { stream_window: 1, ..Limits::default() };
+    let h2 = Connection::new(Role::Client, limits, head::classify, bench.now);
+    bench.ends.insert(caller, h2);
+    bench.stalled = true;
+    bench.call(caller, &TO_SELF, Some(&[0; WINDOW]));
+    let app = bench.dial_done_with(Limits { stream_window: 100_000, ..Limits::default() });
+    let held = |bench: &Bench| bench.proxy.peers[ConnKey::from(caller)].h2.held_in_all();
+    assert_eq!(held(&bench), WINDOW as u64 - 100_000);
+    bench.answer(app, 1, &[0; WINDOW]);
+    assert_eq!(bench.proxy.calls(), 0);
+    assert_eq!((bench.proxy.connection(caller).unwrap().streams(), held(&bench)), (1, 0));
+}
