@@ -117,6 +117,14 @@ impl Stream {
         }
     }
 
+    /// What trailers hold that wait behind DATA.
+    pub fn trailers_octets(&self) -> usize {
+        match &self.send {
+            SendHalf::TrailersQueued(fields) => fields.octets(),
+            SendHalf::Head | SendHalf::Body | SendHalf::EndQueued | SendHalf::Ended => 0,
+        }
+    }
+
     pub fn is_closed(&self) -> bool {
         matches!((self.recv, &self.send), (RecvHalf::Ended, SendHalf::Ended))
     }

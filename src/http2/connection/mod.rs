@@ -144,6 +144,8 @@ pub struct Connection {
     heads: VecDeque<UnsentHead>,
     /// What their fields hold.
     heads_octets: usize,
+    /// What trailers hold that wait behind their DATA.
+    trailers_octets: usize,
     /// DATA waits because the connection's window is closed; it was compacted.
     stalled: bool,
     /// A PING that was heard and not answered yet, and when.
@@ -195,6 +197,7 @@ impl Connection {
             outbox,
             heads: VecDeque::new(),
             heads_octets: 0,
+            trailers_octets: 0,
             stalled: false,
             held_ping: None,
             budgets: Budgets::new(&limits, now),
@@ -332,6 +335,7 @@ impl Connection {
         self.outbox.unlink(&mut self.table, slot);
         let stream = self.table.stream_mut(slot);
         self.outbox.clear(&mut stream.queue);
+        self.trailers_octets -= stream.trailers_octets();
         self.recv_window.release(stream.recv_window.held());
         let id = stream.id;
         self.table.remove(slot);
@@ -392,6 +396,7 @@ impl Connection {
         self.outbox.drop_data();
         self.heads = VecDeque::new();
         self.heads_octets = 0;
+        self.trailers_octets = 0;
         let last = self.accepted;
         frame::write_goaway(self.outbox.control(), last, error.code, error.reason);
         self.events.push_back(Event::Failed(error));
@@ -419,12 +424,13 @@ impl Connection {
     pub fn check_invariants(&self) {
         self.table.check_invariants();
         self.outbox.check_invariants(&self.table);
-        let mut held = 0;
+        let (mut held, mut trailers) = (0, 0);
         let unread = self.deframer.data_left();
         for slot in self.table.slots() {
             let stream = self.table.stream(slot);
             assert!(!stream.is_closed(), "closed streams leave the table");
             held += u64::from(stream.recv_window.held());
+            trailers += stream.trailers_octets();
             let unread = if self.data.stream == stream.id { unread } else { 0 };
             if stream.is_receiving() {
                 stream.recv_window.check(self.stream_window, unread);
@@ -436,6 +442,7 @@ impl Connection {
         if self.phase != Phase::Failed {
             self.recv_window.check(held, unread);
         }
+        assert_eq!(trailers, self.trailers_octets);
         assert!(self.heads.is_empty() || self.role == Role::Client);
         assert!(self.heads.iter().is_sorted_by_key(|head| head.stream));
         assert!(self.heads.iter().all(|head| self.table.find(head.stream).is_some()));

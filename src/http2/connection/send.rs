@@ -136,6 +136,7 @@ impl Connection {
                 return self.recycle(fields);
             }
             SendHalf::Body if !state.queue.is_empty() => {
+                self.trailers_octets += fields.octets();
                 state.send = SendHalf::TrailersQueued(fields);
                 return;
             }
@@ -243,6 +244,7 @@ impl Connection {
         let state = self.table.stream_mut(slot);
         self.outbox.clear(&mut state.queue);
         if state.is_end_queued() {
+            self.trailers_octets -= state.trailers_octets();
             state.send = SendHalf::Body;
         }
         let held = state.recv_window.held();
@@ -303,9 +305,9 @@ impl Connection {
         self.table.find(stream).map_or(0, |slot| self.table.stream(slot).queue.octets())
     }
 
-    /// Octets of messages, DATA and field blocks, that wait to be sent.
+    /// Octets of messages, DATA, field blocks and trailers, that wait to be sent.
     pub fn queued_in_all(&self) -> usize {
-        self.outbox.queued() + self.outbox.blocks_len()
+        self.outbox.queued() + self.outbox.blocks_len() + self.trailers_octets
     }
 
     pub fn wants_transmit(&self) -> bool {
@@ -368,6 +370,7 @@ impl Connection {
             }
             SendHalf::TrailersQueued(fields) => {
                 let fields = std::mem::take(fields);
+                self.trailers_octets -= fields.octets();
                 stream.send = SendHalf::Ended;
                 self.transmit_trailers(id, &fields, out);
                 self.recycle(fields);

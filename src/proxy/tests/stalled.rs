@@ -209,3 +209,38 @@ fn a_request_that_nobody_needs_is_not_held() {
     assert_eq!(bench.proxy.calls(), 0);
     assert_eq!((bench.proxy.connection(caller).unwrap().streams(), held(&bench)), (1, 0));
 }
+
+/// So do trailers that wait behind what he does not read.
+#[test]
+fn trailers_that_nobody_reads_are_counted() {
+    const CALLS: u32 = 600;
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    let limits = Limits { stream_window: 1, ..Limits::default() };
+    let h2 = Connection::new(Role::Client, limits, head::classify, bench.now);
+    bench.ends.insert(caller, h2);
+    bench.stalled = true;
+    bench.run();
+    bench.calls(caller, &[], CALLS as usize);
+    let app = bench.dial_done();
+    let large = "v".repeat(60 << 10);
+    for n in 0..CALLS {
+        let end = bench.ends.get_mut(&app).unwrap();
+        end.send_headers(StreamId(1 + 2 * n), section(&HEAD), false);
+        end.send_data(StreamId(1 + 2 * n), Bytes::from_static(&[0; 5]), false);
+        let trailers = section(&[("grpc-status", "0"), ("x-large", &large)]);
+        end.send_headers(StreamId(1 + 2 * n), trailers, true);
+    }
+    bench.run();
+    assert_eq!(bench.proxy.calls(), 0, "{}", bench.last(caller));
+    assert!(bench.proxy.connection(caller).unwrap().queued_in_all() > CALLS as usize * large.len());
+    bench.call(caller, &TO_SELF, Some(MESSAGE));
+    assert_eq!(bench.count(caller, "grpc-status=8 "), 1, "{}", bench.last(caller));
+    // Once he reads, they are gone.
+    bench.stalled = false;
+    for n in 0..CALLS {
+        bench.ends.get_mut(&caller).unwrap().release(StreamId(1 + 2 * n), 1);
+    }
+    bench.run();
+    assert_eq!(bench.proxy.connection(caller).unwrap().queued_in_all(), 0);
+}
