@@ -311,7 +311,7 @@ impl Proxy {
         let reminded = pool.places.reminded.filter(|known| *known > now);
         if reminded.is_none_or(|known| at < known) {
             pool.places.reminded = Some(at);
-            self.timers.remind(at, Reminder::Spread(key));
+            self.remind(at, Reminder::Spread(key));
         }
     }
 

@@ -14,19 +14,18 @@
 
 use super::balance::Health;
 use super::contract::Listener;
-use super::failure::{self, Failure};
+use super::failure::Failure;
 use super::head::{self, RequestHead};
 use super::local::{Aside, Local};
 use super::memo::Route;
 use super::peer::Side;
-use super::pending::Pending;
+use super::pending::Parked;
 use super::replay::Kept;
-use super::rewrite::{self, Fixed};
+use super::rewrite::{self, ContentType};
 use super::route::{self, Destination};
 use super::tally::{self, Tally};
 use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{Code, MessageScanner, timeout};
-use crate::http2::field::PreparedField;
 use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
 use crate::observe::cells::Gauge;
 use bytes::Bytes;
@@ -50,45 +49,6 @@ pub enum Up {
     Local(Box<Local>),
     /// There is none: not yet, or not any more.
     None,
-}
-
-/// What a call holds while it waits.
-#[derive(Debug)]
-pub(super) struct Parked {
-    /// The request's.
-    pub(super) fields: FieldSection,
-    /// What they took out of `PARKED_OCTETS_MAX`.
-    pub(super) octets: usize,
-    /// Request DATA; bounded by the stream's window.
-    pub(super) pending: Pending,
-}
-
-/// What the caller's `content-type` was; the answer repeats it (spec 03 §3.5).
-#[derive(Clone, Debug)]
-pub(super) enum ContentType {
-    Grpc,
-    /// What every sidecar sends.
-    Proto,
-    Other(Box<PreparedField>),
-}
-
-impl ContentType {
-    pub(super) fn new(value: Option<&[u8]>) -> Self {
-        match value {
-            None => Self::Grpc,
-            Some(value) if value == failure::GRPC => Self::Grpc,
-            Some(value) if value == rewrite::CONTENT_TYPE => Self::Proto,
-            Some(other) => Self::Other(Box::new(rewrite::content_type(other))),
-        }
-    }
-
-    pub(super) fn field<'a>(&'a self, fixed: &'a Fixed) -> &'a PreparedField {
-        match self {
-            Self::Grpc => &fixed.grpc,
-            Self::Proto => &fixed.proto,
-            Self::Other(field) => field,
-        }
-    }
 }
 
 #[derive(Debug)]
@@ -411,7 +371,7 @@ impl Proxy {
         self.leave(call.down, now);
         let latency = now.saturating_duration_since(call.begun);
         call.tally.ended(&mut self.cells, status, latency);
-        match &call.up {
+        let passed_on = match &call.up {
             Up::Parked(parked) => {
                 self.parked_octets -= parked.octets;
                 if let Some(peer) = self.peers.get_mut(call.down.conn) {
@@ -420,23 +380,25 @@ impl Proxy {
                 self.cells.fall(Gauge::WaitingCalls);
                 // It held no place that another could take.
                 self.pools.one_died(call.pool, call.down.conn);
-                self.return_held(call.down);
+                false
             }
             Up::Open(up) => {
                 let done = call.response_ended && call.request_ended;
-                if !self.part(*up, done, status, now) {
-                    self.return_held(call.down);
-                }
+                let passed_on = self.part(*up, done, status, now);
                 self.pump(call.pool, now);
-            }
-            Up::None => {
-                self.return_held(call.down);
-                self.pump(call.pool, now);
+                passed_on
             }
             Up::Local(local) => {
                 self.forget_local(local);
-                self.return_held(call.down);
+                true
             }
+            Up::None => {
+                self.pump(call.pool, now);
+                false
+            }
+        };
+        if !passed_on {
+            self.return_held(call.down);
         }
         self.check_drained(now);
     }

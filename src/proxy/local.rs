@@ -10,10 +10,11 @@
 //!
 //! Sources: Dapr's `pkg/api/grpc/server.go`, `pkg/api/universal/{metadata,shutdown}.go`.
 
-use super::call::{Call, ContentType, Plan, Up};
+use super::call::{Call, Plan, Up};
 use super::contract::{ControlRequest, Listener, Output, Question};
 use super::failure::Failure;
 use super::head::{self, RequestHead};
+use super::rewrite::ContentType;
 use super::tally::Tally;
 use super::{CallKey, ConnKey, Leg, Proxy, call_of};
 use crate::grpc::{Code, timeout};

@@ -1,9 +1,10 @@
-//! Request DATA of a call that waits for a connection.
+//! What a call holds while it waits for a connection: its request.
 //!
 //! 1. Pieces stay in order, and large ones are kept by reference: the stream's window bounds them.
-//! 2. Small ones are put together: each would keep a read buffer alive in which others' octets came,
-//!    many times its size, for as long as the call waits.
+//! 2. Small ones are put together: each would keep a read buffer alive in which others' octets
+//!    came, many times its size, for as long as the call waits.
 
+use crate::http2::FieldSection;
 use bytes::Bytes;
 
 /// A smaller piece is copied.
@@ -11,7 +12,17 @@ const COPIED_BELOW: usize = 2 << 10;
 /// What small pieces are put together into.
 const GATHERED_MAX: usize = 16 << 10;
 
-/// See the file's text.
+/// What a call holds while it waits.
+#[derive(Debug)]
+pub(super) struct Parked {
+    pub(super) fields: FieldSection,
+    /// What they took out of `PARKED_OCTETS_MAX`.
+    pub(super) octets: usize,
+    /// Request DATA; bounded by the stream's window.
+    pub(super) pending: Pending,
+}
+
+/// Request DATA; see the file's text.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pieces: Vec<Bytes>,

@@ -10,10 +10,11 @@
 //!    pools are.
 
 use super::balance::{Dice, Places};
-use super::call::{Call, Parked, Up};
+use super::call::{Call, Up};
 use super::contract::{CloseReason, Output, Security};
 use super::failure::Failure;
 use super::peer::{Peer, Side, Stage};
+use super::pending::Parked;
 use super::waiting::Waiting;
 use super::{CallKey, ConnKey, End, PoolKey, Proxy, head, limits, rewrite};
 use crate::config::AppProtocol;

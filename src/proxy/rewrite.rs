@@ -45,6 +45,34 @@ impl Fixed {
     }
 }
 
+/// What the caller's `content-type` was; the answer repeats it (spec 03 §3.5).
+#[derive(Clone, Debug)]
+pub(super) enum ContentType {
+    Grpc,
+    /// What every sidecar sends.
+    Proto,
+    Other(Box<PreparedField>),
+}
+
+impl ContentType {
+    pub(super) fn new(value: Option<&[u8]>) -> Self {
+        match value {
+            None => Self::Grpc,
+            Some(value) if value == failure::GRPC => Self::Grpc,
+            Some(value) if value == CONTENT_TYPE => Self::Proto,
+            Some(other) => Self::Other(Box::new(content_type(other))),
+        }
+    }
+
+    pub(super) fn field<'a>(&'a self, fixed: &'a Fixed) -> &'a PreparedField {
+        match self {
+            Self::Grpc => &fixed.grpc,
+            Self::Proto => &fixed.proto,
+            Self::Other(field) => field,
+        }
+    }
+}
+
 pub fn content_type(value: &[u8]) -> PreparedField {
     PreparedField::new(b"content-type", value)
 }
