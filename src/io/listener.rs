@@ -85,7 +85,12 @@ impl Acceptor {
             Listener::Internal | Listener::Api | Listener::Forward(_) => Needs::Connection,
         };
         let (kind, fd) = match socket {
-            ListenSocket::Tcp(socket) => (Kind::Tcp, OwnedFd::from(socket)),
+            ListenSocket::Tcp(socket) => {
+                // Without it a small answer waits for the peer's delayed acknowledgement. What is
+                // accepted has it from its listener, and is a blocking socket all the same.
+                sockopt::set_tcp_nodelay(&socket, true)?;
+                (Kind::Tcp, OwnedFd::from(socket))
+            }
             ListenSocket::Unix(socket) => (Kind::Unix, OwnedFd::from(socket)),
         };
         rustix::io::ioctl_fionbio(&fd, true)?;
@@ -103,7 +108,7 @@ impl Acceptor {
         self.source.polled(PollFlags::IN).await;
     }
 
-    async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
+    pub(super) async fn accept(&self) -> io::Result<(Stream, Option<SocketAddr>)> {
         let (fd, peer) = loop {
             match acceptfrom_with(self.source.fd(), SocketFlags::CLOEXEC) {
                 Err(Errno::AGAIN) => self.source.polled(PollFlags::IN).await,
@@ -112,8 +117,6 @@ impl Acceptor {
         };
         match self.kind {
             Kind::Tcp => {
-                // Without it a small answer waits for the peer's delayed acknowledgement.
-                sockopt::set_tcp_nodelay(&fd, true)?;
                 let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
                 Ok((Stream::Tcp(fd.into()), peer))
             }

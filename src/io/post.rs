@@ -24,8 +24,9 @@ const UNSENT_PAUSE: Duration = Duration::from_millis(5);
 
 /// Reads the mailbox until control is gone.
 pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> io::Result<()> {
-    let bell = Stream::Unix(mailbox.bell.try_clone()?);
-    let bell = Socket::adopt(&worker.runtime.reactor, bell)?;
+    let bell = mailbox.bell.try_clone()?;
+    bell.set_nonblocking(false)?;
+    let bell = Socket::adopt(&worker.runtime.reactor, Stream::Unix(bell))?;
     loop {
         while let Some(message) = mailbox.try_recv() {
             match message {

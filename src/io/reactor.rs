@@ -385,11 +385,6 @@ impl Source {
         &self.fd
     }
 
-    /// Whether a descriptor must be a blocking one to be read.
-    pub(super) fn reads_blocking(&self) -> bool {
-        matches!(self.reactor.inner.borrow().backend, Backend::Uring(_))
-    }
-
     /// What was read next: empty at the end. May be dropped, nothing is lost.
     pub(super) fn read(&self) -> impl Future<Output = io::Result<BytesMut>> + '_ {
         std::future::poll_fn(|context| self.poll_read(context))

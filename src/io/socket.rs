@@ -2,7 +2,8 @@
 //!
 //! 1. A send never blocks: what the socket does not take stays with the caller
 //!    (docs/adr/0011-direct-sends.md).
-//! 2. Its descriptor is a blocking one for the ring's sake, and a non-blocking one for epoll.
+//! 2. Its descriptor is a blocking one, as accepted ones are: the ring would be told that there is
+//!    nothing, and what is read and sent otherwise asks not to block, call by call.
 
 use super::reactor::{Event, Key, Reactor, Source};
 use crate::mailbox::Stream;
@@ -15,7 +16,7 @@ use std::rc::Rc;
 
 pub(super) use rustix::net::Shutdown;
 
-/// A socket may be a blocking one; and a peer that has gone is an error.
+/// Sockets are blocking ones; and a peer that has gone is an error.
 const SEND: SendFlags = SendFlags::DONTWAIT.union(SendFlags::NOSIGNAL);
 
 #[derive(Debug)]
@@ -24,25 +25,23 @@ pub(super) struct Socket {
 }
 
 impl Socket {
+    /// A blocking one.
     pub(super) fn adopt(reactor: &Rc<Reactor>, stream: Stream) -> io::Result<Self> {
         let fd = match stream {
             Stream::Tcp(stream) => OwnedFd::from(stream),
             Stream::Unix(stream) => OwnedFd::from(stream),
         };
-        let socket = Self::connecting(reactor, fd)?;
-        socket.connected()?;
-        Ok(socket)
+        Self::connecting(reactor, fd)
     }
 
-    /// One that may not be connected yet; [`Self::connected`] is then due.
+    /// One that does not block and may not be connected yet; [`Self::connected`] is then due.
     pub(super) fn connecting(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
         Ok(Self { source: reactor.adopt(fd)? })
     }
 
     /// Before the first read.
     pub(super) fn connected(&self) -> io::Result<()> {
-        let nonblocking = !self.source.reads_blocking();
-        Ok(rustix::io::ioctl_fionbio(self.source.fd(), nonblocking)?)
+        Ok(rustix::io::ioctl_fionbio(self.source.fd(), false)?)
     }
 
     pub(super) fn key(&self) -> Key {

@@ -146,3 +146,29 @@ fn a_turn_ends_while_many_come() {
         drop(peers);
     }
 }
+
+/// What each driver reads and sends by is a blocking socket, and a small answer never waits for an
+/// acknowledgement: without a system call for either.
+#[test]
+fn what_is_accepted_is_fit_to_be_served() {
+    for wanted in DRIVERS {
+        let mut driver = driver(wanted);
+        let (worker, _ends) = worker(&driver);
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = socket.local_addr().unwrap();
+        let socket = ListenSocket::Tcp(socket);
+        let acceptor = Acceptor::new(&worker, socket, 0, Listener::Api).unwrap();
+        let done = Rc::new(Cell::new(false));
+        let flag = Rc::clone(&done);
+        let _peer = TcpStream::connect(address).unwrap();
+        worker.runtime.spawn(async move {
+            let (stream, _) = acceptor.accept().await.unwrap();
+            let Stream::Tcp(stream) = stream else { panic!("TCP was bound") };
+            assert!(stream.nodelay().unwrap());
+            let flags = rustix::fs::fcntl_getfl(&stream).unwrap();
+            assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK), "{flags:?}");
+            flag.set(true);
+        });
+        driver.run(&until(&worker, &done)).unwrap();
+    }
+}
