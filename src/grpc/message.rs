@@ -9,11 +9,12 @@ pub struct MessageScanner {
     /// Octets of the current message still to come.
     left: u32,
     prefix: [u8; PREFIX],
-    /// Octets of `prefix` that are in.
+    /// Octets of `prefix` that are in; [`NONE`] of what holds no messages.
     have: u8,
 }
 
 const PREFIX: usize = 5;
+const NONE: u8 = u8::MAX;
 
 /// A message larger than the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,11 @@ pub struct TooLarge {
 }
 
 impl MessageScanner {
+    /// Of octets that are no gRPC messages: nothing is counted.
+    pub fn of_none() -> Self {
+        Self { have: NONE, ..Self::default() }
+    }
+
     /// Walks a piece; the error is the first message larger than `max`.
     pub fn scan(&mut self, mut piece: &[u8], max: u64) -> Result<(), TooLarge> {
         let octets = piece.len();
@@ -59,6 +65,10 @@ impl MessageScanner {
     /// Takes what is missing of the prefix; gives it when it is whole.
     #[cold]
     fn collect(&mut self, piece: &mut &[u8]) -> Option<[u8; PREFIX]> {
+        if self.have == NONE {
+            *piece = &[];
+            return None;
+        }
         let have = usize::from(self.have);
         let (missing, rest) = piece.split_at(piece.len().min(PREFIX - have));
         self.prefix[have..have + missing.len()].copy_from_slice(missing);
@@ -75,6 +85,14 @@ impl MessageScanner {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn counts_nothing_where_there_are_no_messages() {
+        let mut scanner = MessageScanner::of_none();
+        for piece in [&b"a"[..], b"text of some length", b"", &[0xff; 100]] {
+            assert_eq!(scanner.scan(piece, 0), Ok(()));
+        }
+    }
 
     #[test]
     fn counts_messages_cut_anywhere() {

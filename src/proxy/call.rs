@@ -84,6 +84,7 @@ pub(super) struct Plan {
     pub(super) pool: PoolKey,
     pub(super) deadline: Option<Instant>,
     pub(super) content_type: ContentType,
+    pub(super) request_scanner: MessageScanner,
     pub(super) tally: Tally,
 }
 
@@ -140,7 +141,7 @@ impl Proxy {
             credited: 0,
             deadline: plan.deadline,
             content_type: plan.content_type,
-            request_scanner: MessageScanner::default(),
+            request_scanner: plan.request_scanner,
             response_scanner: MessageScanner::default(),
             begun: now,
             tally: plan.tally,
@@ -190,6 +191,7 @@ impl Proxy {
             Some(value) => Some(now + parse_timeout(value)?),
         };
         let content_type = ContentType::new(head.content_type);
+        let request_scanner = route::scanner(&head, listener);
         let tally = Tally::new(listener, route.method, head.stream);
         match self.pools.callee(route.pool) {
             Some(callee) => {
@@ -199,7 +201,7 @@ impl Proxy {
             }
             None => rewrite::strip_inbound(fields, &self.fixed),
         }
-        Ok(Plan { pool: route.pool, deadline, content_type, tally })
+        Ok(Plan { pool: route.pool, deadline, content_type, request_scanner, tally })
     }
 
     /// Finds the way of a call that no other has shown.

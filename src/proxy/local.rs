@@ -17,7 +17,7 @@ use super::head::{self, RequestHead};
 use super::rewrite::ContentType;
 use super::tally::Tally;
 use super::{CallKey, ConnKey, Leg, Proxy, call_of};
-use crate::grpc::{Code, timeout};
+use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{FieldSection, StreamId};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -142,6 +142,7 @@ impl Proxy {
             // A malformed one was refused before the path was looked at.
             deadline: head.timeout.and_then(timeout::parse).map(|left| now + left),
             content_type: ContentType::new(head.content_type),
+            request_scanner: MessageScanner::default(),
             tally: Tally::new(Listener::Api, told, false),
         };
         let force = fields.iter().any(|field| {

@@ -43,7 +43,10 @@ impl Proxy {
 
     fn lookup_done(&mut self, key: PoolKey, endpoints: Arc<[Endpoint]>, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        pool.fresh = pool.asked.take().is_some();
+        // Also when it was not asked for, as an answer that came after its time: whoever waits now
+        // need not ask again.
+        pool.asked = None;
+        pool.fresh = pool.parked.has_alive();
         pool.failed = 0;
         pool.resolved = true;
         pool.places.replace(&endpoints);

@@ -47,7 +47,7 @@ pub(super) struct Pool {
     callee: Option<PreparedField>,
     pub(super) conns: Vec<ConnKey>,
     pub(super) dialing: Option<ConnKey>,
-    parked: Waiting,
+    pub(super) parked: Waiting,
     /// `pump` is at work: what it ends must not begin another one inside.
     pumping: bool,
     /// Endpoints are known, as far as we know.

@@ -8,7 +8,7 @@ use super::failure::Failure;
 use super::head::{RequestHead, is_grpc};
 use super::local::Method;
 use crate::config::Config;
-use crate::grpc::Code;
+use crate::grpc::{Code, MessageScanner};
 use crate::identity::Target;
 use crate::policy::{method, token};
 
@@ -91,6 +91,17 @@ fn check_request(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failu
         return Err(Failure::not_grpc(405, Code::Internal, message));
     }
     Ok(())
+}
+
+/// What counts the request's messages: what is no gRPC has none. Whoever answers in gRPC is counted
+/// even so.
+pub fn scanner(head: &RequestHead<'_>, listener: Listener) -> MessageScanner {
+    match listener {
+        Listener::Forward(_) if !head.content_type.is_some_and(is_grpc) => {
+            MessageScanner::of_none()
+        }
+        Listener::Api | Listener::Internal | Listener::Forward(_) => MessageScanner::default(),
+    }
 }
 
 fn check_token(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Result<(), Failure> {

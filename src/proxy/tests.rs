@@ -702,6 +702,40 @@ fn calls_that_wait_share_one_lookup_and_one_dial() {
         bench.answer(callee, u32::try_from(2 * n + 1).unwrap(), MESSAGE);
     }
     let done =
+/// The first answer comes when it was given up and asked for again; both are answers.
+#[test]
+fn a_lookup_that_is_answered_late_is_not_asked_a_third_time() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    bench.wait(lookup::LOOKUP_TIMEOUT);
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    assert_eq!(bench.resolves.len(), 2);
+    bench.resolve();
+    bench.resolve();
+    let (conn, ..) = bench.dialed[0];
+    bench.handle(Input::DialFailed { conn, error: "nobody there".to_owned() });
+    assert_eq!((bench.resolves.len(), bench.proxy.calls()), (2, 0));
+    assert!(bench.last(caller).contains("grpc-status=14"), "{}", bench.last(caller));
+    // Who comes later has endpoints that may be old by then, and they are asked for anew.
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    assert_eq!(bench.resolves.len(), 3);
+}
+
+/// What nobody waited for is no fresher for the next one who comes.
+#[test]
+fn endpoints_that_came_unasked_are_asked_for_when_they_fail() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    let stream = bench.call(caller, &[("dapr-app-id", "server")], None);
+    bench.reset(caller, stream.0, crate::http2::ErrorCode::CANCEL.0);
+    bench.resolve();
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    let (conn, ..) = bench.dialed[0];
+    bench.handle(Input::DialFailed { conn, error: "nobody there".to_owned() });
+    assert_eq!((bench.resolves.len(), bench.proxy.calls()), (2, 1));
+}
+
         |conn| bench.seen[conn].iter().filter(|seen| seen.ends_with("grpc-status=0 END")).count();
     assert_eq!(callers.iter().map(done).sum::<usize>(), CALLS + 1);
 }

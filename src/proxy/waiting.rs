@@ -43,6 +43,11 @@ impl Waiting {
         self.turns.is_empty()
     }
 
+    /// Does a call wait that has not ended?
+    pub(super) fn has_alive(&self) -> bool {
+        self.alive > 0
+    }
+
     /// Is there a place for one more of this caller's?
     pub(super) fn admits(&self, caller: ConnKey) -> bool {
         let own = self.lines.get(&caller).map_or(0, Line::alive);

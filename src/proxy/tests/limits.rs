@@ -136,6 +136,32 @@ fn reminders_of_connections_do_not_pile_up() {
     assert!(bench.proxy.timers.len() < 2000, "{}", bench.proxy.timers.len());
 }
 
+/// A forward port takes what is no gRPC, of which no octets are the size of a message.
+#[test]
+fn only_messages_are_counted_as_messages() {
+    const BODY: &[u8] = b"{\"name\": \"no message of gRPC's\"}";
+    let forwards = vec![Forward { port: 5001, app_id: "client".into() }];
+    let mut bench = Bench::new(Config { forwards, max_body_size: 4, ..config() });
+    let caller = bench.accept(Listener::Forward(0));
+    bench.call(caller, &[], Some(MESSAGE));
+    let app = bench.dial_done();
+    let json = request_with("content-type", "application/json", &[]);
+    let untold = json.iter().copied().filter(|(name, _)| *name != "content-type").collect();
+    for fields in [json, untold] {
+        let mut section = FieldSection::new();
+        fields.iter().for_each(|(name, value)| section.push(name.as_bytes(), value.as_bytes()));
+        let end = bench.ends.get_mut(&caller).unwrap();
+        let stream = end.open(&section, false, 0).unwrap();
+        bench.send(caller, stream, BODY, true);
+        let whole = format!("DATA {} END", BODY.len());
+        assert!(bench.last(app).ends_with(&whole), "{fields:?}: {}", bench.last(app));
+    }
+    assert_eq!(bench.hits("message_size"), 0);
+    bench.call(caller, &[], Some(BODY));
+    assert!(bench.heads(caller).contains("grpc-status=8 "), "{}", bench.heads(caller));
+    assert_eq!(bench.hits("message_size"), 1);
+}
+
 /// Paths that two readers may take for two paths, at each port, before anybody is asked for.
 #[test]
 fn what_smells_goes_nowhere() {
