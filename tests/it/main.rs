@@ -18,6 +18,7 @@ mod cli;
 mod dapr_api;
 mod dapr_run;
 mod demo;
+mod few_streams;
 mod golden;
 mod greeter;
 mod h2_differential;

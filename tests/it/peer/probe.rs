@@ -47,6 +47,12 @@ impl ProbeApp {
         Self::launch(world, "restless-app", port, None, &["-max-age", max_age])
     }
 
+    /// One that lets a connection have so many calls at once.
+    pub fn narrow(world: &World, streams: usize) -> Self {
+        let port = claim();
+        Self::launch(world, "narrow-app", port, None, &["-max-streams", &streams.to_string()])
+    }
+
     /// On another address than loopback's.
     pub fn start_on(world: &World, host: &str) -> Self {
         let port = claim();
@@ -77,6 +83,31 @@ impl ProbeApp {
                 deadline_ms: call["deadline_ms"].as_i64(),
             })
             .collect()
+    }
+
+    /// How many calls each connection to the app had at once, at most.
+    pub fn most_at_once(&self) -> Vec<usize> {
+        let log = self.process.log();
+        let mut open: BTreeMap<String, (usize, usize)> = BTreeMap::new();
+        let mut peers = BTreeMap::new();
+        for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let call = event["call"].as_i64();
+            match event["event"].as_str() {
+                Some("call") => {
+                    let peer = text(&event["peer"]);
+                    let (now, most) = open.entry(peer.clone()).or_default();
+                    *now += 1;
+                    *most = (*most).max(*now);
+                    peers.insert(call, peer);
+                }
+                Some("end") => {
+                    let peer = peers.get(&call).expect("an end is of a call");
+                    open.get_mut(peer).expect("its connection").0 -= 1;
+                }
+                Some(_) | None => {}
+            }
+        }
+        open.into_values().map(|(_, most)| most).collect()
     }
 
     /// Waits until `count` calls have ended at the app.

@@ -157,6 +157,7 @@ func runApp(args []string) {
 	flags := flag.NewFlagSet("app", flag.ExitOnError)
 	address := flags.String("address", "127.0.0.1:0", "where to listen")
 	maxAge := flags.Duration("max-age", 0, "tell connections to go away at this age; 0 is never")
+	maxStreams := flags.Uint("max-streams", 0, "calls at once on a connection; 0 is any number")
 	identity := tlsFlags(flags)
 	flags.Parse(args)
 
@@ -186,6 +187,9 @@ func runApp(args []string) {
 	if *maxAge > 0 {
 		options = append(options, grpc.KeepaliveParams(keepalive.ServerParameters{
 			MaxConnectionAge: *maxAge, MaxConnectionAgeGrace: time.Minute}))
+	}
+	if *maxStreams > 0 {
+		options = append(options, grpc.MaxConcurrentStreams(uint32(*maxStreams)))
 	}
 	if config := identity.server(); config != nil {
 		options = append(options, grpc.Creds(credentials.NewTLS(config)))
