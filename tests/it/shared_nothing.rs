@@ -3,8 +3,8 @@
 //!
 //! A window is some calls over one connection, and so by one worker, between two copies of all
 //! memory that the process can write. It counts only if no other thread of the process ran at all
-//! meanwhile, by the scheduler's own count: control ticks once a second, connections are kept alive
-//! every ten. Whatever changed was then written by that worker, or for it by the kernel. The lines
+//! meanwhile, by the scheduler's own books: control has ticks each second, connections are kept
+//! alive every ten. Whatever changed was then written by that worker, or for it by the kernel. The lines
 //! of the one worker's windows and of the other's must have nothing in common. Windows end with
 //! calls open, too, where reference counts stand higher.
 //!
@@ -28,14 +28,17 @@ use std::time::{Duration, Instant};
 const PAGE: usize = 4096;
 const LINE: usize = 64;
 
-/// Windows of each worker, and calls of each.
+/// Windows of each worker that count, at least, and calls in all of them.
 const WINDOWS: usize = 12;
+const CALLS_IN_ALL: usize = 240;
+/// Calls of a window: fewer where they take so long that other threads run meanwhile.
 const CALLS: usize = 60;
+const CALLS_LEAST: usize = 5;
 /// Calls that stay open all the time, and those that are open at the end of a window.
 const HELD_CALLS: usize = 20;
 const OPEN_CALLS: usize = 2;
 
-/// Windows that did not count, at most; half of them, perhaps, on an idle machine.
+/// Windows that did not count, at most; half of them, perhaps, on a busy machine.
 const VOID_MAX: usize = 600;
 
 /// One page for each address.
@@ -61,16 +64,18 @@ fn memory(pid: u32) -> Memory {
         let mut entries = vec![0; pages * 8];
         pagemap.read_exact_at(&mut entries, start / PAGE as u64 * 8).expect("the page map");
         for (number, entry) in entries.chunks_exact(8).enumerate() {
-            // Bit 63: present, 62: swapped out.
-            let there = u64::from_le_bytes(entry.try_into().unwrap()) >> 62 != 0;
+            // Bit 63: present, 62: swapped out. The top octet, as most are neither.
+            if entry[7] >> 6 == 0 {
+                continue;
+            }
             let at = start + (number * PAGE) as u64;
             let mut page = vec![0; PAGE];
-            if there && mem.read_exact_at(&mut page, at).is_err() {
+            if mem.read_exact_at(&mut page, at).is_ok() {
+                memory.insert(at, page);
+            } else {
                 // Rings are mapped such that they cannot be read from outside; each is one
                 // worker's, by a descriptor that no other worker has.
                 assert!(map.contains("[io_uring]"), "unreadable: {map}");
-            } else if there {
-                memory.insert(at, page);
             }
         }
     }
@@ -90,14 +95,16 @@ fn changed(before: &Memory, after: &Memory) -> Lines {
     lines
 }
 
-/// How often each thread was put on a CPU, by its name and ID.
-fn turns(pid: u32) -> BTreeMap<(String, String), u64> {
+/// How long each thread has run and how often it was put on a CPU, by its name and ID. Whoever runs
+/// now is told of when he stops.
+fn turns(pid: u32) -> BTreeMap<(String, String), (u64, u64)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).expect("the threads");
     let turns = tasks.map(|task| {
         let path = task.expect("a thread").path();
         let name = fs::read_to_string(path.join("comm")).unwrap_or_default().trim().to_owned();
         let stat = fs::read_to_string(path.join("schedstat")).unwrap_or_default();
-        let turns = stat.split_whitespace().nth(2).and_then(|n| n.parse().ok());
+        let mut numbers = stat.split_whitespace().map(|number| number.parse().ok());
+        let turns = numbers.next().flatten().zip(numbers.nth(1).flatten());
         let id = path.file_name().unwrap().to_string_lossy().into_owned();
         ((name, id), turns.expect("/proc/PID/task/TID/schedstat"))
     });
@@ -149,11 +156,19 @@ async fn end(response: h2::client::ResponseFuture, mut send: SendStream<Bytes>) 
     assert_eq!(trailers.get("grpc-status").map(http::HeaderValue::as_bytes), Some(&b"0"[..]));
 }
 
+/// Whose turns are others than they were.
+fn who_ran(before: &BTreeMap<(String, String), (u64, u64)>, pid: u32) -> BTreeSet<String> {
+    let now = turns(pid);
+    let ended = before.keys().filter(|thread| !now.contains_key(*thread));
+    let ran = now.iter().filter(|(thread, turns)| before.get(*thread) != Some(turns));
+    ran.map(|(thread, _)| thread).chain(ended).map(|(name, _)| name.clone()).collect()
+}
+
 /// What a window changed; `None` when another thread ran meanwhile.
-async fn window(pid: u32, caller: &mut Caller) -> Option<Lines> {
+async fn window(pid: u32, caller: &mut Caller, calls: usize) -> Option<Lines> {
     let turns_before = turns(pid);
     let before = memory(pid);
-    for _ in 0..CALLS {
+    for _ in 0..calls {
         caller.call().await;
     }
     let mut open = Vec::new();
@@ -167,13 +182,8 @@ async fn window(pid: u32, caller: &mut Caller) -> Option<Lines> {
         end(response, send).await;
     }
     let after = memory(pid);
-    let turns_after = turns(pid);
-    let ran = |(thread, _): &(&(String, String), &u64)| {
-        turns_before.get(*thread) != turns_after.get(*thread)
-    };
-    let mut names: Vec<&str> = turns_after.iter().filter(ran).map(|(t, _)| t.0.as_str()).collect();
-    names.dedup();
-    if names != [caller.worker.as_str()] || turns_before.len() != turns_after.len() {
+    let ran = who_ran(&turns_before, pid);
+    if ran.iter().ne([&caller.worker]) {
         return None;
     }
     let mut lines = changed(&before, &midst);
@@ -186,15 +196,18 @@ async fn windows(process: &Process, callers: [&mut Caller; 2]) -> [Lines; 2] {
     let mut lines = [Lines::new(), Lines::new()];
     let mut void = 0;
     for (caller, lines) in callers.into_iter().zip(&mut lines) {
-        let mut counted = 0;
-        while counted < WINDOWS {
-            match window(pid, caller).await {
+        let (mut counted, mut called, mut calls) = (0, 0, CALLS);
+        while counted < WINDOWS || called < CALLS_IN_ALL {
+            match window(pid, caller, calls).await {
                 Some(changed) => {
                     assert!(changed.len() > 50, "{}: calls leave traces", caller.worker);
                     lines.extend(changed);
-                    counted += 1;
+                    (counted, called) = (counted + 1, called + calls);
                 }
-                None => void += 1,
+                None => {
+                    void += 1;
+                    calls = (calls / 2).max(CALLS_LEAST);
+                }
             }
             assert!(void < VOID_MAX, "{}: other threads run all the time", process.name);
         }
@@ -258,7 +271,7 @@ fn nothing_is_shared(name: &str, driver: &str) {
             let theirs = windows(&server.process, [&mut one, &mut two]).await;
             (ours, theirs)
         };
-        let lines = tokio::time::timeout(4 * PATIENCE, windows).await.expect("enough windows");
+        let lines = tokio::time::timeout(8 * PATIENCE, windows).await.expect("enough windows");
         for ((response, send), (other_response, other_send)) in held {
             end(response, send).await;
             end(other_response, other_send).await;
