@@ -12,6 +12,7 @@
 //! Refuses to know what is served behind a listener.
 
 use super::SCOPE;
+use super::bounds::Complaint;
 use super::conn::{self, Conn};
 use super::dial::errno_text;
 use super::load::Number;
@@ -23,22 +24,15 @@ use super::tls::{self, Secured, Session};
 use super::worker::Worker;
 use crate::identity::{SpiffeId, svid};
 use crate::mailbox::{Accepted, Stream};
-use crate::proxy::{Arrival, Listener};
+use crate::proxy::{Arrival, Input, Listener};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom_with, shutdown, sockopt};
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
-
-/// Downstream and upstream connections of one worker, those that are closing too.
-pub(super) const CONNECTIONS_MAX: usize = 16 << 10;
-
-/// daprd gives it grpc-go's `ConnectionTimeout`, two minutes.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 const BACKOFF_MIN: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
@@ -49,7 +43,8 @@ const TURN_ACCEPTS: u64 = 64;
 /// How often it is looked whether a worker has room again.
 const FULL_PAUSE: Duration = Duration::from_millis(10);
 
-const FULL: &str = "every worker is full";
+/// Those that have room have full mailboxes.
+const BUSY: &str = "every worker that has room is too busy to be told";
 
 /// A listening socket as the composition root bound it.
 #[derive(Debug)]
@@ -136,11 +131,12 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
     let mut backoff = BACKOFF_MIN;
     let mut accepted = 0;
     while !worker.is_draining() {
-        if !worker.placement.has_room(acceptor.needs, worker.now()) {
-            complaint.log(&worker, acceptor.listener, FULL);
+        if let Some(full) = worker.placement.full(acceptor.needs, worker.now()) {
+            complaint.full(&worker, acceptor.listener, full);
             worker.runtime.clock.sleep(FULL_PAUSE).await;
             continue;
         }
+        complaint.had_room();
         match acceptor.accept().await {
             Ok((stream, peer)) => {
                 backoff = BACKOFF_MIN;
@@ -154,7 +150,7 @@ pub(super) async fn run(worker: Rc<Worker>, acceptor: Acceptor) {
             Err(error) if is_peers_fault(&error) => {}
             Err(error) => {
                 let cause = errno_text(&error);
-                complaint.log(&worker, acceptor.listener, &cause);
+                complaint.failed(&worker, acceptor.listener, &cause);
                 worker.runtime.clock.sleep(backoff).await;
                 backoff = (backoff * 2).min(BACKOFF_MAX);
             }
@@ -177,7 +173,10 @@ async fn place(
             Offered::Sent => return,
             Offered::Refused(back) => stream = back,
         }
-        complaint.log(worker, listener, FULL);
+        match worker.placement.full(needs, worker.now()) {
+            Some(full) => complaint.full(worker, listener, full),
+            None => complaint.failed(worker, listener, BUSY),
+        }
         worker.runtime.clock.sleep(FULL_PAUSE).await;
     }
 }
@@ -219,48 +218,6 @@ fn is_peers_fault(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// Says that accepting fails, once in a while.
-#[derive(Default)]
-struct Complaint {
-    last: Option<std::time::Instant>,
-    unsaid: u64,
-}
-
-impl Complaint {
-    const PAUSE: Duration = Duration::from_secs(10);
-
-    fn log(&mut self, worker: &Worker, listener: Listener, cause: &str) {
-        let now = worker.now();
-        if self.last.is_some_and(|last| now.duration_since(last) < Self::PAUSE) {
-            self.unsaid += 1;
-            return;
-        }
-        self.last = Some(now);
-        let unsaid = std::mem::take(&mut self.unsaid);
-        tracing::error!(
-            scope = SCOPE,
-            "cannot accept connections on the {} port: {cause} (this worker has {}, at most {}; \
-             {unsaid} more failures since the last message); still trying: raise the limit of \
-             open files (ulimit -n)",
-            Name(listener),
-            worker.load.count(Number::Connections),
-            worker.connections_max,
-        );
-    }
-}
-
-struct Name(Listener);
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Listener::Api => f.write_str("API"),
-            Listener::Internal => f.write_str("internal"),
-            Listener::Forward(index) => write!(f, "forward ({index})"),
-        }
-    }
-}
-
 /// A downstream connection until it is ready for HTTP/2.
 async fn serve(
     worker: Rc<Worker>,
@@ -272,7 +229,7 @@ async fn serve(
 ) {
     let mut secured = None;
     if let Some(_place) = handshake {
-        match shake_hands(&worker, &socket).await {
+        match shake_hands(&worker, &socket, listener, peer).await {
             Ok(session) => secured = Some(session),
             Err(cause) => {
                 let peer = peer.map_or_else(String::new, |peer| peer.to_string());
@@ -288,7 +245,12 @@ async fn serve(
 }
 
 /// The server's side of an mTLS handshake.
-async fn shake_hands(worker: &Rc<Worker>, socket: &Socket) -> Result<(Session, SpiffeId), String> {
+async fn shake_hands(
+    worker: &Rc<Worker>,
+    socket: &Socket,
+    listener: Listener,
+    peer: Option<SocketAddr>,
+) -> Result<(Session, SpiffeId), String> {
     let contexts = worker.contexts();
     let handshake = match contexts.accept() {
         Some(Ok(handshake)) => handshake,
@@ -296,11 +258,14 @@ async fn shake_hands(worker: &Rc<Worker>, socket: &Socket) -> Result<(Session, S
         None => return Err("no SVID yet".to_owned()),
     };
     let work = tls::handshake(socket, handshake);
-    let limit = worker.runtime.clock.sleep(HANDSHAKE_TIMEOUT);
+    let limit = worker.runtime.clock.sleep(worker.bounds.handshake_time);
     let (outcome, expired) = deadline(limit, socket, work).await;
     let Secured { session, leaf } = match outcome {
         Ok(secured) => secured,
-        Err(_) if expired => return Err("i/o timeout".to_owned()),
+        Err(_) if expired => {
+            worker.tell(Input::HandshakeOverdue { listener, peer });
+            return Err("i/o timeout".to_owned());
+        }
         Err(error) => return Err(error.to_string()),
     };
     let leaf = leaf.ok_or("no certificate")?;

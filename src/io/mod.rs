@@ -2,8 +2,8 @@
 //!
 //! [`worker`] owns a `Proxy` and carries out what it asks; `driver` runs its turns (`turn`) on a
 //! `reactor`, which is io_uring or epoll; [`listener`] accepts for all workers, `placement` chooses
-//! one by what each tells in `load`, `dial` connects, `conn` takes what was read, `flush` writes
-//! once per dirty connection and turn, `tls` opens and seals records.
+//! one by what each tells in `load`, within `bounds`, `dial` connects, `conn` takes what was read,
+//! `flush` writes once per dirty connection and turn, `tls` opens and seals records.
 //!
 //! 1. On the way of a call there is no task and no waker: what the kernel read is handed to the
 //!    connection, and from there to the proxy.
@@ -12,6 +12,7 @@
 //!
 //! Refuses to decide: it knows no field names and no policy.
 
+mod bounds;
 mod clock;
 mod conn;
 mod dial;

@@ -8,19 +8,18 @@
 //!
 //! Refuses to know listeners and what is spoken on a connection.
 
+use super::bounds::{Bounds, Full};
 use super::load::{Load, Loads, by_load};
 use crate::mailbox::{Accepted, Sender, Stream, ToWorker};
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Instant;
 
-/// TLS handshakes with downstream peers at once, per worker.
-const HANDSHAKES_MAX: u64 = 1024;
-
 pub(super) struct Placement {
     loads: Arc<Loads>,
     own: usize,
     connections_max: u64,
+    handshakes_max: u64,
     /// By worker; none for our own, and none at all once the worker ends.
     others: RefCell<Vec<Option<Sender<ToWorker>>>>,
     /// Connections sent to each worker so far.
@@ -49,18 +48,25 @@ impl Placement {
     pub(super) fn new(
         loads: Arc<Loads>,
         own: usize,
-        connections_max: usize,
+        bounds: Bounds,
         others: Vec<Option<Sender<ToWorker>>>,
     ) -> Self {
         let sent = RefCell::new(vec![0; loads.workers()]);
-        let connections_max = connections_max as u64;
-        Self { loads, own, connections_max, others: RefCell::new(others), sent }
+        let (connections_max, handshakes_max) =
+            (bounds.connections as u64, bounds.handshakes as u64);
+        let others = RefCell::new(others);
+        Self { loads, own, connections_max, handshakes_max, others, sent }
     }
 
-    /// Whether a connection of that kind could be placed now.
-    pub(super) fn has_room(&self, needs: Needs, now: Instant) -> bool {
-        let fits = |(worker, load): (usize, &Load)| self.fits(worker, load, needs);
-        self.loads_now(needs, now).iter().enumerate().any(fits)
+    /// Of what all workers have too many to place a connection of that kind now, if they have.
+    pub(super) fn full(&self, needs: Needs, now: Instant) -> Option<Full> {
+        let loads = self.loads_now(needs, now);
+        let any = |needs| loads.iter().enumerate().any(|(n, load)| self.fits(n, load, needs));
+        match needs {
+            _ if any(needs) => None,
+            Needs::Handshake if any(Needs::Connection) => Some(Full::Handshakes),
+            Needs::Handshake | Needs::Connection => Some(Full::Connections),
+        }
     }
 
     /// To the worker with the least to do that has room.
@@ -112,7 +118,7 @@ impl Placement {
     fn fits(&self, worker: usize, load: &Load, needs: Needs) -> bool {
         let reachable = worker == self.own
             || self.others.borrow().get(worker).is_some_and(|other| other.is_some());
-        let shakes = needs == Needs::Handshake && load.handshakes >= HANDSHAKES_MAX;
+        let shakes = needs == Needs::Handshake && load.handshakes >= self.handshakes_max;
         reachable && !shakes && load.connections < self.connections_max
     }
 
@@ -152,13 +158,14 @@ mod tests {
     }
 
     /// Three workers, of which the first accepts; mailboxes of one message.
-    fn crew(connections_max: usize) -> Crew {
+    fn crew(connections: usize) -> Crew {
+        let bounds = Bounds { connections, ..Bounds::with_descriptors(u64::MAX) };
         let loads = Loads::new(3);
         let own = (0..3).map(|n| Rc::new(OwnLoad::new(Arc::clone(&loads), n, now()))).collect();
         let (one, one_mail) = mailbox(1).unwrap();
         let (two, two_mail) = mailbox(1).unwrap();
         let others = vec![None, Some(one), Some(two)];
-        let placement = Placement::new(loads, 0, connections_max, others);
+        let placement = Placement::new(loads, 0, bounds, others);
         Crew { placement, own, mail: vec![one_mail, two_mail] }
     }
 
@@ -218,22 +225,25 @@ mod tests {
     fn a_full_worker_is_passed_by_and_full_ones_refuse() {
         let crew = crew(1);
         for expected in [Some(0), Some(1), Some(2), None] {
-            assert_eq!(crew.placement.has_room(Needs::Connection, now()), expected.is_some());
+            let full = crew.placement.full(Needs::Connection, now());
+            assert_eq!(full, expected.is_none().then_some(Full::Connections));
             assert_eq!(crew.place(Needs::Connection), expected);
         }
         // One connection of worker 2 ends: it came, and went.
         crew.take(2);
         crew.own[2].fall(Number::Connections);
-        assert!(crew.placement.has_room(Needs::Connection, now()));
+        assert_eq!(crew.placement.full(Needs::Connection, now()), None);
         assert_eq!(crew.place(Needs::Connection), Some(2));
     }
 
     #[test]
     fn handshakes_are_a_limit_of_their_own() {
-        let crew = crew(usize::MAX);
+        let crew = crew(100);
         for own in &crew.own {
-            (0..HANDSHAKES_MAX).for_each(|_| own.rise(Number::Handshakes));
+            (0..1024).for_each(|_| own.rise(Number::Handshakes));
         }
+        assert_eq!(crew.placement.full(Needs::Handshake, now()), Some(Full::Handshakes));
+        assert_eq!(crew.placement.full(Needs::Connection, now()), None);
         assert_eq!(crew.place(Needs::Handshake), None);
         assert!(crew.place(Needs::Connection).is_some());
         crew.own[1].fall(Number::Handshakes);

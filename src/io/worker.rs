@@ -8,11 +8,12 @@
 //!
 //! Refuses to decide: the proxy does.
 
+use super::bounds::Bounds;
 use super::clock;
 use super::conn::{self, Conn};
 use super::dial::{self, Dialing};
 use super::driver::{Driver, Runtime};
-use super::listener::{self, Acceptor, CONNECTIONS_MAX, ListenSocket};
+use super::listener::{self, Acceptor, ListenSocket};
 use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, either};
 use super::placement::Placement;
@@ -97,25 +98,26 @@ pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     let mut driver = Driver::build(options.driver).map_err(WorkerError::Driver)?;
     let room = descriptors - DESCRIPTORS_KEPT.min(descriptors / 2);
     let room = room / options.loads.workers().max(1) as u64;
-    let connections_max = CONNECTIONS_MAX.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1);
+    let bounds = Bounds::with_descriptors(room);
     tracing::info!(
         scope = SCOPE,
-        "worker {}: {driver}, at most {connections_max} connections",
-        options.index
+        "worker {}: {driver}, at most {} connections",
+        options.index,
+        bounds.connections
     );
-    work(options, &mut driver, connections_max)
+    work(options, &mut driver, bounds)
 }
 
 fn work(
     mut options: WorkerOptions,
     driver: &mut Driver,
-    connections_max: usize,
+    bounds: Bounds,
 ) -> Result<(), WorkerError> {
     let sockets = std::mem::take(&mut options.sockets);
     let identity = options.snapshot.identity.as_ref();
     let contexts = Contexts::new(identity).map_err(|error| WorkerError::Tls(error.to_string()))?;
     let runtime = Rc::clone(driver.runtime());
-    let (worker, mailbox) = Worker::new(options, runtime, connections_max, contexts);
+    let (worker, mailbox) = Worker::new(options, runtime, bounds, contexts);
     let worker = Rc::new(worker);
     for (index, (socket, listener)) in sockets.into_iter().zip(&worker.listeners).enumerate() {
         let acceptor = Acceptor::new(&worker, socket, index, *listener);
@@ -141,7 +143,7 @@ async fn read_mail(worker: Rc<Worker>, mailbox: Mailbox<ToWorker>) {
 /// See the file's text.
 pub(super) struct Worker {
     pub(super) index: usize,
-    pub(super) connections_max: usize,
+    pub(super) bounds: Bounds,
     pub(super) runtime: Rc<Runtime>,
     pub(super) core: RefCell<Core>,
     pub(super) listed: Listed,
@@ -233,7 +235,7 @@ impl Worker {
     pub(super) fn new(
         options: WorkerOptions,
         runtime: Rc<Runtime>,
-        connections_max: usize,
+        bounds: Bounds,
         contexts: Contexts,
     ) -> (Self, Mailbox<ToWorker>) {
         let WorkerOptions { index, listeners, others, loads, snapshot, mailbox, control, .. } =
@@ -255,7 +257,7 @@ impl Worker {
         };
         let worker = Self {
             index,
-            connections_max,
+            bounds,
             runtime,
             core: RefCell::new(core),
             listed: Listed::default(),
@@ -263,7 +265,7 @@ impl Worker {
             earlier: Notify::default(),
             load: Rc::new(OwnLoad::new(Arc::clone(&loads), index, now)),
             listeners,
-            placement: Placement::new(loads, index, connections_max, others),
+            placement: Placement::new(loads, index, bounds, others),
             draining: Cell::new(false),
             mtls: Cell::new(mtls),
             contexts: RefCell::new(Rc::new(contexts)),

@@ -24,7 +24,7 @@ use super::replay::Kept;
 use super::rewrite::{self, ContentType};
 use super::route::{self, Destination};
 use super::tally::{self, Tally};
-use super::{CALLS_MAX, CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
+use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
 use crate::observe::cells::Gauge;
@@ -173,7 +173,7 @@ impl Proxy {
                            read them, then call again";
             return Err(Failure::new(Code::ResourceExhausted, message).into());
         }
-        if self.calls.len() >= CALLS_MAX {
+        if self.calls.len() >= self.bounds.calls {
             self.limit_reached("calls", "too many calls in flight", conn, now);
             let message = "ringside: too many calls in flight in this worker; try again";
             return Err(Failure::new(Code::ResourceExhausted, message).into());

@@ -59,6 +59,11 @@ pub enum Input {
         conn: ConnId,
         error: String,
     },
+    /// A downstream peer shook hands too long, and never became a connection.
+    HandshakeOverdue {
+        listener: Listener,
+        peer: Option<SocketAddr>,
+    },
     Resolved(Resolution),
     /// Control's answer to an [`Output::Control`]: the response's message, or why there is none.
     Answered {

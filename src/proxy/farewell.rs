@@ -307,7 +307,11 @@ impl Proxy {
         }
         match peer.ping_overdue() {
             Some(over) if now >= over => {
-                self.give_up(key, "keepalive ping failed to receive ACK within timeout", now);
+                let reason = "keepalive ping failed to receive ACK within timeout";
+                let (scope, who) = peer.named();
+                let message = format!("Gave up the connection with {who}: {reason}");
+                self.log(Level::Warn, scope, message, now);
+                self.give_up(key, reason, now);
             }
             Some(_) => {}
             None if peer.ping_due().is_some_and(|due| now >= due) => {

@@ -16,6 +16,7 @@
 //! Refuses to know sockets, TLS, clocks, files.
 
 mod balance;
+mod bounds;
 mod call;
 mod contract;
 mod failure;
@@ -34,6 +35,7 @@ mod route;
 mod stalled;
 mod tally;
 mod timers;
+mod told;
 mod waiting;
 
 #[cfg(test)]
@@ -52,6 +54,7 @@ use crate::http2::Connection;
 use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag};
 use crate::observe::cells::{Cells, Gauge};
 use crate::snapshot::Snapshot;
+use bounds::Bounds;
 use bytes::Bytes;
 use call::{Call, Up};
 use local::Locals;
@@ -65,6 +68,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use timers::Timers;
+use told::Told;
 
 new_key_type! {
     /// A call of this worker.
@@ -108,18 +112,11 @@ enum Reminder {
 /// Acknowledgements of PINGs ride on what is sent anyway (docs/adr/0003).
 const PING_ACK_DELAY: Duration = Duration::from_millis(10);
 
-/// Calls of one worker; more are refused.
-const CALLS_MAX: usize = 256 << 10;
-/// Lines for the log in a second; more are not written.
-const LOG_LINES_MAX: u32 = 20;
 /// Fields of one request or response.
 const FIELDS_MAX: u32 = 1024;
 /// What a sidecar may add to a section that it took: fields, and octets of the list.
 const ADDED_FIELDS: u32 = 64;
 const ADDED_OCTETS: u32 = 16 << 10;
-const LOG_PERIOD: Duration = Duration::from_secs(1);
-/// Lines of one limit that its connection outlives are this far apart.
-const LIMIT_LINE_PERIOD: Duration = Duration::from_secs(10);
 
 /// See the file's text.
 #[derive(Debug)]
@@ -139,11 +136,8 @@ pub struct Proxy {
     cells: Cells,
     draining: bool,
     drained: bool,
-    /// Since when `log_lines` are counted.
-    log_since: Instant,
-    log_lines: u32,
-    /// Limits, and when a line told of each last: as many as there are names.
-    limits_told: Vec<(&'static str, Instant)>,
+    told: Told,
+    bounds: Bounds,
 }
 
 impl Proxy {
@@ -163,9 +157,8 @@ impl Proxy {
             cells: Cells::default(),
             draining: false,
             drained: false,
-            log_since: now,
-            log_lines: 0,
-            limits_told: Vec::new(),
+            told: Told::new(now),
+            bounds: Bounds::default(),
         }
     }
 
@@ -195,6 +188,9 @@ impl Proxy {
             Input::Closed { conn, reason } => self.peer_gone(conn.into(), reason, now),
             Input::Dialed { conn } => self.dialed(conn.into(), now),
             Input::DialFailed { conn, error } => self.dial_failed(conn.into(), error, now),
+            Input::HandshakeOverdue { listener, peer } => {
+                self.handshake_overdue(listener, peer, now);
+            }
             Input::Resolved(resolution) => self.resolved(resolution, now),
             Input::Answered { call, answer } => self.answered(call, answer, now),
             Input::Snapshot(snapshot) => self.publish(snapshot, now),
@@ -374,42 +370,9 @@ impl Proxy {
         });
     }
 
-    fn log(&mut self, level: Level, scope: &'static str, message: String, now: Instant) {
-        if now.saturating_duration_since(self.log_since) >= LOG_PERIOD {
-            self.log_since = now;
-            self.log_lines = 0;
-        }
-        self.log_lines += 1;
-        if self.log_lines > LOG_LINES_MAX {
-            return self.cells.limit_hit("log_lines");
-        }
-        self.outputs.push_back(Output::Log(LogLine { level, scope, message }));
-    }
-
     /// The HTTP/2 state of a connection; for the simulator.
     pub fn connection(&self, conn: ConnId) -> Option<&Connection> {
         self.peers.get(conn.into()).map(|peer| &peer.h2)
-    }
-
-    /// A peer reached a limit and its connection lives: counted each time, told now and then.
-    #[cold]
-    fn limit_reached(
-        &mut self,
-        limit: &'static str,
-        what: &'static str,
-        conn: ConnKey,
-        now: Instant,
-    ) {
-        self.cells.limit_hit(limit);
-        let told = self.limits_told.iter_mut().find(|(name, _)| *name == limit);
-        match told {
-            Some((_, at)) if now.saturating_duration_since(*at) < LIMIT_LINE_PERIOD => return,
-            Some((_, at)) => *at = now,
-            None => self.limits_told.push((limit, now)),
-        }
-        let Some((scope, who)) = self.peers.get(conn).map(Peer::named) else { return };
-        let message = format!("Limit {limit} reached by {who}: {what}");
-        self.log(Level::Warn, scope, message, now);
     }
 
     /// Asserts what must hold between the rooms of this house; for the simulator.

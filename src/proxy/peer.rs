@@ -180,17 +180,10 @@ impl Peer {
 
     /// For a line of log: its scope, and who it is.
     pub fn named(&self) -> (&'static str, String) {
-        let (scope, address) = match &self.side {
-            Side::Downstream { listener: Listener::Internal, peer } => {
-                ("dapr.runtime.grpc.internal", *peer)
-            }
-            Side::Downstream { listener: Listener::Api | Listener::Forward(_), peer } => {
-                ("dapr.runtime.grpc.api", *peer)
-            }
-            Side::Upstream { endpoint, .. } => ("dapr.runtime.grpc", Some(endpoint.0)),
-        };
-        let who = address.map_or("unix socket".to_owned(), |address| address.to_string());
-        (scope, who)
+        match &self.side {
+            Side::Downstream { listener, peer } => downstream_name(*listener, *peer),
+            Side::Upstream { endpoint, .. } => ("dapr.runtime.grpc", endpoint.0.to_string()),
+        }
     }
 
     pub fn is_dialing(&self) -> bool {
@@ -304,6 +297,18 @@ impl Peer {
         let all = all.into_iter().chain([watch]);
         all.flatten().min()
     }
+}
+
+/// [`Peer::named`] of whoever came by a port.
+pub(super) fn downstream_name(
+    listener: Listener,
+    peer: Option<SocketAddr>,
+) -> (&'static str, String) {
+    let scope = match listener {
+        Listener::Internal => "dapr.runtime.grpc.internal",
+        Listener::Api | Listener::Forward(_) => "dapr.runtime.grpc.api",
+    };
+    (scope, peer.map_or("unix socket".to_owned(), |address| address.to_string()))
 }
 
 /// Tokens that drip in, one each `step`, up to `max`.

@@ -13,10 +13,6 @@ use crate::http2::{ErrorCode, FieldSection, StreamError, StreamId};
 use bytes::Bytes;
 use std::time::Instant;
 
-/// Octets of unread responses at which a caller's connection is ended: calls in flight when it
-/// stopped reading may each bring a window's worth.
-const UNREAD_END: usize = 512 << 20;
-
 impl Proxy {
     /// DATA from either side.
     pub(super) fn relay_data(
@@ -88,7 +84,7 @@ impl Proxy {
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_data(stream, data, false);
             peer.touch(conn, &mut self.outputs);
-            if peer.h2.queued_in_all() > UNREAD_END {
+            if peer.h2.queued_in_all() > self.bounds.unread {
                 self.limit_reached(
                     "unread_connection",
                     "closed: responses are not read",

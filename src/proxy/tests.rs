@@ -69,8 +69,9 @@ struct Bench {
     pongs: usize,
     /// The ends give no window back.
     stalled: bool,
-    /// Lines for the log.
+    /// Lines for the log, and the last of them.
     lines: usize,
+    last_line: String,
 }
 
 const APP: &str = "127.0.0.1:50051";
@@ -100,6 +101,7 @@ impl Bench {
             pongs: 0,
             stalled: false,
             lines: 0,
+            last_line: String::new(),
         }
     }
 
@@ -157,7 +159,10 @@ impl Bench {
             Output::Resolve(target) => self.resolves.push(target),
             Output::Close(conn) => self.closed.push(conn),
             Output::Drained => self.drained = true,
-            Output::Log(_) => self.lines += 1,
+            Output::Log(line) => {
+                self.lines += 1;
+                self.last_line = line.message;
+            }
             Output::Control(request) => self.asked.push(request),
         }
     }
@@ -510,6 +515,21 @@ fn silence_is_answered_with_a_ping_and_then_the_door() {
     bench.wait(peer::KEEPALIVE_INTERVAL);
     bench.wait(peer::KEEPALIVE_TIMEOUT);
     assert_eq!(bench.closed, [caller]);
+    let line = "Gave up the connection with unix socket: keepalive ping failed to receive ACK \
+                within timeout";
+    assert_eq!((bench.lines, bench.last_line.as_str()), (1, line));
+}
+
+/// A storm of them is told of in a few lines.
+#[test]
+fn silent_peers_in_great_number_are_told_of_in_few_lines() {
+    let mut bench = Bench::new(config());
+    let callers: Vec<_> = (0..100).map(|_| bench.accept(Listener::Api)).collect();
+    bench.run();
+    bench.ends.clear();
+    bench.wait(peer::KEEPALIVE_INTERVAL);
+    bench.wait(peer::KEEPALIVE_TIMEOUT);
+    assert_eq!((bench.closed.len(), bench.lines), (callers.len(), 20));
 }
 
 /// The farewell of an idle connection waits for an answer; meanwhile its idle time stays over.
@@ -682,26 +702,6 @@ fn a_lookup_that_is_never_answered_ends() {
     assert!(last.contains("resolver returned empty address for app id default/lost"), "{last}");
 }
 
-#[test]
-fn calls_that_wait_share_one_lookup_and_one_dial() {
-    const CALLS: usize = 50;
-    let mut bench = Bench::new(config());
-    let callers = [bench.accept(Listener::Api), bench.accept(Listener::Api)];
-    for n in 0..CALLS {
-        bench.call(callers[n % 2], &[("dapr-app-id", "server")], Some(MESSAGE));
-    }
-    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 0));
-    bench.resolve();
-    bench.call(callers[0], &[("dapr-app-id", "server")], Some(MESSAGE));
-    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 1));
-    let callee = bench.dial_done();
-    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 1));
-    let opened = bench.seen[&callee].iter().filter(|seen| seen.contains("HEADERS")).count();
-    assert_eq!(opened, CALLS + 1);
-    for n in 0..=CALLS {
-        bench.answer(callee, u32::try_from(2 * n + 1).unwrap(), MESSAGE);
-    }
-    let done =
 /// The first answer comes when it was given up and asked for again; both are answers.
 #[test]
 fn a_lookup_that_is_answered_late_is_not_asked_a_third_time() {
@@ -736,6 +736,26 @@ fn endpoints_that_came_unasked_are_asked_for_when_they_fail() {
     assert_eq!((bench.resolves.len(), bench.proxy.calls()), (2, 1));
 }
 
+#[test]
+fn calls_that_wait_share_one_lookup_and_one_dial() {
+    const CALLS: usize = 50;
+    let mut bench = Bench::new(config());
+    let callers = [bench.accept(Listener::Api), bench.accept(Listener::Api)];
+    for n in 0..CALLS {
+        bench.call(callers[n % 2], &[("dapr-app-id", "server")], Some(MESSAGE));
+    }
+    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 0));
+    bench.resolve();
+    bench.call(callers[0], &[("dapr-app-id", "server")], Some(MESSAGE));
+    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 1));
+    let callee = bench.dial_done();
+    assert_eq!((bench.resolves.len(), bench.dialed.len()), (1, 1));
+    let opened = bench.seen[&callee].iter().filter(|seen| seen.contains("HEADERS")).count();
+    assert_eq!(opened, CALLS + 1);
+    for n in 0..=CALLS {
+        bench.answer(callee, u32::try_from(2 * n + 1).unwrap(), MESSAGE);
+    }
+    let done =
         |conn| bench.seen[conn].iter().filter(|seen| seen.ends_with("grpc-status=0 END")).count();
     assert_eq!(callers.iter().map(done).sum::<usize>(), CALLS + 1);
 }

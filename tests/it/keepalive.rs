@@ -102,6 +102,7 @@ fn a_far_app_is_asked_in_moderation() {
         let text = "keepalive ping failed to receive ACK within timeout";
         assert_eq!(told.code, "Unavailable", "{}", told.message);
         assert!(told.message.contains(text), "{}", told.message);
+        sidecar.process.wait_for_line(&format!("Gave up the connection with {FAR}:{}", app.port));
         std::fs::remove_dir_all(&folder).expect("the sockets' folder goes");
     });
 }
@@ -125,6 +126,7 @@ fn a_sidecar_whose_network_is_gone_is_given_up() {
         let text = "keepalive ping failed to receive ACK within timeout";
         assert_eq!(told.code, "Unavailable", "{}", told.message);
         assert!(told.message.contains(text), "{}", told.message);
+        caller.process.wait_for_line("Gave up the connection with ");
         std::fs::remove_dir_all(&folder).expect("the sockets' folder goes");
     });
 }

@@ -2,14 +2,16 @@
 
 use super::*;
 use crate::config::Config;
+use crate::io::bounds::Bounds;
 use crate::io::driver::{Next, Turns};
 use crate::io::listener::{self, Acceptor, ListenSocket};
 use crate::io::reactor::Event;
 use crate::io::worker::{Worker, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
+use crate::observe::cells::Cells;
 use crate::proxy::{Arrival, CloseReason, Input, Listener};
 use crate::snapshot::Snapshot;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 /// What must stay open while the worker runs.
 struct Ends {
@@ -19,15 +21,27 @@ struct Ends {
 }
 
 fn worker(driver: &Driver) -> (Rc<Worker>, Ends) {
+    worker_within(driver, Bounds::with_descriptors(10_000), Listener::Api, None)
+}
+
+/// With an identity callers need one, too.
+fn worker_within(
+    driver: &Driver,
+    bounds: Bounds,
+    listener: Listener,
+    identity: Option<Arc<Identity>>,
+) -> (Rc<Worker>, Ends) {
     let (to_worker, mailbox_of_worker) = mailbox(16).unwrap();
     let (control, to_control) = mailbox(16).unwrap();
-    let config = Config { app: None, mtls: false, ..crate::proxy::tests::config() };
-    let snapshot = Snapshot::new(Arc::new(config));
+    let mtls = identity.is_some();
+    let config = Arc::new(Config { app: None, mtls, ..crate::proxy::tests::config() });
+    let contexts = Contexts::new(identity.as_ref()).unwrap();
+    let snapshot = Snapshot { identity, ..Snapshot::new(config) };
     let options = WorkerOptions {
         index: 0,
         driver: IoDriver::Auto,
         cpu: None,
-        listeners: vec![Listener::Api],
+        listeners: vec![listener],
         sockets: Vec::new(),
         others: vec![None],
         loads: Loads::new(1),
@@ -35,8 +49,7 @@ fn worker(driver: &Driver) -> (Rc<Worker>, Ends) {
         mailbox: mailbox_of_worker,
         control,
     };
-    let contexts = Contexts::new(None).unwrap();
-    let (worker, mail) = Worker::new(options, Rc::clone(driver.runtime()), 10_000, contexts);
+    let (worker, mail) = Worker::new(options, Rc::clone(driver.runtime()), bounds, contexts);
     (Rc::new(worker), Ends { _to_worker: to_worker, _mail: mail, _to_control: to_control })
 }
 
@@ -144,6 +157,108 @@ fn a_turn_ends_while_many_come() {
         driver.run(&turns).unwrap();
         assert_eq!(turns.first.get(), Some(64), "of 120 that had come");
         drop(peers);
+    }
+}
+
+/// A worker that accepts; and its address.
+fn accepting(worker: &Rc<Worker>, listener: Listener) -> std::net::SocketAddr {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let acceptor = Acceptor::new(worker, ListenSocket::Tcp(socket), 0, listener).unwrap();
+    worker.runtime.spawn(listener::run(Rc::clone(worker), acceptor));
+    address
+}
+
+/// How often limits were hit so far.
+struct Hits {
+    worker: Rc<Worker>,
+    cells: RefCell<Cells>,
+}
+
+impl Hits {
+    fn of(worker: &Rc<Worker>) -> Self {
+        Self { worker: Rc::clone(worker), cells: RefCell::default() }
+    }
+
+    fn count(&self, limit: &str) -> u64 {
+        let increment = self.worker.core.borrow_mut().proxy.hand_over_cells();
+        let mut cells = self.cells.borrow_mut();
+        cells.add(&increment);
+        cells.limits().iter().find(|(name, _)| *name == limit).map_or(0, |(_, hits)| *hits)
+    }
+
+    async fn wait_for(&self, limit: &str, hits: u64) {
+        while self.count(limit) < hits {
+            self.worker.runtime.clock.sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(self.count(limit), hits, "{limit}");
+    }
+}
+
+/// Those beyond the limit wait until one leaves; each time that the limit is reached it is counted
+/// once, however long that lasts.
+#[test]
+fn connections_beyond_the_limit_wait_and_are_counted() {
+    let bounds = Bounds { connections: 2, ..Bounds::with_descriptors(10_000) };
+    for wanted in DRIVERS {
+        let mut driver = driver(wanted);
+        let (worker, _ends) = worker_within(&driver, bounds, Listener::Api, None);
+        let address = accepting(&worker, Listener::Api);
+        let done = Rc::new(Cell::new(false));
+        let (own, flag) = (Rc::clone(&worker), Rc::clone(&done));
+        worker.runtime.spawn(async move {
+            let hits = Hits::of(&own);
+            let mut peers: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+            for times in 1..=3 {
+                hits.wait_for("connections", times).await;
+                assert_eq!(own.load.count(Number::Connections), 2);
+                // One leaves, and another comes: it finds the limit reached.
+                peers.remove(0);
+                peers.push(TcpStream::connect(address).unwrap());
+            }
+            assert_eq!((hits.count("handshakes"), hits.count("slow_handshake")), (0, 0));
+            flag.set(true);
+        });
+        driver.run(&until(&worker, &done)).unwrap();
+    }
+}
+
+#[test]
+fn handshakes_beyond_the_limit_wait_and_those_too_slow_end() {
+    let handshake_time = Duration::from_millis(20);
+    let bounds = Bounds { handshakes: 1, handshake_time, ..Bounds::with_descriptors(10_000) };
+    let identity = Authority::new().identity("callee");
+    for wanted in DRIVERS {
+        let mut driver = driver(wanted);
+        let identity = Some(Arc::clone(&identity));
+        let (worker, _ends) = worker_within(&driver, bounds, Listener::Internal, identity);
+        let address = accepting(&worker, Listener::Internal);
+        let done = Rc::new(Cell::new(false));
+        let (own, flag) = (Rc::clone(&worker), Rc::clone(&done));
+        worker.runtime.spawn(async move {
+            let hits = Hits::of(&own);
+            let silent: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+            hits.wait_for("slow_handshake", 3).await;
+            // Each of them filled the only place.
+            assert_eq!((hits.count("handshakes"), hits.count("connections")), (3, 0));
+            for mut peer in silent {
+                peer.set_nonblocking(true).unwrap();
+                let mut octet = [0];
+                loop {
+                    match peer.read(&mut octet) {
+                        Ok(read) => {
+                            break assert_eq!(read, 0, "the end, and neither octets nor a reset");
+                        }
+                        Err(error) => {
+                            assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock);
+                            own.runtime.clock.sleep(Duration::from_millis(1)).await;
+                        }
+                    }
+                }
+            }
+            flag.set(true);
+        });
+        driver.run(&until(&worker, &done)).unwrap();
     }
 }
 

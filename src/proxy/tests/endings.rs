@@ -103,11 +103,11 @@ fn garbage_does_not_flood_the_log() {
         bench
             .handle(Input::Received { conn, bytes: Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n") });
     }
-    assert_eq!(bench.lines, LOG_LINES_MAX as usize);
-    bench.now += LOG_PERIOD;
+    assert_eq!(bench.lines, told::LOG_LINES_MAX as usize);
+    bench.now += told::LOG_PERIOD;
     let conn = bench.accept(Listener::Api);
     bench.handle(Input::Received { conn, bytes: Bytes::from_static(b"GET / HTTP/1.1\r\n\r\n") });
-    assert_eq!(bench.lines, LOG_LINES_MAX as usize + 1);
+    assert_eq!(bench.lines, told::LOG_LINES_MAX as usize + 1);
 }
 
 /// Resets wait for their turn; not behind those of streams that have ended by themselves

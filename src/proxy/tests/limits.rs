@@ -100,7 +100,7 @@ fn what_a_connection_outlives_is_counted_and_told_once_a_while() {
         assert!(bench.last(caller).ends_with("RESET FRAME_SIZE_ERROR"), "{}", bench.last(caller));
     }
     assert_eq!((bench.hits("field_section"), bench.lines - lines), (3, 1));
-    bench.now += LIMIT_LINE_PERIOD;
+    bench.now += told::LIMIT_LINE_PERIOD;
     bench.call(caller, &[TO_SELF[0], ("x-large", &large)], None);
     assert_eq!((bench.hits("field_section"), bench.lines - lines), (4, 2));
     assert_eq!(bench.count(app, "HEADERS"), heads);
@@ -134,6 +134,41 @@ fn reminders_of_connections_do_not_pile_up() {
     }
     assert_eq!(bench.pongs, 200 * callers.len());
     assert!(bench.proxy.timers.len() < 2000, "{}", bench.proxy.timers.len());
+}
+
+#[test]
+fn calls_of_a_worker_are_bounded() {
+    const CALLS: usize = 20;
+    let (mut bench, caller, app) = Bench::with_app(config());
+    let other = bench.accept(Listener::Internal);
+    bench.proxy.bounds.calls = CALLS;
+    let lines = bench.lines;
+    bench.calls(caller, &[], CALLS + 3);
+    assert_eq!((bench.proxy.calls(), bench.count(app, "HEADERS")), (CALLS, CALLS + 1));
+    let text = "grpc-status=8 grpc-message=ringside: too many calls in flight in this worker; \
+                try again";
+    assert_eq!(bench.count(caller, text), 3);
+    bench.call(other, &TO_SELF, Some(MESSAGE));
+    assert!(bench.last(other).contains(text), "{}", bench.last(other));
+    assert_eq!((bench.hits("calls"), bench.lines - lines), (4, 1));
+    assert_eq!(bench.last_line, "Limit calls reached by unix socket: too many calls in flight");
+    // One ends, one may come.
+    bench.answer(app, 3, MESSAGE);
+    bench.call(other, &TO_SELF, Some(MESSAGE));
+    assert_eq!((bench.proxy.calls(), bench.hits("calls")), (CALLS, 4));
+}
+
+#[test]
+fn handshakes_that_take_too_long_are_counted_and_told_once_a_while() {
+    let mut bench = Bench::new(config());
+    let peer = Some("192.0.2.7:4711".parse().unwrap());
+    for _ in 0..3 {
+        bench.handle(Input::HandshakeOverdue { listener: Listener::Internal, peer });
+    }
+    assert_eq!((bench.hits("slow_handshake"), bench.lines), (3, 1));
+    let line = "Limit slow_handshake reached by 192.0.2.7:4711: closed: its TLS handshake takes \
+                too long";
+    assert_eq!(bench.last_line, line);
 }
 
 /// A forward port takes what is no gRPC, of which no octets are the size of a message.

@@ -244,3 +244,37 @@ fn trailers_that_nobody_reads_are_counted() {
     bench.run();
     assert_eq!(bench.proxy.connection(caller).unwrap().queued_in_all(), 0);
 }
+
+/// Those who share nothing with him do not notice when he goes.
+#[test]
+fn a_caller_that_reads_nothing_of_far_too_much_is_closed() {
+    let mut bench = Bench::new(config());
+    bench.proxy.bounds.unread = 1 << 20;
+    let (staller, other) = (bench.accept(Listener::Internal), bench.accept(Listener::Internal));
+    let limits = Limits { stream_window: 1, ..Limits::default() };
+    let h2 = Connection::new(Role::Client, limits, head::classify, bench.now);
+    bench.ends.insert(staller, h2);
+    bench.stalled = true;
+    bench.run();
+    bench.calls(staller, &[], 8);
+    let app = bench.dial_done();
+    let fields = [(":status", "200"), ("content-type", "application/grpc")];
+    for n in 0..8 {
+        assert!(!bench.closed.contains(&staller), "after {n} windows");
+        bench.say(app, 1 + 2 * n, &fields, false);
+        bench.send(app, StreamId(1 + 2 * n), &vec![0; WINDOW], false);
+        if bench.closed.contains(&staller) {
+            assert_eq!(n, 4, "four windows are the bound, five are above it");
+            break;
+        }
+    }
+    assert_eq!((bench.closed.as_slice(), bench.proxy.calls()), (&[staller][..], 0));
+    let hits = bench.proxy.cells.limits().iter().find(|(name, _)| *name == "unread_connection");
+    assert_eq!(hits, Some(&("unread_connection", 1)));
+    let line = "Limit unread_connection reached by unix socket: closed: responses are not read";
+    assert_eq!((bench.lines, bench.last_line.as_str()), (1, line));
+    bench.ends.remove(&staller);
+    bench.call(other, &TO_SELF, Some(MESSAGE));
+    bench.answer(app, 17, MESSAGE);
+    assert!(bench.last(other).ends_with("grpc-status=0 END"), "{}", bench.last(other));
+}
