@@ -85,19 +85,19 @@ impl Proxy {
             peer.h2.send_data(stream, data, false);
             peer.touch(conn, &mut self.outputs);
             if peer.h2.queued_in_all() > self.bounds.unread {
-                self.limit_reached(
-                    "unread_connection",
-                    "closed: responses are not read",
-                    conn,
-                    now,
-                );
-                return self.give_up(conn, "responses are not read", now);
+                return self.close_unread(conn, now);
             }
         }
         if end_stream {
             let text = "server closed the stream without sending trailers";
             self.fail_by_upstream(key, Code::Internal, text, now);
         }
+    }
+
+    /// A caller's connection holds more than is ever kept for one that does not read.
+    fn close_unread(&mut self, conn: ConnKey, now: Instant) {
+        self.limit_reached("unread_connection", "closed: responses are not read", conn, now);
+        self.give_up(conn, "responses are not read", now);
     }
 
     /// The final response head; with `end_stream` it is all there is ("Trailers-Only").
@@ -137,6 +137,9 @@ impl Proxy {
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, end_stream);
             peer.touch(conn, &mut self.outputs);
+            if peer.h2.queued_in_all() > self.bounds.unread {
+                self.close_unread(conn, now);
+            }
         }
         if let Some(kept) = kept {
             let fields = self.keeper.forget(kept);
@@ -178,7 +181,11 @@ impl Proxy {
             // A call takes one section from the caller's connection and two from the callee's,
             // and leaves them the other way round: this one goes home.
             let spare = peer.h2.spare();
+            let unread = peer.h2.queued_in_all() > self.bounds.unread;
             self.recycle(from, spare);
+            if unread {
+                return self.close_unread(conn, now);
+            }
         }
         self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
     }

@@ -245,6 +245,34 @@ fn trailers_that_nobody_reads_are_counted() {
     assert_eq!(bench.proxy.connection(caller).unwrap().queued_in_all(), 0);
 }
 
+/// The bound is one of responses, whatever they are made of. What the app says in one piece is
+/// judged before any of it is written.
+#[test]
+fn heads_and_trailers_that_nobody_reads_close_a_connection_too() {
+    const CALLS: u32 = 4;
+    let large = "v".repeat(60 << 10);
+    for in_trailers in [false, true] {
+        let mut bench = Bench::new(config());
+        bench.proxy.bounds.unread = 100 << 10;
+        let caller = bench.accept(Listener::Internal);
+        bench.run();
+        bench.calls(caller, &[], CALLS as usize);
+        let app = bench.dial_done();
+        let end = bench.ends.get_mut(&app).unwrap();
+        for stream in (0..CALLS).map(|n| StreamId(1 + 2 * n)) {
+            if in_trailers {
+                end.send_headers(stream, section(&HEAD), false);
+                end.send_headers(stream, section(&[("grpc-status", "0"), ("x", &large)]), true);
+            } else {
+                end.send_headers(stream, section(&[HEAD[0], HEAD[1], ("x", &large)]), false);
+            }
+        }
+        bench.run();
+        assert_eq!(bench.closed, [caller], "in trailers: {in_trailers}");
+        assert_eq!(bench.proxy.calls(), 0);
+    }
+}
+
 /// Those who share nothing with him do not notice when he goes.
 #[test]
 fn a_caller_that_reads_nothing_of_far_too_much_is_closed() {
