@@ -3,6 +3,7 @@
 use super::bound::{self, Bound};
 use super::log::Log;
 use super::{Plan, announce, cpus};
+use crate::config::cpus::Crew;
 use crate::config::naming::{Dns, Naming, init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
 use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
@@ -70,7 +71,9 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     plan.settings.config.internal_port = port;
     let config = Arc::new(plan.settings.config.clone());
     let snapshot = first_snapshot(&config, identity.as_ref().map(|(_, first)| Arc::clone(first)));
-    let crew = cpus::crew(plan.settings.workers, plan.settings.pin);
+    let app_calls_max = plan.settings.app_calls_max.filter(|_| config.app.is_some());
+    let crew = cpus::crew(plan.settings.workers, plan.settings.pin)
+        .sharing(plan.settings.workers, app_calls_max);
     let Mail { senders, scrapers, inboxes } =
         mail(crew.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
@@ -89,7 +92,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let (control, mail) =
         mailbox(MAIL_MAX).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let (end, ended) = mpsc::channel(crew.workers + 1);
-    start_workers(&crew.cpus, snapshot, inboxes, calls, &control, &end)?;
+    start_workers(&crew, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
     let app_found = Rc::new(Cell::new(false));
     let health = plan.settings.app_health.clone();
@@ -193,6 +196,10 @@ async fn await_app(
     if let Some(app) = &config.app {
         app_channel::discover(app, &workers).await;
         found.set(true);
+    }
+    let concurrency = state.options.app_concurrency_max;
+    if concurrency > 0 {
+        tracing::info!("app max concurrency set to {concurrency}");
     }
     match (&config.app, health) {
         (Some(app), Some(health)) => {
@@ -367,7 +374,7 @@ fn app_protocol(app: Option<&App>, given: &str) -> String {
 
 /// One thread each. The first one accepts, and hands on what another has less to do than it.
 fn start_workers(
-    cpus: &[usize],
+    Crew { cpus, app_calls, .. }: &Crew,
     snapshot: Arc<Snapshot>,
     Inboxes { mailboxes, mut others }: Inboxes,
     calls: Vec<(ListenSocket, Listener)>,
@@ -387,6 +394,7 @@ fn start_workers(
             others: std::mem::take(&mut others),
             loads: Arc::clone(&loads),
             snapshot: Arc::clone(&snapshot),
+            app_calls_max: app_calls.get(index).copied(),
             mailbox,
             control: control.try_clone().map_err(|error| error.to_string())?,
         };

@@ -286,6 +286,7 @@ fn switches(reader: &mut Reader<'_>, flags: &mut Flags) {
         ("version", &mut flags.version),
         ("build-info", &mut flags.build_info),
         ("wait", &mut flags.wait),
+        ("ringside-app-max-concurrency-proxied", &mut flags.ringside.app_max_concurrency_proxied),
     ] {
         *slot = reader.bool(name, *slot);
     }

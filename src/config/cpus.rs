@@ -12,6 +12,10 @@ use std::path::{Path, PathBuf};
 /// `auto` gives no more, unless the workers get CPUs of their own.
 const AUTO_MAX: usize = 4;
 
+/// What a worker's share of `--app-max-concurrency` is at least where `auto` decides: with fewer
+/// places each, callers of one worker would wait while another's are free (ADR 141).
+const SHARE_MIN: usize = 256;
+
 /// `--ringside-workers`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerCount {
@@ -43,6 +47,8 @@ pub struct Crew {
     pub workers: usize,
     /// One for each worker in turn; empty: wherever the kernel likes.
     pub cpus: Vec<usize>,
+    /// How many calls each worker may give to the app at the same time; empty: any number.
+    pub app_calls: Vec<usize>,
 }
 
 impl Crew {
@@ -60,7 +66,21 @@ impl Crew {
             Pin::Auto | Pin::Off => false,
         };
         let cpus = if pinned { machine.cpus_in_turn() } else { Vec::new() };
-        Self { workers, cpus }
+        Self { workers, cpus, app_calls: Vec::new() }
+    }
+
+    /// Shares so many calls: all shares together are all of them, and none is empty. There are
+    /// fewer workers where they would share too few.
+    pub fn sharing(mut self, workers: WorkerCount, calls: Option<usize>) -> Self {
+        let Some(calls) = calls else { return self };
+        let most = match workers {
+            WorkerCount::Given(_) => calls,
+            WorkerCount::Auto => calls / SHARE_MIN,
+        };
+        self.workers = self.workers.min(most.max(1));
+        let (each, more) = (calls / self.workers, calls % self.workers);
+        self.app_calls = (0..self.workers).map(|w| each + usize::from(w < more)).collect();
+        self
     }
 }
 
@@ -148,10 +168,10 @@ mod tests {
     fn auto_leaves_room_for_the_app() {
         for (cpus, workers) in [(1, 1), (2, 1), (3, 1), (4, 2), (8, 4), (64, 4)] {
             let crew = Crew::new(WorkerCount::Auto, Pin::Auto, &machine(cpus, None));
-            assert_eq!(crew, Crew { workers, cpus: Vec::new() }, "{cpus} CPUs");
+            assert_eq!((crew.workers, crew.cpus.len()), (workers, 0), "{cpus} CPUs");
         }
         let crew = Crew::new(WorkerCount::Given(7), Pin::Off, &machine(2, None));
-        assert_eq!(crew, Crew { workers: 7, cpus: Vec::new() });
+        assert_eq!((crew.workers, crew.cpus.len()), (7, 0));
     }
 
     #[test]
@@ -222,5 +242,27 @@ mod tests {
         assert_eq!(ratio("-1\n", "100000\n"), None);
         assert_eq!(ratio("50000\n", "100000\n"), Some(0.5));
         assert_eq!(ratio("1\n", "0\n"), None);
+    }
+
+    /// However many workers, the shares are the bound, and none is empty.
+    #[test]
+    fn shares_add_up() {
+        let crew = |workers| Crew { workers, cpus: Vec::new(), app_calls: Vec::new() };
+        for workers in 1..20 {
+            for calls in 1..100 {
+                let crew = crew(workers).sharing(WorkerCount::Given(workers), Some(calls));
+                assert_eq!(
+                    (crew.workers, crew.app_calls.len()),
+                    (workers.min(calls), crew.workers)
+                );
+                assert_eq!(crew.app_calls.iter().sum::<usize>(), calls);
+                let first = crew.app_calls[0];
+                assert!(crew.app_calls.iter().all(|share| *share > 0 && first - share <= 1));
+            }
+        }
+        let auto = |calls| crew(4).sharing(WorkerCount::Auto, calls).workers;
+        let counts = [None, Some(1), Some(511), Some(512), Some(1 << 20)].map(auto);
+        assert_eq!(counts, [4, 1, 1, 2, 4]);
+        assert!(crew(4).sharing(WorkerCount::Auto, None).app_calls.is_empty());
     }
 }

@@ -72,6 +72,8 @@ pub struct OwnFlags {
     pub forward: Vec<String>,
     pub drain_max: Option<GoDuration>,
     pub resolve_file: String,
+    /// False: `--app-max-concurrency` is told and bounds nothing, as in daprd.
+    pub app_max_concurrency_proxied: bool,
 }
 
 impl Default for OwnFlags {
@@ -83,6 +85,7 @@ impl Default for OwnFlags {
             forward: Vec::new(),
             drain_max: None,
             resolve_file: String::new(),
+            app_max_concurrency_proxied: true,
         }
     }
 }

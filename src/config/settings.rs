@@ -35,6 +35,8 @@ pub struct Settings {
     /// Present iff `config.mtls`.
     pub security: Option<Security>,
     pub app_health: Option<AppHealth>,
+    /// Of all workers together.
+    pub app_calls_max: Option<usize>,
     pub shutdown: Shutdown,
     /// Lines to log at WARN before anything else of this.
     pub warnings: Vec<String>,
@@ -236,6 +238,7 @@ impl Settings {
             },
             security: security(flags, env)?,
             app_health,
+            app_calls_max: app_calls_max(flags),
             shutdown: shutdown(flags, &mut warnings),
             warnings,
             api_logging: flags.enable_api_logging,
@@ -339,6 +342,11 @@ fn app_health(flags: &Flags) -> Result<Option<AppHealth>, SettingsError> {
     let threshold = threshold.map_or(3, i32::unsigned_abs);
     let path = flags.app_health_check_path.clone();
     Ok(Some(AppHealth { path, interval, timeout, threshold }))
+}
+
+fn app_calls_max(flags: &Flags) -> Option<usize> {
+    let given = usize::try_from(flags.app_max_concurrency).ok().filter(|most| *most > 0);
+    given.filter(|_| flags.ringside.app_max_concurrency_proxied)
 }
 
 fn init_endpoints(names: &[String]) -> Result<(), SettingsError> {

@@ -61,6 +61,8 @@ pub struct WorkerOptions {
     /// One for all workers.
     pub loads: Arc<Loads>,
     pub snapshot: Arc<Snapshot>,
+    /// Calls that this worker may give to the app at the same time.
+    pub app_calls_max: Option<usize>,
     pub mailbox: Mailbox<ToWorker>,
     pub control: Sender<ToControl>,
 }
@@ -238,6 +240,7 @@ impl Worker {
         bounds: Bounds,
         contexts: Contexts,
     ) -> (Self, Mailbox<ToWorker>) {
+        let app_calls_max = options.app_calls_max;
         let WorkerOptions { index, listeners, others, loads, snapshot, mailbox, control, .. } =
             options;
         let mtls = snapshot.config.mtls;
@@ -245,6 +248,9 @@ impl Worker {
         let mut proxy = Proxy::new(snapshot, now);
         // Random keys are made of the kernel's octets; no two workers choose alike.
         proxy.seed(RandomState::new().hash_one(index));
+        if let Some(most) = app_calls_max {
+            proxy.bound_app_calls(most);
+        }
         let core = Core {
             proxy,
             slots: Vec::new(),

@@ -305,6 +305,7 @@ impl Proxy {
             peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
         }
         call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32, sent: 0 });
+        self.app_calls.opened(call.pool == self.pools.app());
         call.tally.sent(&mut self.cells);
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
@@ -385,6 +386,7 @@ impl Proxy {
                 false
             }
             Up::Open(up) => {
+                self.app_calls.ended(call.pool == self.pools.app());
                 let done = call.response_ended && call.request_ended;
                 let passed_on = self.part(*up, done, status, now);
                 self.pump(call.pool, now);
@@ -449,6 +451,7 @@ impl Proxy {
         let Up::Open(up) = call.up else { return };
         if up.conn == from {
             call.up = Up::None;
+            self.app_calls.ended(call.pool == self.pools.app());
             let heard = self.peers.get(from).map_or(call.begun, |peer| peer.heard);
             self.leave(up, heard);
         }

@@ -15,6 +15,7 @@
 //!
 //! Refuses to know sockets, TLS, clocks, files.
 
+mod app_calls;
 mod balance;
 mod bounds;
 mod call;
@@ -54,6 +55,7 @@ use crate::http2::Connection;
 use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag};
 use crate::observe::cells::{Cells, Gauge};
 use crate::snapshot::Snapshot;
+use app_calls::AppCalls;
 use bounds::Bounds;
 use bytes::Bytes;
 use call::{Call, Up};
@@ -132,6 +134,7 @@ pub struct Proxy {
     parked_octets: usize,
     keeper: Keeper,
     locals: Locals,
+    app_calls: AppCalls,
     timers: Timers<Reminder>,
     cells: Cells,
     draining: bool,
@@ -153,6 +156,7 @@ impl Proxy {
             parked_octets: 0,
             keeper: Keeper::default(),
             locals: Locals::default(),
+            app_calls: AppCalls::default(),
             timers: Timers::new(),
             cells: Cells::default(),
             draining: false,
@@ -160,6 +164,11 @@ impl Proxy {
             told: Told::new(now),
             bounds: Bounds::default(),
         }
+    }
+
+    /// At most so many calls at the same time are given to the app; the others wait.
+    pub fn bound_app_calls(&mut self, most: usize) {
+        self.app_calls = AppCalls::of_at_most(most);
     }
 
     /// What its choices by chance come from; without it, the same in each run.
@@ -390,6 +399,9 @@ impl Proxy {
         });
         assert_eq!(parked.sum::<usize>(), self.parked_octets);
         self.check_locals();
+        let app = self.pools.app();
+        let with_app = |call: &&Call| call.pool == app && matches!(call.up, Up::Open(_));
+        self.app_calls.check_invariants(self.calls.values().filter(with_app).count());
         self.keeper.check_invariants(self.calls.values().filter_map(|call| call.kept.as_ref()));
         for peer in self.peers.values() {
             peer.h2.check_invariants();

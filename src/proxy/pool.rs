@@ -190,6 +190,9 @@ impl Proxy {
     /// several endpoints', one of those that have less to do.
     pub(super) fn pick(&mut self, key: PoolKey, now: Instant) -> Option<ConnKey> {
         let pool = self.pools.pools.get(key)?;
+        if pool.target.is_none() && self.app_calls.is_full() {
+            return None;
+        }
         if pool.conns.len() > 1 && pool.places.are_several() {
             return self.pick_of_several(key, now);
         }
@@ -294,6 +297,10 @@ impl Proxy {
             return;
         }
         let (remote, resolved) = (pool.target.is_some(), pool.resolved);
+        if !remote && self.app_calls.is_full() {
+            // Another connection is not what they wait for.
+            return;
+        }
         let endpoint = match (remote, resolved) {
             (false, _) => app_endpoint,
             (true, false) => return self.ask(key, now),

@@ -10,6 +10,7 @@
 mod peer;
 
 mod admin;
+mod app_concurrency;
 mod app_health;
 mod bad_input;
 mod bench;

@@ -123,6 +123,7 @@ impl Sidecar {
                 others: std::mem::take(&mut others),
                 loads: Arc::clone(&loads),
                 snapshot: Arc::new(snapshot.clone()),
+                app_calls_max: None,
                 mailbox,
                 control: control.try_clone().unwrap(),
             };

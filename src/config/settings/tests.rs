@@ -206,6 +206,19 @@ fn own_flags() {
 }
 
 #[test]
+fn calls_of_the_app_are_bounded_when_asked() {
+    let most = |concurrency, proxied| {
+        let found = settings(|f| {
+            f.app_max_concurrency = concurrency;
+            f.ringside.app_max_concurrency_proxied = proxied;
+        });
+        found.unwrap().app_calls_max
+    };
+    assert_eq!((most(3, true), most(3, false)), (Some(3), None));
+    assert_eq!((most(0, true), most(-1, true), most(i64::MIN, true)), (None, None, None));
+}
+
+#[test]
 fn shutting_down() {
     let found =
         |seconds| settings(|f| f.dapr_graceful_shutdown_seconds = seconds).unwrap().shutdown.grace;

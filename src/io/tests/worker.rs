@@ -46,6 +46,7 @@ fn worker_within(
         others: vec![None],
         loads: Loads::new(1),
         snapshot: Arc::new(snapshot),
+        app_calls_max: None,
         mailbox: mailbox_of_worker,
         control,
     };
