@@ -9,7 +9,9 @@
 //! 4. An endpoint that refuses, or whose connection breaks, is dialled again after a pause that
 //!    doubles. While another one takes calls, that is nobody's waiting time.
 //! 5. As long as a target has a connection it gets one to each endpoint, one after the other, and
-//!    to [`SPREAD_MAX`] of them at most.
+//!    to [`SPREAD_MAX`] of them at most. A dial that takes longer than [`PATIENCE`] is no reason to
+//!    put off the next one, nor for those who wait to wait for it: [`PROBES_MAX`] may be out.
+//! 6. [`PLACES_MAX`] endpoints of a target are known.
 
 use super::contract::{Level, Output};
 use super::peer::{Peer, Side};
@@ -20,6 +22,10 @@ use std::time::{Duration, Instant};
 
 /// Endpoints of a target that one worker keeps connections to.
 pub(super) const SPREAD_MAX: usize = 16;
+pub(super) const PLACES_MAX: usize = 256;
+/// Dials of a target that nobody waits for.
+const PROBES_MAX: usize = 4;
+const PATIENCE: Duration = Duration::from_millis(500);
 /// Calls in a row that may end UNAVAILABLE.
 const FAILURES_MAX: u8 = 5;
 /// The first rest, and the first pause before another dial; each further one is twice as long.
@@ -88,8 +94,8 @@ impl Health {
 #[derive(Debug, Default)]
 pub(super) struct Places {
     list: Vec<Place>,
-    /// A dial that nobody waits for.
-    pub(super) probing: Option<ConnKey>,
+    /// Dials that nobody waits for.
+    pub(super) probing: Vec<ConnKey>,
     /// When the next look is due.
     reminded: Option<Instant>,
 }
@@ -125,6 +131,7 @@ impl Places {
         let mut before = std::mem::take(&mut self.list);
         self.list = endpoints
             .iter()
+            .take(PLACES_MAX)
             .map(|endpoint| {
                 let known = before.iter().position(|place| place.endpoint == *endpoint);
                 known.map(|at| before.swap_remove(at)).unwrap_or(Place {
@@ -135,6 +142,11 @@ impl Places {
                 })
             })
             .collect();
+    }
+
+    /// A reminder of that time is the one that counts.
+    pub(super) fn heeds(&self, at: Instant) -> bool {
+        self.reminded == Some(at)
     }
 
     fn find(&mut self, endpoint: Endpoint) -> Option<&mut Place> {
@@ -250,6 +262,13 @@ impl Proxy {
         }
     }
 
+    /// Those who wait have a dial: they need not wait for it alone.
+    pub(super) fn hedge(&mut self, key: PoolKey, now: Instant) {
+        if self.pools.pools.get(key).is_some_and(|pool| pool.places.are_several()) {
+            self.look_again(key, now + PATIENCE, now);
+        }
+    }
+
     /// Where those who wait are to be connected to: least dialled in vain, least used.
     pub(super) fn choose(&mut self, key: PoolKey, now: Instant) -> Option<Endpoint> {
         let pool = self.pools.pools.get(key)?;
@@ -259,7 +278,8 @@ impl Proxy {
         let from = self.pools.dice.below(pool.places.list.len());
         let pool = self.pools.pools.get(key)?;
         let list = &pool.places.list;
-        let probed = pool.places.probing.and_then(|conn| self.endpoint_of(conn));
+        let probing = pool.places.probing.iter();
+        let probed: Vec<Endpoint> = probing.filter_map(|conn| self.endpoint_of(*conn)).collect();
         let used = |endpoint| {
             let there = |conn: &&ConnKey| self.endpoint_of(**conn) == Some(endpoint);
             pool.conns.iter().filter(there).count()
@@ -267,7 +287,7 @@ impl Proxy {
         let turned = list.iter().cycle().skip(from).take(list.len());
         let best = turned.min_by_key(|place| {
             let resting = place.not_before.filter(|_| place.rests(now));
-            (resting, Some(place.endpoint) == probed, used(place.endpoint))
+            (resting, probed.contains(&place.endpoint), used(place.endpoint))
         });
         best.map(|place| place.endpoint)
     }
@@ -275,12 +295,21 @@ impl Proxy {
     /// Invariant 5.
     pub(super) fn spread(&mut self, key: PoolKey, now: Instant) {
         let Some(pool) = self.pools.pools.get(key) else { return };
-        let busy = pool.places.probing.is_some() || pool.dialing.is_some() || pool.asked.is_some();
-        if busy || self.draining || !pool.places.are_several() || pool.conns.is_empty() {
+        let hungry = pool.dialing.is_some() && !pool.parked.is_empty();
+        let wanted = !pool.conns.is_empty() || hungry;
+        if !wanted || self.draining || pool.asked.is_some() || !pool.places.are_several() {
+            return;
+        }
+        let dials = || pool.places.probing.iter().chain(&pool.dialing);
+        let begun = dials().filter_map(|conn| Some(self.peers.get(*conn)?.heard)).max();
+        if let Some(at) = begun.map(|at| at + PATIENCE).filter(|at| now < *at) {
+            return self.look_again(key, at, now);
+        }
+        if pool.places.probing.len() >= PROBES_MAX {
             return;
         }
         let used: Vec<Endpoint> =
-            pool.conns.iter().filter_map(|conn| self.endpoint_of(*conn)).collect();
+            dials().chain(&pool.conns).filter_map(|conn| self.endpoint_of(*conn)).collect();
         let open = |place: &&Place| !used.contains(&place.endpoint);
         if pool.places.list.iter().filter(|place| !open(place)).count() >= SPREAD_MAX
             || pool.is_full()
@@ -300,12 +329,14 @@ impl Proxy {
         let endpoint = choices[self.pools.dice.below(choices.len())];
         let conn = self.make_upstream(key, endpoint, now);
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        pool.places.probing = Some(conn);
+        pool.places.probing.push(conn);
         let target = pool.target.clone();
         let security = self.security(target);
         self.outputs.push_back(Output::Dial { conn: conn.into(), endpoint, security });
+        self.look_again(key, now + PATIENCE, now);
     }
 
+    /// [`Self::spread`] at that time.
     fn look_again(&mut self, key: PoolKey, at: Instant, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         let reminded = pool.places.reminded.filter(|known| *known > now);

@@ -423,11 +423,6 @@ impl Proxy {
     fn part(&mut self, up: Leg, done: bool, status: u8, now: Instant) -> bool {
         self.leave(up, now);
         let Leg { conn, stream, .. } = up;
-        if status == Code::Unavailable as u8
-            || self.peers.get(conn).is_some_and(|peer| peer.health != Health::Well)
-        {
-            self.judge(up, status, now);
-        }
         let Some(peer) = self.peers.get_mut(conn) else { return false };
         let regular = done && peer.h2.queued(stream) == 0;
         if regular {
@@ -438,8 +433,12 @@ impl Proxy {
             }
             peer.touch(conn, &mut self.outputs);
         }
+        let tells = status == Code::Unavailable as u8 || !matches!(peer.health, Health::Well);
         if peer.wants_reminder() {
             self.remind_peer(conn);
+        }
+        if tells {
+            self.judge(up, status, now);
         }
         self.close_if_done(conn);
         regular

@@ -374,7 +374,8 @@ impl Proxy {
         self.timers.sweep(calls.len() + peers.len(), |at, what| match what {
             Reminder::Call(key) => calls.contains_key(key),
             Reminder::Conn(key) => peers.get(key).is_some_and(|peer| peer.reminder == Some(at)),
-            Reminder::Lookup(key) | Reminder::Spread(key) => pools.pools.contains_key(key),
+            Reminder::Lookup(key) => pools.pools.contains_key(key),
+            Reminder::Spread(key) => pools.heeds(key, at),
             Reminder::DrainMax => true,
         });
     }

@@ -79,8 +79,8 @@ impl Pool {
     }
 
     fn is_idle(&self) -> bool {
-        let dials = self.dialing.or(self.places.probing);
-        self.conns.is_empty() && dials.is_none() && self.parked.is_empty()
+        let dials = self.dialing.is_some() || !self.places.probing.is_empty();
+        self.conns.is_empty() && !dials && self.parked.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -134,6 +134,11 @@ impl Pools {
         let pool = self.pools.insert(Pool::new(Some(target.clone())));
         self.by_target.insert(target, pool);
         Ok(pool)
+    }
+
+    /// Its next look at endpoints is then.
+    pub fn heeds(&self, pool: PoolKey, at: Instant) -> bool {
+        self.pools.get(pool).is_some_and(|pool| pool.places.heeds(at))
     }
 
     /// A call that waits in this pool has ended.
@@ -319,6 +324,7 @@ impl Proxy {
             pool.dialing = Some(conn);
         }
         self.outputs.push_back(Output::Dial { conn: conn.into(), endpoint, security });
+        self.hedge(key, now);
     }
 
     pub(super) fn make_upstream(
@@ -382,9 +388,8 @@ impl Proxy {
         now: Instant,
     ) {
         let Some(pool) = self.pools.pools.get_mut(pool) else { return };
-        for dial in [&mut pool.dialing, &mut pool.places.probing] {
-            dial.take_if(|dial| *dial == conn);
-        }
+        pool.dialing.take_if(|dial| *dial == conn);
+        pool.places.probing.retain(|dial| *dial != conn);
         pool.places.up(endpoint, now);
         pool.conns.push(conn);
         pool.fresh = false;
@@ -406,8 +411,8 @@ impl Proxy {
     /// news for those who wait.
     pub(super) fn dial_over(&mut self, key: PoolKey, conn: ConnKey, error: String, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        if pool.places.probing == Some(conn) {
-            pool.places.probing = None;
+        if pool.places.probing.contains(&conn) {
+            pool.places.probing.retain(|dial| *dial != conn);
             return self.spread(key, now);
         }
         if pool.dialing != Some(conn) {
@@ -468,7 +473,7 @@ impl Proxy {
     ) {
         let what = reason.text();
         let Some(found) = self.pools.pools.get_mut(pool) else { return };
-        let dialing = [found.dialing, found.places.probing].contains(&Some(conn));
+        let dialing = found.dialing == Some(conn) || found.places.probing.contains(&conn);
         let served = found.conns.contains(&conn);
         found.conns.retain(|key| *key != conn);
         if let (true, Some(endpoint)) = (dialing || served, self.endpoint_of(conn)) {

@@ -246,3 +246,33 @@ fn first_server() -> Option<SocketAddr> {
     let port = first.connections.first().map_or(53, |way| way.port);
     Some(SocketAddr::new(first.ip, port))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::Namespace;
+
+    async fn look(format: &str) -> Looked {
+        let pattern = Pattern::Format(format.to_owned());
+        let names = Names { pattern, internal_port: 1, service: false, servers: Vec::new() };
+        let target = Target::parse("a", &Namespace::new("default")).unwrap();
+        Dns::new(names).look(&target).await
+    }
+
+    /// Addresses are asked of nobody.
+    #[tokio::test]
+    async fn an_address_is_its_own_answer() {
+        for (text, address) in [("10.0.0.1:5", "10.0.0.1:5"), ("[fd00::1]:5", "[fd00::1]:5")] {
+            let endpoints = vec![Endpoint(address.parse().unwrap())];
+            assert_eq!(look(text).await, Looked::Found { endpoints, again_in: NEVER });
+        }
+        for (text, why) in [
+            ("10.0.0.1", "failed to resolve address for '10.0.0.1': \"10.0.0.1\" names no port"),
+            ("10.0.0.1:x", "failed to resolve address for '10.0.0.1': \"x\" is no port"),
+        ] {
+            assert_eq!(look(text).await, Looked::Failed(why.to_owned()));
+        }
+        let long = format!("{}.org:5", "x".repeat(64));
+        assert!(matches!(look(&long).await, Looked::Absent(_)), "no label of DNS");
+    }
+}

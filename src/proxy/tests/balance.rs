@@ -14,6 +14,8 @@ struct Replica {
     refuses: bool,
     /// Nobody listens.
     gone: bool,
+    /// Dials to it get no answer.
+    hangs: bool,
     conn: Option<ConnId>,
     /// Streams that wait for their answer.
     open: Vec<(Instant, u32)>,
@@ -78,6 +80,9 @@ impl Fleet {
         while let Some((conn, endpoint, _)) = self.bench.dialed.get(self.dials).cloned() {
             self.dials += 1;
             let at = usize::from(endpoint.0.port() - 1000);
+            if self.replicas[at].hangs {
+                continue;
+            }
             if self.replicas[at].gone {
                 let error = "connection refused".to_owned();
                 self.bench.handle(Input::DialFailed { conn, error });
@@ -181,6 +186,24 @@ fn who_is_gone_is_dialled_again_and_no_call_waits_for_it() {
         fleet.shares(8000);
         let back = fleet.shares(600);
         assert!(back.iter().all(|calls| (140..260).contains(calls)), "seed {seed}: {back:?}");
+    }
+}
+
+/// A machine that is off the network answers nothing, for as long as a dial may take.
+#[test]
+fn nobody_waits_for_a_dial_that_hangs() {
+    for seed in 0..5 {
+        let mut fleet = Fleet::new(seed, 4);
+        (1..4).for_each(|at| fleet.replicas[at].hangs = true);
+        let mut waited = 0;
+        while fleet.answered == 0 {
+            fleet.idle();
+            waited += 1;
+            assert!(waited < 2000, "seed {seed}: {} dials", fleet.dials);
+        }
+        let all = fleet.shares(1600);
+        assert_eq!(all, [1600, 0, 0, 0], "seed {seed}");
+        assert_eq!(fleet.dials, 4, "seed {seed}: each is tried once");
     }
 }
 
