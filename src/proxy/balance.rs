@@ -234,6 +234,18 @@ impl Proxy {
         Some(found)
     }
 
+    /// Another one than `last`, or that one if there is none.
+    pub(super) fn pick_but(
+        &mut self,
+        pool: PoolKey,
+        last: ConnKey,
+        now: Instant,
+    ) -> Option<ConnKey> {
+        let conns = &self.pools.pools.get(pool)?.conns;
+        let mut others = conns.iter().copied().filter(|key| *key != last);
+        others.find(|key| self.peers[*key].can_take()).or_else(|| self.pick(pool, now))
+    }
+
     /// A call on an upstream ended: called when that says something.
     #[cold]
     pub(super) fn judge(&mut self, leg: Leg, status: u8, now: Instant) {

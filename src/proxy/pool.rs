@@ -204,18 +204,6 @@ impl Proxy {
         pool.conns.iter().copied().find(|key| self.peers[*key].can_take())
     }
 
-    /// Another one than `last`, or that one if there is none.
-    pub(super) fn pick_but(
-        &mut self,
-        pool: PoolKey,
-        last: ConnKey,
-        now: Instant,
-    ) -> Option<ConnKey> {
-        let conns = &self.pools.pools.get(pool)?.conns;
-        let mut others = conns.iter().copied().filter(|key| *key != last);
-        others.find(|key| self.peers[*key].can_take()).or_else(|| self.pick(pool, now))
-    }
-
     pub(super) fn park(
         &mut self,
         pool: PoolKey,
