@@ -142,12 +142,12 @@ impl Chain {
 
     fn calls(&mut self, calls: usize, fields: &FieldSection, body: &Bytes) {
         for _ in 0..calls {
-            let stream = self.caller.open(fields, false, 0).expect("a stream");
+            let stream = self.caller.open_lent(fields, false, 0).expect("a stream");
             self.caller.send_data(stream, body.clone(), true);
         }
         let goal = self.answered + calls;
         for _ in 0..100 {
-            self.turn(body);
+            self.turn(fields, body);
             if self.answered >= goal {
                 return;
             }
@@ -156,13 +156,13 @@ impl Chain {
     }
 
     /// Bytes go once around.
-    fn turn(&mut self, body: &Bytes) {
+    fn turn(&mut self, fields: &FieldSection, body: &Bytes) {
         let mut out = std::mem::take(&mut self.out);
         let begin = Instant::now();
         let mut foreign = Duration::ZERO;
         // Both ways through both sidecars; what is not theirs is taken off the clock.
         let mut bytes = off(&mut foreign, || {
-            self.caller.poll_transmit(&mut out, usize::MAX);
+            self.caller.poll_transmit_lent(&mut out, usize::MAX, |_| Some(fields));
             gather(&mut out)
         });
         for hop in &mut self.hops {

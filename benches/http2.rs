@@ -24,8 +24,8 @@ fn connection(role: Role) -> Connection {
 }
 
 /// Into one buffer, as one write and one read would bring it.
-fn carry(from: &mut Connection, out: &mut Transmit) -> Bytes {
-    from.poll_transmit(out, usize::MAX);
+fn carry(from: &mut Connection, out: &mut Transmit, lent: Option<&FieldSection>) -> Bytes {
+    from.poll_transmit_lent(out, usize::MAX, |_| lent);
     let mut octets = Vec::with_capacity(out.len);
     out.slices().for_each(|slice| octets.extend_from_slice(slice));
     out.clear();
@@ -64,9 +64,8 @@ impl Chain {
             match event {
                 Event::Headers { stream, fields, end_stream, .. } => {
                     let tag = u64::from(stream.0);
-                    let up = self.up.open(&fields, end_stream, tag).expect("a stream");
+                    let up = self.up.open(fields, end_stream, tag).expect("a stream");
                     self.down.set_tag(stream, u64::from(up.0));
-                    self.down.recycle(fields);
                 }
                 Event::Data { stream, tag, data, end_stream } => {
                     let len = data.len() as u32;
@@ -85,8 +84,11 @@ impl Chain {
             match event {
                 Event::Headers { tag, fields, end_stream, .. } => {
                     self.down.send_headers(StreamId(tag as u32), fields, end_stream);
-                    let spare = self.down.spare();
-                    self.up.recycle(spare);
+                    // One section came the other way, with the request.
+                    if end_stream {
+                        let spare = self.down.spare();
+                        self.up.recycle(spare);
+                    }
                 }
                 Event::Data { stream, tag, data, end_stream } => {
                     let len = data.len() as u32;
@@ -119,11 +121,11 @@ impl Chain {
 
     fn turn(&mut self, calls: usize, fields: &FieldSection, body: &Bytes) {
         for _ in 0..calls {
-            let stream = self.caller.open(fields, false, 0).expect("a stream");
+            let stream = self.caller.open_lent(fields, false, 0).expect("a stream");
             self.caller.send_data(stream, body.clone(), true);
         }
         let mut out = std::mem::take(&mut self.out);
-        let request = carry(&mut self.caller, &mut out);
+        let request = carry(&mut self.caller, &mut out, Some(fields));
         let start = Instant::now();
         self.relay_up(request);
         self.up.poll_transmit(&mut out, usize::MAX);
@@ -131,7 +133,7 @@ impl Chain {
         let request: Bytes = out.slices().flatten().copied().collect();
         out.clear();
         self.serve(request, body);
-        let response = carry(&mut self.app, &mut out);
+        let response = carry(&mut self.app, &mut out, None);
         let start = Instant::now();
         self.relay_down(response);
         self.down.poll_transmit(&mut out, usize::MAX);

@@ -5,7 +5,7 @@ use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
 use ringside::http2::field::classify_none;
 use ringside::http2::{
-    Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId, Transmit,
+    Connection, ErrorCode, Event, FieldSection, Limits, Role, SectionKind, StreamId, Transmit,
 };
 use std::time::Instant;
 
@@ -74,11 +74,11 @@ fn calls(client: &mut Connection, count: usize) -> Vec<Bytes> {
     let fields = section(REQUEST);
     let body = Bytes::from(vec![1; 100]);
     let say = |_| {
-        let stream = client.open(&fields, false, 0).expect("a stream");
+        let stream = client.open(fields.clone(), false, 0).expect("a stream");
         client.send_data(stream, body.clone(), true);
         let bytes = said(client);
         // The call is over as far as the client is concerned; only its octets matter.
-        client.send_reset(stream, ringside::http2::ErrorCode::CANCEL);
+        client.send_reset(stream, ErrorCode::CANCEL);
         drop(said(client));
         bytes
     };
@@ -130,6 +130,38 @@ fn a_call_allocates_nothing_once_warm() {
     assert_eq!(counted.count_total, 0, "{counted:?}");
 }
 
+/// The head of a request is lent, as by a proxy that may make the call again.
+#[test]
+fn a_request_allocates_nothing_once_warm() {
+    let mut client = pair().0;
+    let fields = section(REQUEST);
+    let body = Bytes::from(vec![1; 100]);
+    drop(body.clone());
+    let mut out = Transmit::new();
+    let mut ask = || {
+        for cancelled in [false, true] {
+            let stream = client.open_lent(&fields, false, 7).expect("a stream");
+            client.send_data(stream, body.clone(), true);
+            if cancelled {
+                client.send_reset(stream, ErrorCode::CANCEL);
+            }
+            client.poll_transmit_lent(&mut out, usize::MAX, |_| Some(&fields));
+            assert_eq!(out.is_empty(), cancelled);
+            out.clear();
+            while client.poll_sent().is_some() {}
+            // The call is over as far as the client is concerned.
+            client.send_reset(stream, ErrorCode::CANCEL);
+            client.poll_transmit(&mut out, usize::MAX);
+            out.clear();
+            assert!(client.poll_event().is_none());
+        }
+    };
+    (0..WARM).for_each(|_| ask());
+    let counted = measure(|| (0..COUNTED).for_each(|_| ask()));
+    assert_eq!(client.streams(), 0);
+    assert_eq!(counted.count_total, 0, "{counted:?}");
+}
+
 /// Their trailers wait for their DATA, each in a section of its own.
 #[test]
 fn calls_at_once_allocate_nothing_once_warm() {
@@ -137,7 +169,7 @@ fn calls_at_once_allocate_nothing_once_warm() {
     let (mut client, mut server) = pair();
     // A stream that stays keeps the server from giving its memory back in between.
     let fields = section(REQUEST);
-    client.open(&fields, false, 0).expect("a stream");
+    client.open(fields.clone(), false, 0).expect("a stream");
     let stays = said(&mut client);
     receive(&mut server, &stays);
     while server.poll_event().is_some() {}
@@ -159,7 +191,7 @@ fn calls_at_once_allocate_nothing_once_warm() {
 #[test]
 fn a_data_frame_allocates_nothing() {
     let (mut client, mut server) = pair();
-    let stream = client.open(&section(REQUEST), false, 0).expect("a stream");
+    let stream = client.open(section(REQUEST), false, 0).expect("a stream");
     let bytes = said(&mut client);
     receive(&mut server, &bytes);
     while server.poll_event().is_some() {}

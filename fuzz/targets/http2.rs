@@ -74,7 +74,7 @@ fn act(conn: &mut Connection, what: u8, control: u8, held: &mut [u32; 16]) {
     let stream = StreamId(u32::from(control & 15));
     let end_stream = control & 16 != 0;
     match what {
-        0 => drop(conn.open(&section(2), end_stream, u64::from(control))),
+        0 => drop(conn.open(section(2), end_stream, u64::from(control))),
         1 => conn.send_headers(stream, section(control >> 5), end_stream),
         2 => {
             let len = usize::from(control) * 40;

@@ -58,6 +58,8 @@ struct Pair {
     /// By speaker.
     pipes: [Vec<u8>; 2],
     calls: BTreeMap<u32, Call>,
+    /// Request heads that the client's owner keeps, by their tags.
+    lent: BTreeMap<u64, FieldSection>,
     retired: bool,
 }
 
@@ -102,6 +104,7 @@ impl Pair {
             ends: [end(Role::Client, first), end(Role::Server, second)],
             pipes: [Vec::new(), Vec::new()],
             calls: BTreeMap::new(),
+            lent: BTreeMap::new(),
             retired: false,
         }
     }
@@ -112,7 +115,15 @@ impl Pair {
         let bare = argument & 1 != 0;
         let client = &mut self.ends[CLIENT];
         let fields = fields(&head, self.calls.len(), argument);
-        match client.open(&fields, bare, self.calls.len() as u64) {
+        let tag = self.calls.len() as u64;
+        let opened = if argument & 2 != 0 {
+            let opened = client.open_lent(&fields, bare, tag);
+            self.lent.insert(tag, fields);
+            opened
+        } else {
+            client.open(fields, bare, tag)
+        };
+        match opened {
             Ok(stream) => {
                 let mut call = Call::default();
                 (call.halves[CLIENT].head, call.halves[CLIENT].ended) = (true, bare);
@@ -186,7 +197,7 @@ impl Pair {
         let mut out = Transmit::new();
         let end = &mut self.ends[speaker];
         let wanted = end.wants_transmit();
-        end.poll_transmit(&mut out, octets_max);
+        end.poll_transmit_lent(&mut out, octets_max, |tag| self.lent.get(&tag));
         assert_eq!(wanted, !out.is_empty());
         let before = self.pipes[speaker].len();
         self.pipes[speaker].extend(out.slices().flatten());

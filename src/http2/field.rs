@@ -262,13 +262,6 @@ impl FieldSection {
         self.arena.capacity() + self.entries.capacity() * size_of::<Span>()
     }
 
-    /// COPY: all fields of another section, into the memory that this one keeps.
-    pub(super) fn copy_from(&mut self, other: &Self) {
-        self.clear();
-        self.arena.extend_from_slice(&other.arena);
-        self.entries.extend_from_slice(&other.entries);
-    }
-
     /// Of all names and values.
     pub fn octets(&self) -> usize {
         self.arena.len()

@@ -281,7 +281,15 @@ impl Proxy {
         }
         let stamped_from = rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
         let ends = call.request_ended && pending.is_empty();
-        let stream = match peer.h2.open(&fields, ends, key.data().as_ffi()) {
+        let tag = key.data().as_ffi();
+        let opened = match self.keeper.keep(fields, stamped_from) {
+            Ok(kept) => peer.h2.open_lent(call.kept.insert(kept).fields(), ends, tag),
+            Err(fields) => {
+                self.cells.limit_hit("replay");
+                peer.h2.open(fields, ends, tag)
+            }
+        };
+        let stream = match opened {
             Ok(stream) => stream,
             Err(OpenError::Full | OpenError::Retired) => {
                 // `pick` asked this connection a moment ago, so this is a bug in one of the two.
@@ -292,16 +300,11 @@ impl Proxy {
             }
         };
         peer.newest = stream;
-        match self.keeper.keep(fields, stamped_from) {
-            Ok(kept) => call.kept = Some(kept),
-            Err(fields) => {
-                self.cells.limit_hit("replay");
-                peer.h2.recycle(fields);
-            }
-        }
         let last = pending.len();
         for (index, data) in pending.into_iter().enumerate() {
-            self.keeper.data(&mut call.kept, &data);
+            if let Some(fields) = self.keeper.data(&mut call.kept, &data) {
+                peer.h2.give_head(stream, fields);
+            }
             peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
         }
         call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32, sent: 0 });

@@ -229,7 +229,8 @@ impl Proxy {
             return false;
         }
         peer.handed_over = peer.newest;
-        peer.h2.poll_transmit(out, octets_max);
+        let calls = &self.calls;
+        peer.h2.poll_transmit_lent(out, octets_max, |tag| calls.get(call_of(tag))?.request());
         while let Some(sent) = self.peers.get_mut(key).and_then(Peer::poll_sent) {
             self.credit(key, call_of(sent.tag), sent.octets);
         }

@@ -52,7 +52,9 @@ impl Proxy {
             Up::Parked(parked) => parked.pending.push(data),
             Up::Open(Leg { conn, stream, .. }) => {
                 if let Some(peer) = self.peers.get_mut(*conn) {
-                    self.keeper.data(&mut call.kept, &data);
+                    if let Some(fields) = self.keeper.data(&mut call.kept, &data) {
+                        peer.h2.give_head(*stream, fields);
+                    }
                     peer.h2.send_data(*stream, data, end_stream);
                     peer.touch(*conn, &mut self.outputs);
                 }

@@ -12,7 +12,7 @@
 //! 3. A head is moved in, not copied. Small DATA is copied behind its fields, so that it keeps no
 //!    read buffer alive; large DATA is kept by reference. In steady state nothing is allocated.
 
-use super::call::Up;
+use super::call::{Call, Up};
 use super::failure::Failure;
 use super::{CallKey, Leg, Proxy};
 use crate::http2::FieldSection;
@@ -39,7 +39,7 @@ const REFUSALS_MAX: u8 = 1;
 /// What is kept of one call.
 #[derive(Debug)]
 pub(super) struct Kept {
-    /// As they were sent; behind them, DATA.
+    /// As they are sent, lent to the engine for that; behind them, DATA.
     fields: FieldSection,
     /// The number of the first field that the last touch added.
     stamped_from: usize,
@@ -69,8 +69,22 @@ pub(super) struct Keeper {
     lists: Vec<Vec<Bytes>>,
 }
 
+impl Call {
+    /// The request's head, for the engine to write: until then it is kept here only.
+    pub(super) fn request(&self) -> Option<&FieldSection> {
+        self.kept.as_ref().map(Kept::fields)
+    }
+}
+
+impl Kept {
+    /// The request's head, as it is sent.
+    pub(super) fn fields(&self) -> &FieldSection {
+        &self.fields
+    }
+}
+
 impl Keeper {
-    /// A call was opened. Gives the section back if it cannot be kept.
+    /// A call is opened. Gives the section back if it cannot be kept.
     #[inline]
     pub(super) fn keep(
         &mut self,
@@ -86,10 +100,10 @@ impl Keeper {
         Ok(Kept { fields, stamped_from, tail_from, pieces: Vec::new(), octets: 0, charge })
     }
 
-    /// DATA of a call went out.
+    /// DATA of a call went out. Gives the call's head back if it is not kept any more.
     #[inline]
-    pub(super) fn data(&mut self, slot: &mut Option<Kept>, data: &Bytes) {
-        let Some(kept) = slot else { return };
+    pub(super) fn data(&mut self, slot: &mut Option<Kept>, data: &Bytes) -> Option<FieldSection> {
+        let kept = slot.as_mut()?;
         let len = data.len();
         let fits = kept.octets + len <= CALL_OCTETS_MAX && self.charge + len <= WORKER_OCTETS_MAX;
         if len < COPIED_BELOW && kept.pieces.is_empty() && fits {
@@ -98,21 +112,18 @@ impl Keeper {
             kept.octets += len;
             kept.charge += len;
             self.charge += len;
-            return;
+            return None;
         }
-        self.large(slot, data);
+        self.large(slot, data)
     }
 
-    fn large(&mut self, slot: &mut Option<Kept>, data: &Bytes) {
-        let Some(kept) = slot else { return };
+    fn large(&mut self, slot: &mut Option<Kept>, data: &Bytes) -> Option<FieldSection> {
+        let kept = slot.as_mut()?;
         let copy = data.len() < COPIED_BELOW;
         let charge = if copy { data.len() } else { data.len().max(PINNED_OCTETS_MIN) };
         let octets = kept.octets + data.len();
         if octets > CALL_OCTETS_MAX || self.charge + charge > WORKER_OCTETS_MAX {
-            if let Some(kept) = slot.take() {
-                self.forget(kept);
-            }
-            return;
+            return slot.take().map(|kept| self.forget(kept));
         }
         kept.octets = octets;
         kept.charge += charge;
@@ -123,6 +134,7 @@ impl Keeper {
         // COPY: as above, of a call that has large pieces, too.
         let piece = if copy { Bytes::copy_from_slice(data) } else { data.clone() };
         kept.pieces.push(piece);
+        None
     }
 
     /// The call needs nothing of this any more.

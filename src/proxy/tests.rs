@@ -261,7 +261,7 @@ impl Bench {
             fields.push(name.as_bytes(), value.as_bytes());
         }
         let end = self.ends.get_mut(&conn).unwrap();
-        end.open(&fields, false, 0).unwrap()
+        end.open(fields, false, 0).unwrap()
     }
 
     /// Many calls, told to the proxy at once; the fields come after those of `call`.
@@ -277,7 +277,7 @@ impl Bench {
             if end.can_open() == 0 {
                 self.run();
             }
-            self.ends.get_mut(&conn).unwrap().open(&fields, false, 0).unwrap();
+            self.ends.get_mut(&conn).unwrap().open(fields.clone(), false, 0).unwrap();
         }
         self.run();
     }
@@ -610,7 +610,7 @@ fn a_crowd_that_waited_too_long_is_told() {
     }
     let end = bench.ends.get_mut(&caller).unwrap();
     for _ in 0..CROWD {
-        end.open(&fields, true, 0).unwrap();
+        end.open(fields.clone(), true, 0).unwrap();
     }
     bench.run();
     assert_eq!(bench.proxy.calls(), CROWD);

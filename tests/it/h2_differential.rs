@@ -364,7 +364,7 @@ impl Caller {
             ]);
             let body = body_of(number, self.case.body);
             let bare = body.is_empty() && number.is_multiple_of(2);
-            let stream = match conn.open(&fields, bare, number as u64) {
+            let stream = match conn.open(fields, bare, number as u64) {
                 Ok(stream) => stream,
                 Err(error @ (OpenError::Full | OpenError::Retired)) => panic!("{error:?}"),
             };

@@ -51,6 +51,8 @@ const SPARE_OCTETS_MAX: usize = 16 << 10;
 const SPARES_IDLE_MAX: usize = 4;
 /// Events kept room for by a connection without streams.
 const EVENTS_IDLE_MAX: usize = 4;
+/// And request heads.
+const HEADS_IDLE_MAX: usize = 16;
 
 /// How far the connection's life has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,10 +97,14 @@ struct OpenBlock {
 #[derive(Debug)]
 struct UnsentHead {
     stream: StreamId,
+    tag: Tag,
+    /// Of the fields.
+    octets: usize,
     end_stream: bool,
-    /// An empty DATA frame that ends the stream follows.
+    /// The stream's end follows.
     then_end: bool,
-    fields: FieldSection,
+    /// None: the owner lends them.
+    given: Option<FieldSection>,
 }
 
 /// The DATA frame whose pieces come now.
@@ -142,7 +148,7 @@ pub struct Connection {
     outbox: Outbox,
     /// In the order of their streams; see `send`.
     heads: VecDeque<UnsentHead>,
-    /// What their fields hold.
+    /// What their fields hold, whoever keeps them.
     heads_octets: usize,
     /// What trailers hold that wait behind their DATA.
     trailers_octets: usize,
@@ -411,8 +417,8 @@ impl Connection {
                 self.spares.shrink_to(SPARES_IDLE_MAX);
                 self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
             }
-            if self.heads.is_empty() && self.heads.capacity() > EVENTS_IDLE_MAX {
-                self.heads = VecDeque::new();
+            if self.heads.capacity() > HEADS_IDLE_MAX {
+                self.heads.shrink_to(HEADS_IDLE_MAX);
             }
             if self.events.capacity() > EVENTS_IDLE_MAX {
                 self.events.shrink_to(EVENTS_IDLE_MAX);
@@ -436,7 +442,8 @@ impl Connection {
                 stream.recv_window.check(self.stream_window, unread);
             }
             if stream.is_end_queued() {
-                assert!(!stream.queue.is_empty(), "an end waits only behind DATA");
+                let waits = !stream.queue.is_empty() || self.is_unsent(stream.id);
+                assert!(waits, "an end waits only behind DATA or the head");
             }
         }
         if self.phase != Phase::Failed {
@@ -446,7 +453,7 @@ impl Connection {
         assert!(self.heads.is_empty() || self.role == Role::Client);
         assert!(self.heads.iter().is_sorted_by_key(|head| head.stream));
         assert!(self.heads.iter().all(|head| self.table.find(head.stream).is_some()));
-        let octets: usize = self.heads.iter().map(|head| head.fields.octets()).sum();
+        let octets: usize = self.heads.iter().map(|head| head.octets).sum();
         assert_eq!(octets, self.heads_octets);
         let kept: usize = self.spares.iter().map(FieldSection::kept).sum();
         assert_eq!(kept, self.spare_octets);

@@ -3,7 +3,8 @@
 //! 1. A field block is encoded when its place in the order of the wire is certain: response heads,
 //!    and trailers with no DATA before them, at once; other trailers right behind their DATA.
 //!    Request heads wait until somebody writes: a call that is cancelled before costs the peer
-//!    nothing, not even a number ([`Connection::is_unsent`]).
+//!    nothing, not even a number ([`Connection::is_unsent`]). Until then each is kept once: here,
+//!    or by an owner who keeps it for longer ([`Connection::open_lent`]).
 //! 2. DATA goes in turns, one frame of each stream, as far as both windows let it.
 //! 3. The stream of an owner that has said END_STREAM stays until the last of it is handed out.
 //!
@@ -17,7 +18,7 @@ use crate::http2::message;
 use crate::http2::outbox::{self, Queue};
 use crate::http2::stream::{ContentLeft, RecvHalf, SendHalf, Stream};
 use crate::http2::table::Slot;
-use crate::http2::{OpenError, Role, Sent, StreamId, Tag, Transmit};
+use crate::http2::{Event, OpenError, Role, Sent, StreamId, Tag, Transmit};
 use bytes::Bytes;
 
 impl Connection {
@@ -41,6 +42,21 @@ impl Connection {
     /// Client: a new stream with this request head.
     pub fn open(
         &mut self,
+        fields: FieldSection,
+        end_stream: bool,
+        tag: Tag,
+    ) -> Result<StreamId, OpenError> {
+        let stream = self.open_lent(&fields, end_stream, tag)?;
+        if let Some(head) = self.heads.back_mut() {
+            head.given = Some(fields);
+        }
+        Ok(stream)
+    }
+
+    /// As [`Self::open`], but the owner keeps the head, and lends it when it is written: to
+    /// [`Self::poll_transmit_lent`], by the stream's tag.
+    pub fn open_lent(
+        &mut self,
         fields: &FieldSection,
         end_stream: bool,
         tag: Tag,
@@ -61,12 +77,20 @@ impl Connection {
             stream.content_left = ContentLeft::Ignored;
         }
         self.table.insert(stream);
-        // COPY: the head, some hundred octets, since the owner may want it for another try.
-        let mut head = self.spare();
-        head.copy_from(fields);
-        self.heads_octets += head.octets();
-        self.heads.push_back(UnsentHead { stream: id, end_stream, then_end: false, fields: head });
+        let octets = fields.octets();
+        self.heads_octets += octets;
+        let (then_end, given) = (false, None);
+        self.heads.push_back(UnsentHead { stream: id, tag, octets, end_stream, then_end, given });
         Ok(id)
+    }
+
+    /// The owner has no use any more for a head that it lends.
+    #[cold]
+    pub fn give_head(&mut self, stream: StreamId, fields: FieldSection) {
+        match self.unsent_at(stream).and_then(|at| self.heads.get_mut(at)) {
+            Some(head) => head.given = Some(fields),
+            None => self.recycle(fields),
+        }
     }
 
     /// Client: nothing of this stream was handed out. To the peer it is idle, and a reset takes it
@@ -76,19 +100,49 @@ impl Connection {
         self.heads.front().is_some_and(|head| head.stream <= stream)
     }
 
+    /// Where the stream's head waits.
+    fn unsent_at(&self, stream: StreamId) -> Option<usize> {
+        if !self.is_unsent(stream) {
+            return None;
+        }
+        self.heads.binary_search_by_key(&stream, |head| head.stream).ok()
+    }
+
     /// Heads whose turn has come.
-    fn write_heads(&mut self, octets_max: usize) {
+    fn write_heads<'a>(
+        &mut self,
+        octets_max: usize,
+        lent: impl Fn(Tag) -> Option<&'a FieldSection>,
+    ) {
         while self.outbox.control_len() < octets_max
             && let Some(head) = self.heads.pop_front()
         {
-            let UnsentHead { stream, end_stream, then_end, fields } = head;
+            let UnsentHead { stream, tag, octets, end_stream, then_end, given } = head;
             debug_assert!(self.table.find(stream).is_some(), "heads go with their streams");
-            self.heads_octets -= fields.octets();
-            self.write_head(stream, &fields, end_stream);
-            self.recycle(fields);
-            if then_end {
-                self.write_end(stream);
+            self.heads_octets -= octets;
+            match given.as_ref().or_else(|| lent(tag)) {
+                Some(fields) => self.write_head(stream, fields, end_stream),
+                None => {
+                    self.head_is_lost(stream, tag);
+                    continue;
+                }
             }
+            if let Some(fields) = given {
+                self.recycle(fields);
+            }
+            if then_end {
+                self.write_end_now(stream);
+            }
+        }
+    }
+
+    /// The owner lends what it does not have: nobody can make this request, and nobody has.
+    #[cold]
+    fn head_is_lost(&mut self, stream: StreamId, tag: Tag) {
+        debug_assert!(false, "a lent head is kept until it is written");
+        if let Some(slot) = self.table.find(stream) {
+            self.remove(slot);
+            self.events.push_back(Event::Refused { stream, tag });
         }
     }
 
@@ -101,12 +155,10 @@ impl Connection {
 
     /// The head of a stream that is gone, if it had not left.
     pub(super) fn forget_head(&mut self, stream: StreamId) {
-        let at = self.heads.partition_point(|head| head.stream < stream);
-        if self.heads.get(at).is_some_and(|head| head.stream == stream)
-            && let Some(UnsentHead { fields, .. }) = self.heads.remove(at)
-        {
-            self.heads_octets -= fields.octets();
-            self.recycle(fields);
+        let unsent = self.unsent_at(stream).and_then(|at| self.heads.remove(at));
+        if let Some(UnsentHead { octets, given, .. }) = unsent {
+            self.heads_octets -= octets;
+            self.recycle(given.unwrap_or_default());
         }
     }
 
@@ -126,9 +178,7 @@ impl Connection {
     /// stream's DATA and always end it.
     pub fn send_headers(&mut self, stream: StreamId, fields: FieldSection, end_stream: bool) {
         let Some(slot) = self.table.find(stream) else { return self.recycle(fields) };
-        if !self.heads.is_empty() {
-            self.write_heads(usize::MAX);
-        }
+        let unsent = self.is_unsent(stream);
         let state = self.table.stream_mut(slot);
         let ended = match &state.send {
             _ if state.is_discarded() => return self.recycle(fields),
@@ -139,6 +189,11 @@ impl Connection {
                 self.trailers_octets += fields.octets();
                 state.send = SendHalf::TrailersQueued(fields);
                 return;
+            }
+            SendHalf::Body if unsent => {
+                self.trailers_octets += fields.octets();
+                state.send = SendHalf::TrailersQueued(fields);
+                return self.write_end(stream);
             }
             SendHalf::Body => true,
             SendHalf::Head => end_stream,
@@ -186,15 +241,28 @@ impl Connection {
         }
     }
 
-    /// END_STREAM on a DATA frame of its own, behind the head if that has not left. Never on the
-    /// head: the owner said it apart, and there are peers that wait for that frame for ever.
+    /// The end of a stream of which no DATA waits, behind the head if that has not left.
     fn write_end(&mut self, stream: StreamId) {
-        let at = self.heads.partition_point(|head| head.stream < stream);
-        match self.heads.get_mut(at) {
-            Some(head) if head.stream == stream => head.then_end = true,
-            Some(_) | None => FrameHeader::new(0, FrameType::Data, flag::END_STREAM, stream)
-                .write(self.outbox.control()),
+        match self.unsent_at(stream).and_then(|at| self.heads.get_mut(at)) {
+            Some(head) => head.then_end = true,
+            None => self.write_end_now(stream),
         }
+    }
+
+    /// Trailers, or END_STREAM on a DATA frame of its own. Never on the head: the owner said it
+    /// apart, and there are peers that wait for that frame for ever.
+    fn write_end_now(&mut self, stream: StreamId) {
+        if let Some(slot) = self.table.find(stream)
+            && let SendHalf::TrailersQueued(fields) = &mut self.table.stream_mut(slot).send
+        {
+            let fields = std::mem::take(fields);
+            self.trailers_octets -= fields.octets();
+            self.table.stream_mut(slot).send = SendHalf::Ended;
+            self.write_head(stream, &fields, true);
+            self.recycle(fields);
+            return self.send_ended(slot);
+        }
+        FrameHeader::new(0, FrameType::Data, flag::END_STREAM, stream).write(self.outbox.control());
     }
 
     /// The owner takes leave of the stream. RST_STREAM goes at once and queued DATA is dropped;
@@ -317,12 +385,26 @@ impl Connection {
 
     /// Appends what may be written now, and stops near `octets_max`.
     pub fn poll_transmit(&mut self, out: &mut Transmit, octets_max: usize) {
+        self.poll_transmit_lent(out, octets_max, |_| None);
+    }
+
+    /// As [`Self::poll_transmit`], for an owner who keeps heads: `lent` finds one by its tag.
+    pub fn poll_transmit_lent<'a>(
+        &mut self,
+        out: &mut Transmit,
+        octets_max: usize,
+        lent: impl Fn(Tag) -> Option<&'a FieldSection>,
+    ) {
         if self.wants_transmit() {
             self.answer_ping(self.limits.ping_ack_delay);
         }
         if !self.heads.is_empty() {
-            self.write_heads(octets_max.saturating_sub(out.len));
+            self.write_heads(octets_max.saturating_sub(out.len), lent);
         }
+        self.transmit(out, octets_max);
+    }
+
+    fn transmit(&mut self, out: &mut Transmit, octets_max: usize) {
         if !self.outbox.flush_control(out, octets_max) || !self.heads.is_empty() {
             return;
         }

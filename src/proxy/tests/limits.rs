@@ -186,7 +186,7 @@ fn only_messages_are_counted_as_messages() {
         let mut section = FieldSection::new();
         fields.iter().for_each(|(name, value)| section.push(name.as_bytes(), value.as_bytes()));
         let end = bench.ends.get_mut(&caller).unwrap();
-        let stream = end.open(&section, false, 0).unwrap();
+        let stream = end.open(section, false, 0).unwrap();
         bench.send(caller, stream, BODY, true);
         let whole = format!("DATA {} END", BODY.len());
         assert!(bench.last(app).ends_with(&whole), "{fields:?}: {}", bench.last(app));
@@ -318,7 +318,7 @@ impl Bench {
         for (name, value) in fields {
             section.push(name.as_bytes(), value.as_bytes());
         }
-        self.ends.get_mut(&conn).unwrap().open(&section, true, 0).unwrap();
+        self.ends.get_mut(&conn).unwrap().open(section, true, 0).unwrap();
         self.run();
     }
 

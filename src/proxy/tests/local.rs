@@ -17,7 +17,7 @@ fn begin(bench: &mut Bench, conn: ConnId, path: &str, more: &[(&str, &str)]) -> 
     for (name, value) in fixed.iter().chain(&grpc).chain(more) {
         fields.push(name.as_bytes(), value.as_bytes());
     }
-    bench.ends.get_mut(&conn).unwrap().open(&fields, false, 0).unwrap()
+    bench.ends.get_mut(&conn).unwrap().open(fields, false, 0).unwrap()
 }
 
 fn questions(bench: &Bench) -> Vec<Question> {

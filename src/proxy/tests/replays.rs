@@ -315,7 +315,7 @@ fn an_authority_that_was_missing_is_not_added_twice() {
         fields.push(name.as_bytes(), value.as_bytes());
     }
     bench.run();
-    bench.ends.get_mut(&caller).unwrap().open(&fields, true, 0).unwrap();
+    bench.ends.get_mut(&caller).unwrap().open(fields, true, 0).unwrap();
     bench.run();
     let app = bench.dial_done();
     bench.reset(app, 1, REFUSED);

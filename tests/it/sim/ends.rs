@@ -145,7 +145,7 @@ impl Call {
         step: u64,
     ) -> Option<Self> {
         let fused = script.request.is_empty() && script.request_end == RequestEnd::Fused;
-        let stream = match h2.open(&script.request_fields(), fused, u64::from(script.id)) {
+        let stream = match h2.open(script.request_fields(), fused, u64::from(script.id)) {
             Ok(stream) => stream,
             Err(OpenError::Full | OpenError::Retired) => return None,
         };

@@ -149,13 +149,49 @@ fn a_reset_before_the_head_has_left_takes_the_stream_back() {
     assert_eq!(bench.take_shapes(), [(HEADERS, END_HEADERS | END_STREAM, 11)]);
 }
 
+/// An owner who keeps request heads lends each one once, when it is written; those that were
+/// taken back are not asked for.
+#[test]
+fn a_lent_head_is_asked_for_when_it_leaves() {
+    let mut bench = Bench::client();
+    let named = |name| [&REQUEST[..], &[("x-name", name)]].concat();
+    let kept = ["a", "b", "c"].map(|name| section(&named(name)));
+    let [sent, cancelled, given] =
+        [0, 1, 2].map(|tag| bench.conn.open_lent(&kept[tag], false, tag as u64).unwrap());
+    bench.open(true);
+    bench.send(sent.0, "x", true);
+    bench.conn.send_reset(cancelled, ErrorCode::CANCEL);
+    // The owner has no use for it any more: now the connection keeps it.
+    bench.conn.give_head(given, kept[2].clone());
+    bench.conn.check_invariants();
+    let asked = std::cell::RefCell::new(Vec::new());
+    let mut out = Transmit::new();
+    bench.conn.poll_transmit_lent(&mut out, usize::MAX, |tag| {
+        asked.borrow_mut().push(tag);
+        kept.get(tag as usize)
+    });
+    assert_eq!(*asked.borrow(), [0]);
+    // Too late for the wire: its memory is used again.
+    bench.conn.give_head(sent, kept[0].clone());
+    bench.conn.check_invariants();
+    let request = |stream: StreamId, name, ends| {
+        let fields = named(name).into_iter().map(|(name, value)| (name.into(), value.into()));
+        Seen::Headers(stream.0, SectionKind::Request, fields.collect(), ends)
+    };
+    let heard = Bench::server().give_octets(&out.slices().collect::<Vec<_>>().concat());
+    let [first, second, _, data] = &heard[..] else { panic!("{heard:?}") };
+    assert_eq!(*first, request(sent, "a", false));
+    assert_eq!(*second, request(given, "c", false));
+    assert_eq!(*data, Seen::Data(sent.0, b"x".to_vec(), true));
+}
+
 /// What a GOAWAY leaves out is refused, and nothing of it is written any more.
 #[test]
 fn a_goaway_takes_heads_that_have_not_left() {
     let mut bench = Bench::client();
     bench.open(true);
     bench.take();
-    bench.conn.open(&section(&REQUEST), true, 0).unwrap();
+    bench.conn.open(section(&REQUEST), true, 0).unwrap();
     let octets = goaway(1, ErrorCode::NO_ERROR, "").octets();
     bench.conn.recv(octets.into(), bench.now);
     let events: Vec<Seen> = bench.events().iter().map(seen).collect();
@@ -196,7 +232,7 @@ fn nobody_answers_what_was_not_asked() {
         let now = start();
         let mut conn = Connection::new(Role::Client, Limits::default(), classify_none, now);
         let settled = [settings(&[]), settings_ack(), guess];
-        conn.open(&section(&REQUEST), true, 0).unwrap();
+        conn.open(section(&REQUEST), true, 0).unwrap();
         let octets: Vec<u8> = settled.iter().flat_map(Frame::octets).collect();
         conn.recv(octets.into(), now);
         let mut last = None;
@@ -326,7 +362,7 @@ fn goaway_seen_by_the_client() {
     assert_eq!(events, expected);
     assert!(bench.conn.is_retired());
     assert_eq!((bench.conn.can_open(), bench.conn.streams()), (0, 1));
-    assert_eq!(bench.conn.open(&section(&REQUEST), true, 0), Err(OpenError::Retired));
+    assert_eq!(bench.conn.open(section(&REQUEST), true, 0), Err(OpenError::Retired));
     assert_eq!(bench.give(&[response(1, END_STREAM)]).len(), 1);
 }
 
@@ -336,7 +372,7 @@ fn concurrency_of_the_peer() {
     bench.give(&[settings(&[(3, 2)])]);
     bench.open(true);
     bench.open(true);
-    assert_eq!(bench.conn.open(&section(&REQUEST), true, 0), Err(OpenError::Full));
+    assert_eq!(bench.conn.open(section(&REQUEST), true, 0), Err(OpenError::Full));
     bench.give(&[response(1, END_STREAM)]);
     assert_eq!(bench.conn.can_open(), 1);
     bench.give(&[settings(&[(3, 0)])]);
@@ -352,7 +388,7 @@ fn stream_ids_run_out() {
     assert_eq!(bench.open(true), WINDOW_MAX);
     assert_eq!(bench.conn.can_open(), 0);
     assert!(bench.conn.is_retired());
-    assert_eq!(bench.conn.open(&section(&REQUEST), true, 0), Err(OpenError::Retired));
+    assert_eq!(bench.conn.open(section(&REQUEST), true, 0), Err(OpenError::Retired));
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn act(bench: &mut Bench, held: &mut BTreeMap<StreamId, u32>, seed: &mut Seed) {
     let end_stream = seed.one_in(3);
     let conn = &mut bench.conn;
     match seed.below(10) {
-        0 => drop(conn.open(&section(&REQUEST), end_stream, 5)),
+        0 => drop(conn.open(section(&REQUEST), end_stream, 5)),
         1 => bench.respond(id, end_stream),
         2 => {
             // DATA before the head is the owner's mistake, which the connection asserts.

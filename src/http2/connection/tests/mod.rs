@@ -271,7 +271,7 @@ impl Bench {
     }
 
     pub fn open(&mut self, end_stream: bool) -> u32 {
-        self.conn.open(&section(&REQUEST), end_stream, 7).unwrap().0
+        self.conn.open(section(&REQUEST), end_stream, 7).unwrap().0
     }
 
     pub fn respond(&mut self, stream: u32, end_stream: bool) {

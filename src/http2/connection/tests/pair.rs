@@ -53,6 +53,8 @@ struct Pair {
     down: Pipe,
     calls: BTreeMap<u32, Call>,
     echoes: BTreeMap<u32, Echo>,
+    /// Request heads that the client's owner keeps, by their tags.
+    lent: BTreeMap<Tag, FieldSection>,
     cancels: bool,
 }
 
@@ -88,6 +90,7 @@ impl Pair {
             down: Pipe::default(),
             calls: BTreeMap::new(),
             echoes: BTreeMap::new(),
+            lent: BTreeMap::new(),
             cancels,
         }
     }
@@ -101,7 +104,15 @@ impl Pair {
         let most = window as usize * 20;
         let to_send = self.seed.pick(&[0, 0, 1, 10, 1000, 3000]).min(most);
         let bare = to_send == 0 && self.seed.one_in(2);
-        match self.client.open(&fields, bare, number as u64) {
+        let tag = number as u64;
+        let opened = if self.seed.one_in(2) {
+            let opened = self.client.open_lent(&fields, bare, tag);
+            self.lent.insert(tag, fields);
+            opened
+        } else {
+            self.client.open(fields, bare, tag)
+        };
+        match opened {
             Ok(id) => {
                 assert!(id.0 as usize == 2 * number + 1);
                 let call = Call { to_send, ended: bare, ..Call::default() };
@@ -120,6 +131,11 @@ impl Pair {
         }
         let id = self.seed.pick(&ids);
         let call = self.calls.get_mut(&id).unwrap();
+        if self.seed.one_in(10)
+            && let Some(fields) = self.lent.remove(&u64::from(id / 2))
+        {
+            self.client.give_head(StreamId(id), fields);
+        }
         if self.cancels && self.seed.one_in(30) {
             self.client.send_reset(StreamId(id), ErrorCode::CANCEL);
             call.broken = true;
@@ -242,7 +258,7 @@ impl Pair {
         };
         let wanted = from.wants_transmit();
         let mut out = Transmit::new();
-        from.poll_transmit(&mut out, octets_max);
+        from.poll_transmit_lent(&mut out, octets_max, |tag| self.lent.get(&tag));
         assert_eq!(wanted, !out.is_empty());
         pipe.octets.extend(out.slices().flatten());
         while let Some(sent) = from.poll_sent() {

@@ -311,7 +311,7 @@ fn section_8_1_1_content_length() {
     // The response to HEAD says the length of what it does not carry.
     let mut bench = Bench::client();
     let head = section(&[(":method", "HEAD"), (":scheme", "http"), (":path", "/")]);
-    bench.conn.open(&head, true, 0).unwrap();
+    bench.conn.open(head, true, 0).unwrap();
     let fields = block(&[(":status", "200"), ("content-length", "9")]);
     let events = bench.give(&[frame(HEADERS, END_HEADERS | END_STREAM, 1, fields)]);
     assert!(matches!(events[..], [Seen::Headers(1, SectionKind::Response, _, true)]));
