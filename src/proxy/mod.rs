@@ -31,6 +31,7 @@ mod pending;
 mod pool;
 mod relay;
 mod replay;
+mod resets;
 mod rewrite;
 mod route;
 mod stalled;

@@ -1,11 +1,11 @@
 //! One connection of the worker: its HTTP/2 state, its side, the calls on it.
 //!
 //! 1. `calls` holds each call that has a leg here, at the slot that the call remembers.
-//! 2. Resets toward an upstream are paced: a burst of vanished callers must not look like an
-//!    attack to an app on a stack that counts resets (CVE-2023-44487's defences).
+//! 2. Resets toward an upstream go when `resets` says so.
 //! 3. Nothing is transmitted to an upstream before its dial is done.
 
 use super::balance::Health;
+use super::resets::{Progress, Resets};
 use super::stalled::Watch;
 use super::{CallKey, ConnKey, Listener, Output, PoolKey};
 use crate::http2::Connection;
@@ -34,15 +34,6 @@ pub const DRAIN_NOTICE: Duration = Duration::from_secs(1);
 pub const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Between an upstream's dial and its SETTINGS.
 pub const PREFACE_TIMEOUT: Duration = Duration::from_secs(20);
-
-const RESETS_BURST: u32 = 16;
-const RESETS_PER_SECOND: u32 = 200;
-/// And in the long run: servers built on nghttp2, and ours, take 1000 and 33 a second, and what
-/// calls that ended regularly pay for. A server's count may lag behind ours, so less.
-const RESETS_SAVED_MAX: u32 = 800;
-const RESETS_SAVED_PER_SECOND: u32 = 32;
-/// So many of those that wait may be of streams that are gone.
-const WAITING_MIN: usize = 64;
 
 /// Payload of keepalive PINGs and of the one between two GOAWAYs.
 pub const PING_KEEPALIVE: [u8; 8] = *b"ringkeep";
@@ -131,11 +122,12 @@ pub struct Peer {
     /// Upstream: what its calls tell of it.
     pub(super) health: Health,
     pub(super) watch: Option<Box<Watch>>,
-    resets: ResetPacer,
+    resets: Resets,
 }
 
 impl Peer {
     pub fn new(h2: Connection, side: Side, now: Instant) -> Self {
+        let to_app = matches!(side, Side::Upstream { to_app: true, .. });
         Self {
             h2,
             side,
@@ -157,7 +149,7 @@ impl Peer {
             parked_octets: 0,
             health: Health::Well,
             watch: None,
-            resets: ResetPacer::new(now),
+            resets: Resets::new(to_app, now),
         }
     }
 
@@ -229,13 +221,12 @@ impl Peer {
     /// left yet costs the upstream nothing and never leaves. False if it waits.
     pub fn reset_paced(&mut self, stream: StreamId, now: Instant) -> bool {
         let unsent = self.h2.is_unsent(stream);
-        if unsent || (self.resets.waiting.is_empty() && self.resets.take(now)) {
+        if unsent || self.resets.ask(stream, self.progress(), now) {
             self.h2.send_reset(stream, ErrorCode::CANCEL);
             return true;
         }
-        self.resets.waiting.push_back(stream);
         self.h2.abandon(stream);
-        self.resets.forget_gone(&self.h2);
+        self.resets.forget_gone(self.h2.streams(), |stream| self.h2.has(stream));
         false
     }
 
@@ -246,19 +237,21 @@ impl Peer {
 
     /// Sends the resets whose time has come; true if that made room for other streams.
     pub fn flush_resets(&mut self, now: Instant) -> bool {
-        let waited = self.resets.waiting.len();
-        while let Some(stream) = self.resets.waiting.front().copied()
-            && (!self.h2.has(stream) || self.resets.take(now))
-        {
-            self.resets.waiting.pop_front();
+        let waited = self.resets.waiting();
+        let progress = self.progress();
+        while let Some(stream) = self.resets.next(progress, now, |stream| self.h2.has(stream)) {
             self.h2.send_reset(stream, ErrorCode::CANCEL);
         }
-        self.resets.waiting.len() < waited
+        self.resets.waiting() < waited
+    }
+
+    fn progress(&self) -> Progress {
+        Progress { handed_over: self.handed_over, answered: self.h2.answered() }
     }
 
     #[cfg(test)]
     pub fn resets_waiting(&self) -> usize {
-        self.resets.waiting.len()
+        self.resets.waiting()
     }
 
     /// It has no calls, and nobody has said goodbye on it yet.
@@ -274,7 +267,7 @@ impl Peer {
     pub fn wants_reminder(&self) -> bool {
         let idle_end = self.idle_since + IDLE_TIMEOUT;
         let idles = self.calls.is_empty() && self.reminder.is_none_or(|known| idle_end < known);
-        idles || !self.resets.waiting.is_empty()
+        idles || self.resets.waiting() > 0
     }
 
     /// When this connection must be looked at again.
@@ -292,7 +285,14 @@ impl Peer {
             }
             Side::Upstream { .. } | Side::Downstream { .. } => None,
         };
-        let all = [self.h2.poll_timeout(), ping, idle, drain, greeting, self.resets.next()];
+        let all = [
+            self.h2.poll_timeout(),
+            ping,
+            idle,
+            drain,
+            greeting,
+            self.resets.timeout(self.progress()),
+        ];
         let watch = self.watch.as_ref().map(|watch| watch.next);
         let all = all.into_iter().chain([watch]);
         all.flatten().min()
@@ -309,111 +309,4 @@ pub(super) fn downstream_name(
         Listener::Api | Listener::Forward(_) => "dapr.runtime.grpc.api",
     };
     (scope, peer.map_or("unix socket".to_owned(), |address| address.to_string()))
-}
-
-/// Tokens that drip in, one each `step`, up to `max`.
-#[derive(Debug)]
-struct Bucket {
-    tokens: u32,
-    max: u32,
-    step: Duration,
-    refilled: Instant,
-}
-
-impl Bucket {
-    fn new(max: u32, per_second: u32, now: Instant) -> Self {
-        let step = Duration::from_secs(1) / per_second;
-        Self { tokens: max, max, step, refilled: now }
-    }
-
-    fn refill(&mut self, now: Instant) {
-        let steps = now.saturating_duration_since(self.refilled).as_nanos() / self.step.as_nanos();
-        let full = steps >= u128::from(self.max - self.tokens);
-        self.tokens = if full { self.max } else { self.tokens + steps as u32 };
-        self.refilled = if full { now } else { self.refilled + self.step * steps as u32 };
-    }
-
-    /// When there is a token.
-    fn next(&self) -> Instant {
-        if self.tokens > 0 { self.refilled } else { self.refilled + self.step }
-    }
-}
-
-/// Two token buckets in front of RST_STREAM: against bursts, and for the long run.
-#[derive(Debug)]
-struct ResetPacer {
-    burst: Bucket,
-    saved: Bucket,
-    /// Bounded by the streams of the connection; see [`Self::forget_gone`].
-    waiting: VecDeque<StreamId>,
-}
-
-impl ResetPacer {
-    fn new(now: Instant) -> Self {
-        Self {
-            burst: Bucket::new(RESETS_BURST, RESETS_PER_SECOND, now),
-            saved: Bucket::new(RESETS_SAVED_MAX, RESETS_SAVED_PER_SECOND, now),
-            waiting: VecDeque::new(),
-        }
-    }
-
-    fn take(&mut self, now: Instant) -> bool {
-        self.burst.refill(now);
-        self.saved.refill(now);
-        let granted = self.burst.tokens > 0 && self.saved.tokens > 0;
-        self.burst.tokens -= u32::from(granted);
-        self.saved.tokens -= u32::from(granted);
-        granted
-    }
-
-    /// A stream ended regularly.
-    fn earn(&mut self) {
-        self.saved.tokens = (self.saved.tokens + 1).min(self.saved.max);
-    }
-
-    /// Streams whose reset waits may end by themselves, and then others come: they would be many.
-    fn forget_gone(&mut self, h2: &Connection) {
-        if self.waiting.len() > WAITING_MIN + 2 * h2.streams() {
-            self.waiting.retain(|stream| h2.has(*stream));
-        }
-    }
-
-    fn next(&self) -> Option<Instant> {
-        (!self.waiting.is_empty()).then(|| self.burst.next().max(self.saved.next()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    #[allow(clippy::disallowed_methods)]
-    fn paces_a_storm() {
-        let start = Instant::now();
-        let mut pacer = ResetPacer::new(start);
-        let granted = (0..1000).filter(|_| pacer.take(start)).count();
-        assert_eq!(granted, RESETS_BURST as usize);
-        let later = start + Duration::from_millis(50);
-        let granted = (0..1000).filter(|_| pacer.take(later)).count();
-        assert_eq!(granted, 10);
-    }
-
-    /// Servers close a connection that resets 1000 streams and then more than 33 a second.
-    #[test]
-    #[allow(clippy::disallowed_methods)]
-    fn a_long_storm_stays_below_what_servers_take() {
-        let start = Instant::now();
-        let mut pacer = ResetPacer::new(start);
-        let mut granted = 0;
-        for ms in 0..60_000 {
-            granted += u32::from(pacer.take(start + Duration::from_millis(ms)));
-            assert!(u64::from(granted) <= 1000 + 33 * ms / 1000, "{granted} after {ms} ms");
-        }
-        assert!(granted > 2600, "{granted}");
-        let end = start + Duration::from_millis(60_000);
-        while pacer.take(end) {}
-        pacer.earn();
-        assert!(pacer.take(end) && !pacer.take(end));
-    }
 }

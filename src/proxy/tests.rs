@@ -14,6 +14,7 @@ mod app_calls;
 mod balance;
 mod endings;
 mod keepalive;
+mod late_apps;
 mod limits;
 mod local;
 mod replays;
@@ -58,6 +59,8 @@ struct Bench {
     proxy: Proxy,
     now: Instant,
     ends: HashMap<ConnId, Connection>,
+    /// What was said to those that have no end here.
+    raw: HashMap<ConnId, Vec<u8>>,
     /// What each end saw, as words.
     seen: HashMap<ConnId, Vec<String>>,
     /// What came of each stream's DATA.
@@ -92,6 +95,7 @@ impl Bench {
             proxy: Proxy::new(Arc::new(snapshot), now),
             now,
             ends: HashMap::new(),
+            raw: HashMap::new(),
             seen: HashMap::new(),
             bodies: HashMap::new(),
             dialed: Vec::new(),
@@ -149,8 +153,9 @@ impl Bench {
                 let mut out = Transmit::new();
                 while self.proxy.transmit(conn, &mut out, usize::MAX) {}
                 let bytes: Vec<u8> = out.slices().flatten().copied().collect();
-                if let Some(end) = self.ends.get_mut(&conn) {
-                    end.recv(bytes.into(), self.now);
+                match self.ends.get_mut(&conn) {
+                    Some(end) => end.recv(bytes.into(), self.now),
+                    None => self.raw.entry(conn).or_default().extend(bytes),
                 }
                 self.note(conn);
             }
@@ -559,6 +564,8 @@ fn a_place_that_becomes_free_late_goes_to_who_waits() {
         bench.dial_done_with(Limits { max_concurrent_streams: Some(20), ..Limits::default() });
     let mut streams = vec![first];
     streams.extend((1..20).map(|_| bench.call(caller, &to_app, None)));
+    // The app has accepted them all, so that only the pace of resets counts.
+    bench.say(app, 39, &[(":status", "200"), ("content-type", "application/grpc")], false);
     for stream in streams {
         let end = bench.ends.get_mut(&caller).unwrap();
         end.send_reset(stream, crate::http2::ErrorCode::CANCEL);

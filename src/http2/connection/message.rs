@@ -203,6 +203,8 @@ impl Connection {
         let stream = self.table.stream_mut(slot);
         let judged = match (stream.recv, section.fault()) {
             (RecvHalf::Discarded(_), _) => {
+                // Whatever it says, it has seen this stream.
+                self.answered = self.answered.max(stream.id);
                 if section.end_stream {
                     stream.recv = RecvHalf::Ended;
                     self.remove_if_closed(slot);
@@ -226,6 +228,9 @@ impl Connection {
             Err(error) => return self.fail_stream(slot, error).map(|()| None),
         };
         let tag = stream.tag;
+        if kind == SectionKind::Response {
+            self.answered = self.answered.max(stream.id);
+        }
         match section.end_stream {
             true => self.remove_if_closed(slot),
             false if kind == SectionKind::Response => stream.recv = RecvHalf::Body,

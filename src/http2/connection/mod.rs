@@ -137,6 +137,8 @@ pub struct Connection {
     closed: ClosedStreams,
     /// Client: the next stream to open. Server: above the highest that the peer used.
     next_id: u32,
+    /// Client: the highest stream of which a response's head has come.
+    answered: StreamId,
     /// Server: the highest stream that was not refused.
     accepted: StreamId,
     /// Server: streams above are refused, since GOAWAY said so.
@@ -195,6 +197,7 @@ impl Connection {
             table: Table::new(),
             closed: ClosedStreams::default(),
             next_id: 1,
+            answered: StreamId(0),
             accepted: StreamId(0),
             accept_max: StreamId(WINDOW_MAX),
             send_window: SendWindow::new(INITIAL_WINDOW_DEFAULT),
@@ -257,6 +260,11 @@ impl Connection {
         if let Some(slot) = self.table.find(stream) {
             self.table.stream_mut(slot).tag = tag;
         }
+    }
+
+    /// Client: the highest stream that the peer has begun to answer.
+    pub fn answered(&self) -> StreamId {
+        self.answered
     }
 
     /// Live streams, those included whose last octets are still queued.
