@@ -24,9 +24,12 @@ use crate::config::settings::{SettingsError, check_flags, security};
 use crate::config::spec::Configuration;
 use crate::config::{DAPR_VERSION, Environment, Flags, Settings};
 use crate::control::files;
+use crate::policy::Policies;
+use crate::policy::acl::AccessControlError;
 use log::Log;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
+use std::sync::Arc;
 
 /// What a sidecar's run came to.
 enum Ending {
@@ -43,6 +46,7 @@ enum Ending {
 struct Plan {
     settings: Settings,
     configuration: Configuration,
+    policies: Arc<Policies>,
     flags: Flags,
     instance: String,
 }
@@ -137,7 +141,18 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
     let configuration =
         Configuration::load(&texts).map_err(|error| SettingsError(error.to_string()))?;
     settings.apply(&configuration);
-    Ok(Plan { settings, configuration, flags, instance })
+    let policies =
+        policies(&configuration, &flags).map_err(|error| SettingsError(error.to_string()))?;
+    Ok(Plan { settings, configuration, policies: Arc::new(policies), flags, instance })
+}
+
+fn policies(configuration: &Configuration, flags: &Flags) -> Result<Policies, AccessControlError> {
+    let grpc = ["grpc", "grpcs"].iter().any(|name| flags.app_protocol.eq_ignore_ascii_case(name));
+    let (policies, warning) = Policies::compile(configuration, !grpc)?;
+    if let Some(warning) = warning {
+        tracing::warn!(scope = "dapr.acl", "{warning}");
+    }
+    Ok(policies)
 }
 
 /// What daprd puts into its environment, for the Configuration's variables (spec: its own

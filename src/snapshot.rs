@@ -5,6 +5,7 @@
 
 use crate::config::Config;
 use crate::identity::Identity;
+use crate::policy::Policies;
 use crate::resolve::Endpoint;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ pub struct Epoch(pub u64);
 pub struct Snapshot {
     pub epoch: Epoch,
     pub config: Arc<Config>,
+    pub policies: Arc<Policies>,
     /// Present iff `config.mtls`.
     pub identity: Option<Arc<Identity>>,
     /// The app channel's address, looked up by control; `None` without an app or while the
@@ -26,6 +28,7 @@ pub struct Snapshot {
 impl Snapshot {
     /// The first one: what the flags say, and nothing that is found out later.
     pub fn new(config: Arc<Config>) -> Self {
-        Self { epoch: Epoch(1), config, identity: None, app_endpoint: None }
+        let policies = Arc::default();
+        Self { epoch: Epoch(1), config, policies, identity: None, app_endpoint: None }
     }
 }

@@ -22,6 +22,9 @@ pub fn configuration(plan: &Plan) {
     for (field, file) in &configuration.unused {
         tracing::warn!("{file}: {field} has no effect yet in this version of ringside");
     }
+    for (field, file) in &configuration.unknown {
+        tracing::warn!("{file}: no Configuration has a field {field}: without effect");
+    }
     if !plan.flags.ignored.is_empty() {
         let names: Vec<String> =
             plan.flags.ignored.iter().map(|name| format!("--{name}")).collect();

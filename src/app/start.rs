@@ -70,7 +70,8 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let port = internal.local_addr().map_err(|error| error.to_string())?.port();
     plan.settings.config.internal_port = port;
     let config = Arc::new(plan.settings.config.clone());
-    let snapshot = first_snapshot(&config, identity.as_ref().map(|(_, first)| Arc::clone(first)));
+    let first = identity.as_ref().map(|(_, first)| Arc::clone(first));
+    let snapshot = first_snapshot(&config, &plan, first);
     let app_calls_max = plan.settings.app_calls_max.filter(|_| config.app.is_some());
     let crew = cpus::crew(plan.settings.workers, plan.settings.pin)
         .sharing(plan.settings.workers, app_calls_max);
@@ -123,9 +124,14 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     Ok((sidecar, ended))
 }
 
-fn first_snapshot(config: &Arc<Config>, identity: Option<Arc<Identity>>) -> Arc<Snapshot> {
+fn first_snapshot(
+    config: &Arc<Config>,
+    plan: &Plan,
+    identity: Option<Arc<Identity>>,
+) -> Arc<Snapshot> {
     Arc::new(Snapshot {
         app_endpoint: config.app.as_ref().and_then(app_channel::given),
+        policies: Arc::clone(&plan.policies),
         identity,
         ..Snapshot::new(Arc::clone(config))
     })

@@ -2,8 +2,10 @@
 //!
 //! PURE: flags, environment and file contents come in as values. Nobody else reads them.
 
+pub mod access;
 pub mod cpus;
 pub mod env;
+mod fields;
 pub mod flags;
 pub mod go;
 pub mod naming;
@@ -11,6 +13,7 @@ pub mod port;
 pub mod quantity;
 pub mod resource;
 pub mod settings;
+pub mod shape;
 pub mod spec;
 pub mod yaml;
 

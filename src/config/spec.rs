@@ -5,10 +5,14 @@
 //! 1. Files overlay each other in their order: scalars override, maps merge, lists are replaced.
 //! 2. **Never fail open**: a field that restricts access, and that this version does not
 //!    enforce, makes the whole Configuration an error.
-//! 3. Unknown fields are ignored, as in daprd; a known one of the wrong type is an error.
+//! 3. Unknown fields are ignored, as in daprd, and told; a known one of the wrong kind is an
+//!    error.
 
-use super::yaml::{at, first_document, overlay};
-use serde_json::Value;
+use super::access::{AccessControl, ApiRules, check_secrets, list, text};
+use super::fields::CONFIGURATION;
+use super::shape::{Document, Shape, Shaped};
+use super::yaml::{at, first_document};
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -39,8 +43,13 @@ pub struct Configuration {
     /// Names of the enabled ones, sorted.
     pub features: Vec<String>,
     pub api_logging: ApiLogging,
+    /// `None`: unset by a file, which daprd takes for none at all.
+    pub access_control: Option<AccessControl>,
+    pub api: ApiRules,
     /// Fields that were set, restrict nothing, and have no effect yet: field, file.
     pub unused: Vec<(&'static str, String)>,
+    /// Fields that daprd does not know either: field, file.
+    pub unknown: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -72,25 +81,17 @@ pub struct ApiLogging {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConfigurationError {
-    Syntax {
-        file: String,
-        error: String,
-    },
-    Type {
-        file: String,
-        field: &'static str,
-        wanted: &'static str,
-    },
+    /// The text says where in the file, and what.
+    Malformed { file: String, error: String },
+    /// All files together say what cannot be.
+    Invalid(String),
     /// Restricts access, and would not be enforced.
-    NotEnforced {
-        file: String,
-        field: &'static str,
-    },
+    NotEnforced { file: String, field: &'static str },
 }
 
 impl Default for Configuration {
     fn default() -> Self {
-        let tree = Tree { merged: Value::Null, files: Vec::new() };
+        let tree = Tree::default();
         Self {
             tracing: Tracing { sampling_rate: SAMPLING_RATE_DEFAULT },
             metrics: Metrics {
@@ -99,38 +100,51 @@ impl Default for Configuration {
                 http_increased_cardinality: None,
             },
             name_resolution: None,
-            features: tree.features().unwrap_or_default(),
+            features: tree.features(),
             api_logging: ApiLogging::default(),
+            access_control: tree.access_control(),
+            api: ApiRules::default(),
             unused: Vec::new(),
+            unknown: Vec::new(),
         }
     }
 }
 
+impl Shaped for Configuration {
+    const SHAPE: &'static Shape = &CONFIGURATION;
+}
+
 impl Configuration {
     pub fn load(files: &[File]) -> Result<Self, ConfigurationError> {
-        let mut tree = Tree { merged: Value::Null, files: Vec::new() };
+        let mut tree = Tree::default();
+        let mut unknown = Vec::new();
         for file in files {
-            let document = first_document(&file.text)
-                .map_err(|error| ConfigurationError::Syntax { file: file.name.clone(), error })?;
-            tree.files.push((file.name.clone(), document.clone()));
-            overlay(&mut tree.merged, document);
+            let document = first_document::<Document<Self>>(&file.text).map_err(|error| {
+                ConfigurationError::Malformed { file: file.name.clone(), error }
+            })?;
+            let Some(document) = document else { continue };
+            unknown.extend(document.unknown.into_iter().map(|field| (field, file.name.clone())));
+            if let Some(value) = document.value {
+                tree.files.push((file.name.clone(), value.clone()));
+                Self::SHAPE.overlay(&mut tree.merged, value);
+            }
         }
         tree.refuse_what_restricts()?;
+        check_secrets(&tree.merged).map_err(ConfigurationError::Invalid)?;
         Ok(Self {
-            tracing: Tracing { sampling_rate: tree.sampling_rate()? },
+            tracing: Tracing { sampling_rate: tree.sampling_rate() },
             metrics: tree.metrics()?,
-            name_resolution: tree.name_resolution()?,
-            features: tree.features()?,
+            name_resolution: tree.name_resolution(),
+            features: tree.features(),
             api_logging: ApiLogging {
-                enabled: tree.bool("spec.logging.apiLogging.enabled")?.unwrap_or(false),
-                obfuscate_urls: tree
-                    .bool("spec.logging.apiLogging.obfuscateURLs")?
-                    .unwrap_or(false),
-                omit_health_checks: tree
-                    .bool("spec.logging.apiLogging.omitHealthChecks")?
-                    .unwrap_or(false),
+                enabled: tree.is_set("spec.logging.apiLogging.enabled"),
+                obfuscate_urls: tree.is_set("spec.logging.apiLogging.obfuscateURLs"),
+                omit_health_checks: tree.is_set("spec.logging.apiLogging.omitHealthChecks"),
             },
+            access_control: tree.access_control(),
+            api: at(&tree.merged, "spec.api").map(ApiRules::new).unwrap_or_default(),
             unused: tree.unused(),
+            unknown,
         })
     }
 
@@ -146,9 +160,17 @@ impl Configuration {
     }
 }
 
+/// What all files say, over what holds when they say nothing.
 struct Tree {
     merged: Value,
     files: Vec<(String, Value)>,
+}
+
+impl Default for Tree {
+    fn default() -> Self {
+        let access_control = json!({"defaultAction": "allow", "trustDomain": "public"});
+        Self { merged: json!({"spec": {"accessControl": access_control}}), files: Vec::new() }
+    }
 }
 
 impl Tree {
@@ -158,138 +180,89 @@ impl Tree {
         setting.next().map(|(name, _)| name.clone()).unwrap_or_default()
     }
 
-    fn wrong(&self, field: &'static str, wanted: &'static str) -> ConfigurationError {
-        ConfigurationError::Type { file: self.file_of(field), field, wanted }
+    fn bool(&self, field: &str) -> Option<bool> {
+        at(&self.merged, field).and_then(Value::as_bool)
     }
 
-    fn not_enforced(&self, field: &'static str) -> ConfigurationError {
-        ConfigurationError::NotEnforced { file: self.file_of(field), field }
-    }
-
-    fn bool(&self, field: &'static str) -> Result<Option<bool>, ConfigurationError> {
-        match at(&self.merged, field) {
-            None => Ok(None),
-            Some(Value::Bool(value)) => Ok(Some(*value)),
-            Some(_) => Err(self.wrong(field, "true or false")),
-        }
-    }
-
-    /// Any scalar is a text to Go's decoder.
-    fn text(&self, field: &'static str) -> Result<Option<String>, ConfigurationError> {
-        match at(&self.merged, field) {
-            None => Ok(None),
-            Some(Value::String(value)) => Ok(Some(value.clone())),
-            Some(Value::Number(value)) => Ok(Some(value.to_string())),
-            Some(Value::Bool(value)) => Ok(Some(value.to_string())),
-            Some(_) => Err(self.wrong(field, "a text")),
-        }
-    }
-
-    fn list(&self, field: &'static str) -> Result<&[Value], ConfigurationError> {
-        match at(&self.merged, field) {
-            None => Ok(&[]),
-            Some(Value::Array(values)) => Ok(values),
-            Some(_) => Err(self.wrong(field, "a list")),
-        }
-    }
-
-    fn map(&self, field: &'static str) -> Result<(), ConfigurationError> {
-        match at(&self.merged, field) {
-            None | Some(Value::Object(_)) => Ok(()),
-            Some(_) => Err(self.wrong(field, "a map")),
-        }
+    fn is_set(&self, field: &str) -> bool {
+        self.bool(field).unwrap_or(false)
     }
 
     fn refuse_what_restricts(&self) -> Result<(), ConfigurationError> {
-        if !self.merged.is_null() && !self.merged.is_object() {
-            let file = self.files.last().map(|(name, _)| name.clone()).unwrap_or_default();
-            return Err(ConfigurationError::Type { file, field: "the document", wanted: "a map" });
-        }
-        for field in ["spec", "spec.accessControl", "spec.api", "spec.httpPipeline"] {
-            self.map(field)?;
-        }
-        let action = self.text("spec.accessControl.defaultAction")?.unwrap_or_default();
-        if !action.is_empty() && !action.eq_ignore_ascii_case("allow") {
-            return Err(self.not_enforced("spec.accessControl.defaultAction"));
-        }
+        let refuse =
+            |field| Err(ConfigurationError::NotEnforced { file: self.file_of(field), field });
         for field in [
-            "spec.accessControl.policies",
             "spec.api.allowed",
             "spec.api.denied",
             // Handlers may be authentication; none of them runs here.
             "spec.httpPipeline.handlers",
         ] {
-            if !self.list(field)?.is_empty() {
-                return Err(self.not_enforced(field));
+            if list(&self.merged, field).next().is_some() {
+                return refuse(field);
             }
         }
         Ok(())
     }
 
+    fn access_control(&self) -> Option<AccessControl> {
+        at(&self.merged, "spec.accessControl").map(AccessControl::new)
+    }
+
     /// What is not a number counts as not given (`diag_utils.GetTraceSamplingRate`).
-    fn sampling_rate(&self) -> Result<f64, ConfigurationError> {
-        let text = self.text("spec.tracing.samplingRate")?.unwrap_or_default();
+    fn sampling_rate(&self) -> f64 {
+        let text = text(&self.merged, "spec.tracing.samplingRate");
         let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite());
-        Ok(rate.unwrap_or(SAMPLING_RATE_DEFAULT))
+        rate.unwrap_or(SAMPLING_RATE_DEFAULT)
     }
 
     /// `metrics` overrides `metric` field by field.
     fn metrics(&self) -> Result<Metrics, ConfigurationError> {
-        let enabled = match self.bool("spec.metrics.enabled")? {
-            Some(enabled) => Some(enabled),
-            None => self.bool("spec.metric.enabled")?,
+        let chosen = |field: &str| {
+            let over = at(&self.merged, &format!("spec.metrics.{field}"));
+            over.or_else(|| at(&self.merged, &format!("spec.metric.{field}")))
         };
-        let mut buckets = self.buckets("spec.metrics.latencyDistributionBuckets")?;
-        if buckets.is_none() {
-            buckets = self.buckets("spec.metric.latencyDistributionBuckets")?;
-        }
-        let cardinality = match self.bool("spec.metrics.http.increasedCardinality")? {
-            Some(increased) => Some(increased),
-            None => self.bool("spec.metric.http.increasedCardinality")?,
+        let http = chosen("http").and_then(|http| at(http, "increasedCardinality"));
+        let buckets = chosen("latencyDistributionBuckets").and_then(Value::as_array);
+        let buckets = match buckets.filter(|values| !values.is_empty()) {
+            None => None,
+            Some(values) => match values.iter().map(Value::as_u64).collect() {
+                Some(bounds) => Some(bounds),
+                None => {
+                    let text = "spec.metric.latencyDistributionBuckets has a bound below 0";
+                    return Err(ConfigurationError::Invalid(text.to_owned()));
+                }
+            },
         };
         Ok(Metrics {
-            enabled: enabled.unwrap_or(true),
+            enabled: chosen("enabled").and_then(Value::as_bool).unwrap_or(true),
             latency_buckets: buckets,
-            http_increased_cardinality: cardinality,
+            http_increased_cardinality: http.and_then(Value::as_bool),
         })
     }
 
-    fn buckets(&self, field: &'static str) -> Result<Option<Vec<u64>>, ConfigurationError> {
-        let values = self.list(field)?;
-        if values.is_empty() {
-            return Ok(None);
-        }
-        let bounds: Option<Vec<u64>> = values.iter().map(Value::as_u64).collect();
-        bounds.map(Some).ok_or_else(|| self.wrong(field, "a list of whole numbers"))
-    }
-
-    fn name_resolution(&self) -> Result<Option<NameResolution>, ConfigurationError> {
-        let Some(component) = self.text("spec.nameResolution.component")? else {
-            return Ok(None);
-        };
+    fn name_resolution(&self) -> Option<NameResolution> {
+        let component = text(&self.merged, "spec.nameResolution.component");
         if component.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let version = self.text("spec.nameResolution.version")?.filter(|text| !text.is_empty());
+        let version = text(&self.merged, "spec.nameResolution.version");
         let configuration = at(&self.merged, "spec.nameResolution.configuration");
-        Ok(Some(NameResolution {
+        Some(NameResolution {
             component,
-            version: version.unwrap_or_else(|| "v1".to_owned()),
+            version: if version.is_empty() { "v1".to_owned() } else { version },
             configuration: configuration.cloned().unwrap_or_default(),
-        }))
+        })
     }
 
-    fn features(&self) -> Result<Vec<String>, ConfigurationError> {
-        let field = "spec.features";
+    fn features(&self) -> Vec<String> {
         let mut features: BTreeMap<String, bool> =
             FEATURES_DEFAULT.iter().map(|name| ((*name).to_owned(), true)).collect();
-        for feature in self.list(field)? {
-            let name = at(feature, "name").and_then(Value::as_str);
-            let name = name.ok_or_else(|| self.wrong(field, "a list of names"))?;
+        for feature in list(&self.merged, "spec.features") {
             let enabled = at(feature, "enabled").and_then(Value::as_bool).unwrap_or(false);
-            features.insert(name.to_owned(), enabled);
+            features.insert(text(feature, "name"), enabled);
         }
-        Ok(features.into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect())
+        let on = features.into_iter().filter(|(name, on)| *on && !name.is_empty());
+        on.map(|(name, _)| name).collect()
     }
 
     fn unused(&self) -> Vec<(&'static str, String)> {
@@ -323,12 +296,10 @@ impl Tree {
 impl fmt::Display for ConfigurationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Syntax { file, error } => {
+            Self::Malformed { file, error } => {
                 write!(f, "error loading configuration: {file}: {error}")
             }
-            Self::Type { file, field, wanted } => {
-                write!(f, "error loading configuration: {file}: {field} is not {wanted}")
-            }
+            Self::Invalid(error) => write!(f, "error loading configuration: {error}"),
             Self::NotEnforced { file, field } => write!(
                 f,
                 "{file}: {field} restricts access, and this version of ringside does not enforce \
@@ -367,15 +338,6 @@ mod tests {
     #[test]
     fn what_restricts_is_refused_by_name() {
         for (text, field) in [
-            ("accessControl: {defaultAction: deny}", "spec.accessControl.defaultAction"),
-            ("accessControl: {defaultAction: DENY}", "spec.accessControl.defaultAction"),
-            ("accessControl: {defaultAction: alow}", "spec.accessControl.defaultAction"),
-            (
-                "accessControl: {defaultAction: allow, policies: [{appId: a, namespace: b, \
-                 trustDomain: c, defaultAction: allow}]}",
-                "spec.accessControl.policies",
-            ),
-            ("accessControl: {<<: {policies: [{appId: a}]}}", "spec.accessControl.policies"),
             ("api: {allowed: [{name: state}]}", "spec.api.allowed"),
             ("api: {denied: [{name: state}]}", "spec.api.denied"),
             ("httpPipeline: {handlers: [{name: a, type: b}]}", "spec.httpPipeline.handlers"),
@@ -386,13 +348,115 @@ mod tests {
             let shown = error.to_string();
             assert!(shown.contains("1.yaml") && shown.contains(field), "{shown}");
         }
-        for text in
-            ["accessControl: deny", "api: []", "api: {allowed: state}", "accessControl: [x]"]
-        {
-            assert!(load(&[&format!("spec: {{ {text} }}")]).is_err(), "{text}");
+    }
+
+    /// The file, the line, the reason.
+    #[test]
+    fn what_is_malformed_is_told_with_its_line() {
+        for (text, line) in [
+            ("spec:\n  accessControl: deny\n", 2),
+            ("spec:\n  accessControl: [x]\n", 2),
+            ("spec:\n  accessControl:\n    defaultAction: {allow: true}\n", 3),
+            ("spec:\n  accessControl:\n    policies:\n    - caller\n", 4),
+            ("spec:\n  api: []\n", 2),
+            ("spec:\n  api:\n    allowed: state\n", 3),
+            ("spec:\n  metric: {enabled: maybe}\n", 2),
+            ("spec:\n  metric: {latencyDistributionBuckets: [x]}\n", 2),
+            ("[]", 1),
+            ("spec: 1", 1),
+            ("spec: {", 1),
+            ("spec:\n\tapi: {}\n", 2),
+            ("spec:\n  api: {}\n  api: {}\n", 3),
+        ] {
+            let error = load(&["spec: {}", text, "spec:\n"]).unwrap_err().to_string();
+            let begin = "error loading configuration: 1.yaml: yaml: ";
+            assert!(error.starts_with(begin), "{text}: {error}");
+            assert!(error.contains(&format!("line {line}")), "{text}: {error}");
         }
-        assert!(load(&["[]"]).is_err());
-        assert!(load(&["spec: 1"]).is_err());
+    }
+
+    /// Small texts that want much: refused in bounded time and memory.
+    #[test]
+    fn hostile_files_are_refused() {
+        let list = |of: &str| format!("[{}]", [of; 10].join(","));
+        let mut bomb = format!("a0: &a0 {}\n", list("x"));
+        for depth in 1..12 {
+            bomb += &format!("a{depth}: &a{depth} {}\n", list(&format!("*a{}", depth - 1)));
+        }
+        let ladder = |under: &str| {
+            let keys = (0..20_000).map(|depth| format!("{}a:\n", " ".repeat(depth + 1)));
+            format!("{under}:\n{}", keys.collect::<String>())
+        };
+        let billion = format!("{bomb}spec: {{accessControl: {{policies: *a11}}}}\n");
+        let brackets = format!("spec: {{features: {}", "[".repeat(20_000));
+        for (name, text) in [
+            ("bomb", billion.clone()),
+            ("bomb beside", bomb),
+            ("brackets", brackets),
+            ("ladder", ladder("spec")),
+            ("ladder beside", ladder("other")),
+            ("items", format!("spec: {{features: [{}]}}", "{},".repeat(1 << 20))),
+        ] {
+            assert!(load(&[&text]).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn unknown_fields_are_named_with_their_file() {
+        let known = "kind: Configuration\napiVersion: dapr.io/v1alpha1\nmetadata: {name: a}\n\
+                     spec: {mtls: {enabled: true}, secrets: {scopes: [{storeName: a}]}}\n";
+        let unknown = "spec: {accesscontrol: {defaultAction: deny}, features: [{nam: a}]}\nx: 1\n";
+        let configuration = load(&[known, unknown]).unwrap();
+        let file = |field: &str| (field.to_owned(), "1.yaml".to_owned());
+        let fields = [file("spec.accesscontrol"), file("spec.features[0].nam"), file("x")];
+        assert_eq!(configuration.unknown, fields);
+    }
+
+    /// Texts of daprd's own checks.
+    #[test]
+    fn scopes_of_secrets_are_checked() {
+        let error = |scopes| {
+            load(&[&format!("spec: {{secrets: {{scopes: [{scopes}]}}}}")]).unwrap_err().to_string()
+        };
+        assert_eq!(
+            error("{storeName: a}, {storeName: b}, {storeName: a}"),
+            "error loading configuration: a storeName is repeated in secrets configuration"
+        );
+        assert_eq!(
+            error("{storeName: a, defaultAccess: Deny}, {storeName: b, defaultAccess: no}"),
+            "error loading configuration: defaultAccess no can be either allow or deny"
+        );
+    }
+
+    /// Lists are replaced, maps merge, a null unsets (daprd's `multipleconfigs` suite, yaml.v3).
+    #[test]
+    fn access_control_of_several_files() {
+        let first = "spec: {accessControl: {defaultAction: deny, policies: [{appId: a, \
+                     namespace: b, trustDomain: c, operations: [{name: /x, action: deny}]}]}}";
+        let of = |texts: &[&str]| {
+            let mut tree = Tree::default();
+            for text in texts {
+                let document: Document<Configuration> = first_document(text).unwrap().unwrap();
+                Configuration::SHAPE.overlay(&mut tree.merged, document.value.unwrap());
+            }
+            tree.access_control()
+        };
+        let allow = AccessControl {
+            default_action: "allow".into(),
+            trust_domain: "public".into(),
+            policies: Vec::new(),
+        };
+        assert_eq!(of(&[]), Some(allow.clone()));
+        let denied = of(&[first]).unwrap();
+        assert_eq!((denied.default_action.as_str(), denied.policies.len()), ("deny", 1));
+        assert_eq!(denied.policies[0].operations[0].name, "/x");
+        assert_eq!(of(&[first, "spec: {accessControl: {defaultAction: }}"]), Some(denied));
+        let over = "spec: {accessControl: {defaultAction: allow, policies: }}";
+        assert_eq!(of(&[first, over]), Some(allow));
+        let unset = of(&[first, "spec: {accessControl: }"]);
+        assert_eq!(unset, None);
+        let anew = of(&[first, "spec: {accessControl: }", "spec: {accessControl: {policies: []}}"]);
+        assert_eq!(anew, Some(AccessControl::default()));
     }
 
     #[test]
@@ -449,8 +513,10 @@ mod tests {
         let configuration = load(&[text]).unwrap();
         let text = r#"{"enabled":false,"latencyDistributionBuckets":[1,2]}"#;
         assert_eq!(configuration.metric_spec(), text);
-        assert!(load(&["spec: {metric: {latencyDistributionBuckets: [x]}}"]).is_err());
-        assert!(load(&["spec: {metric: {enabled: maybe}}"]).is_err());
+        let text = "spec: {metric: {latencyDistributionBuckets: [1, 2]}, \
+                    metrics: {latencyDistributionBuckets: []}}";
+        assert_eq!(load(&[text]).unwrap().metrics.latency_buckets, None);
+        assert!(load(&["spec: {metric: {latencyDistributionBuckets: [-1]}}"]).is_err());
     }
 
     #[test]

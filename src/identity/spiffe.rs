@@ -62,6 +62,14 @@ impl SpiffeId {
     pub fn path(&self) -> &str {
         &self.text[self.path_start..]
     }
+
+    /// Namespace and app ID, if the path is `/ns/<namespace>/<app ID>`, whatever follows.
+    ///
+    /// Source: Dapr's `pkg/security/spiffe/spiffe.go`.
+    pub fn workload(&self) -> Option<(&str, &str)> {
+        let mut segments = self.path().strip_prefix("/ns/")?.split('/');
+        Some((segments.next()?, segments.next()?)).filter(|(a, b)| !a.is_empty() && !b.is_empty())
+    }
 }
 
 /// The first fault is named, in go-spiffe's order (`ValidatePath`).
@@ -139,5 +147,19 @@ mod tests {
         assert_eq!(fault("spiffe:///ns"), SpiffeError::NoTrustDomain);
         assert_eq!(fault("spiffe://a//b"), SpiffeError::EmptySegment);
         assert_eq!(fault("spiffe://a/b/"), SpiffeError::TrailingSlash);
+    }
+
+    #[test]
+    fn names_a_workload() {
+        let of = |path: &str| {
+            let id = SpiffeId::parse(&format!("spiffe://public{path}")).unwrap();
+            id.workload().map(|(namespace, app)| (namespace.to_owned(), app.to_owned()))
+        };
+        let named = Some(("default".to_owned(), "a".to_owned()));
+        assert_eq!(of("/ns/default/a"), named);
+        assert_eq!(of("/ns/default/a/b/c"), named);
+        for path in ["", "/ns", "/ns/default", "/sa/default/a", "/nss/default/a", "/default/a/b"] {
+            assert_eq!(of(path), None, "{path}");
+        }
     }
 }

@@ -11,6 +11,7 @@
 //! `pkg/diagnostics/{service,grpc}_monitoring.go`): only calls that carry `dapr-app-id` on the
 //! API port, under that raw value, whatever `dapr-callee-app-id` says.
 
+use crate::observe::callers::{self, Callers};
 use crate::observe::histogram::Histogram;
 use std::sync::Arc;
 use std::time::Duration;
@@ -122,6 +123,7 @@ pub struct Cells {
     fresh: Vec<Pair>,
     counts: Counts,
     gauges: [i64; GAUGES],
+    pub callers: Callers,
 }
 
 /// What a worker counted since it was last asked, and how things stand.
@@ -130,6 +132,7 @@ pub struct Increment {
     fresh: Vec<Pair>,
     counts: Counts,
     gauges: [i64; GAUGES],
+    callers: callers::Increment,
 }
 
 impl Default for Cells {
@@ -144,6 +147,7 @@ impl Default for Cells {
             fresh: Vec::new(),
             counts: Counts::default(),
             gauges: [0; GAUGES],
+            callers: Callers::default(),
         }
     }
 }
@@ -266,6 +270,7 @@ impl Cells {
             fresh: std::mem::take(&mut self.fresh),
             counts: std::mem::take(&mut self.counts),
             gauges: self.gauges,
+            callers: self.callers.hand_over(),
         }
     }
 
@@ -277,6 +282,7 @@ impl Cells {
         }
         self.fresh.clear();
         self.gauges = increment.gauges;
+        self.callers.add(&increment.callers);
         for (index, from) in (0_u32..).zip(&increment.counts.methods) {
             self.of(MethodId(index)).merge(from);
         }
@@ -296,6 +302,7 @@ impl Cells {
         for (gauge, more) in self.gauges.iter_mut().zip(other.gauges) {
             *gauge += more;
         }
+        self.callers.merge(&other.callers);
         self.counts.merge(&other.counts);
     }
 

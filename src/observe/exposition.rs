@@ -5,6 +5,7 @@
 //!
 //! Source: the text format 0.0.4 of Prometheus; Dapr's `pkg/metrics/exporter.go`.
 
+use crate::observe::callers::{Callers, Names, Ruling};
 use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells, Outcomes};
 use crate::observe::histogram::Histogram;
 use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
@@ -64,6 +65,7 @@ pub fn render(exposition: &Exposition<'_>) -> String {
     text.histograms(&names::RESPONSE_LATENCY, &invocation.latency);
     text.counters(&names::GRPC_COMPLETED, &invocation.completed);
     text.histograms(&names::GRPC_LATENCY, &invocation.server_latency);
+    access_control(&mut text, &exposition.cells.callers);
     let failures = exposition.rotation_failures.iter();
     let failures = failures
         .map(|(reason, n)| (vec![exposition.app_id.to_owned(), (*reason).to_owned()], *n))
@@ -141,6 +143,19 @@ fn probes(text: &mut Text, Exposition { app_id, probes, .. }: &Exposition<'_>) {
         let counts = took.iter().map(|(labels, took)| (labels.clone(), took.count())).collect();
         text.counters(count, &counts);
         text.histograms(latency, &took);
+    }
+}
+
+fn access_control(text: &mut Text, callers: &Callers) {
+    for (series, ruling) in [
+        (&names::ALLOWED_BY_APP, Ruling::AllowedByApp),
+        (&names::BLOCKED_BY_APP, Ruling::BlockedByApp),
+        (&names::ALLOWED_BY_GLOBAL, Ruling::AllowedByGlobal),
+        (&names::BLOCKED_BY_GLOBAL, Ruling::BlockedByGlobal),
+    ] {
+        let labels = |names: &Names| names.iter().map(ToString::to_string).collect();
+        let counted = callers.of_ruling(ruling).map(|(names, count)| (labels(names), count));
+        text.counters(series, &counted.collect());
     }
 }
 
@@ -288,6 +303,7 @@ fn escape(out: &mut String, value: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::callers::CallerId;
     use std::time::Duration;
 
     fn text_of(cells: &Cells, failures: &BTreeMap<&'static str, u64>) -> String {
@@ -312,6 +328,30 @@ mod tests {
 
     fn has(text: &str, line: &str) {
         assert!(text.lines().any(|l| l == line), "no line {line} in\n{text}");
+    }
+
+    /// Names, help and labels of Dapr's `service_monitoring.go`.
+    #[test]
+    fn tells_rulings_as_daprd_does() {
+        let mut cells = Cells::default();
+        let caller = cells.callers.intern("caller", "default", "public");
+        for (ruling, caller) in [
+            (Ruling::AllowedByGlobal, CallerId::NOBODY),
+            (Ruling::BlockedByApp, caller),
+            (Ruling::BlockedByApp, caller),
+        ] {
+            cells.callers.ruled(caller, ruling);
+        }
+        let text = text_of(&cells, &BTreeMap::new());
+        let name = "dapr_runtime_acl_app_policy_action_blocked_total";
+        let help = "The number of requests blocked by the app specific action specified in the \
+                    access control policy.";
+        has(&text, &format!("# HELP {name} {help}"));
+        let labels = "app_id=\"caller\",namespace=\"default\",trustDomain=\"public\"";
+        has(&text, &format!("{name}{{{labels}}} 2"));
+        let name = "dapr_runtime_acl_global_policy_action_allowed_total";
+        has(&text, &format!("{name}{{app_id=\"\",namespace=\"\",trustDomain=\"\"}} 1"));
+        assert!(!text.contains("dapr_runtime_acl_app_policy_action_allowed_total"), "{text}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! What is counted and how it is told: names, per-worker cells, text exposition, log layout. PURE.
 
+pub mod callers;
 pub mod cells;
 pub mod exposition;
 pub mod histogram;

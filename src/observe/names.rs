@@ -101,6 +101,30 @@ pub const ROTATION_FAILURES: Series = counter(
     "The number of the failed workload certificate rotations.",
     &["app_id", "reason"],
 );
+const CALLER: &[&str] = &["app_id", "namespace", "trustDomain"];
+
+pub const ALLOWED_BY_APP: Series = counter(
+    "dapr_runtime_acl_app_policy_action_allowed_total",
+    "The number of requests allowed by the app specific action specified in the access control \
+     policy.",
+    CALLER,
+);
+pub const BLOCKED_BY_APP: Series = counter(
+    "dapr_runtime_acl_app_policy_action_blocked_total",
+    "The number of requests blocked by the app specific action specified in the access control \
+     policy.",
+    CALLER,
+);
+pub const ALLOWED_BY_GLOBAL: Series = counter(
+    "dapr_runtime_acl_global_policy_action_allowed_total",
+    "The number of requests allowed by the global action specified in the access control policy.",
+    CALLER,
+);
+pub const BLOCKED_BY_GLOBAL: Series = counter(
+    "dapr_runtime_acl_global_policy_action_blocked_total",
+    "The number of requests blocked by the global action specified in the access control policy.",
+    CALLER,
+);
 
 pub const CALLS: Series = counter(
     "ringside_calls_total",

@@ -12,6 +12,7 @@
 //! 3. Nothing is sent downstream after the end; nothing twice.
 //! 4. A call that ends in this sidecar (`local`) has no upstream leg, and else lives the same life.
 
+use super::access::Door;
 use super::balance::Health;
 use super::contract::Listener;
 use super::failure::Failure;
@@ -99,8 +100,9 @@ impl Proxy {
         now: Instant,
     ) {
         let Some(peer) = self.peers.get(conn) else { return };
-        let Side::Downstream { listener, .. } = peer.side else { return };
-        let plan = match self.plan(&mut fields, listener, conn, now) {
+        let Side::Downstream { listener, caller, .. } = &peer.side else { return };
+        let (listener, door) = (*listener, caller.door());
+        let plan = match self.plan(&mut fields, door, conn, now) {
             Ok(plan) => plan,
             Err(Aside::Local(method)) => {
                 return self.begin_local((conn, stream), method, fields, end_stream, now);
@@ -159,10 +161,11 @@ impl Proxy {
     fn plan(
         &mut self,
         fields: &mut FieldSection,
-        listener: Listener,
+        door: Door,
         conn: ConnKey,
         now: Instant,
     ) -> Result<Plan, Aside> {
+        let listener = door.listener;
         let unread_max = match listener {
             Listener::Api | Listener::Forward(_) => UNREAD_MAX,
             Listener::Internal => UNREAD_SHARED_MAX,
@@ -179,12 +182,12 @@ impl Proxy {
             return Err(Failure::new(Code::ResourceExhausted, message).into());
         }
         let head = head::read_request(fields);
-        let route = match self.memo.find(listener, &head) {
+        let route = match self.memo.find(door, &head) {
             Some(route) if self.pools.exists(route.pool) => {
                 route::admit(&head, listener, &self.snapshot.config)?;
                 route
             }
-            Some(_) | None => self.explore(&head, listener)?,
+            Some(_) | None => self.explore(&head, door, conn, now)?,
         };
         let deadline = match head.timeout {
             None => None,
@@ -199,26 +202,38 @@ impl Proxy {
                 let forced = matches!(listener, Listener::Forward(_));
                 rewrite::strip_outbound(fields, &self.fixed, callee, drop_token, forced);
             }
-            None => rewrite::strip_inbound(fields, &self.fixed),
+            None => {
+                if let Some(ruling) = route.ruling {
+                    self.cells.callers.ruled(door.caller, ruling);
+                }
+                rewrite::strip_inbound(fields, &self.fixed);
+            }
         }
         Ok(Plan { pool: route.pool, deadline, content_type, request_scanner, tally })
     }
 
     /// Finds the way of a call that no other has shown.
     #[cold]
-    fn explore(&mut self, head: &RequestHead<'_>, listener: Listener) -> Result<Route, Aside> {
-        let config = &self.snapshot.config;
+    fn explore(
+        &mut self,
+        head: &RequestHead<'_>,
+        door: Door,
+        conn: ConnKey,
+        now: Instant,
+    ) -> Result<Route, Aside> {
+        let (config, listener) = (&self.snapshot.config, door.listener);
         let destination = route::judge(head, listener, config)?;
         // Told before a target that is none, or one too many.
         head.timeout.map(parse_timeout).transpose()?;
-        let pool = match destination {
-            Destination::App => self.pools.app(),
-            Destination::Remote(text) => self.pools.remote(text, &config.namespace)?,
+        let (pool, ruling) = match destination {
+            Destination::App => (self.pools.app(), self.rule(conn, door, head.path, now)?),
+            Destination::Remote(text) => (self.pools.remote(text, &config.namespace)?, None),
             Destination::Here(method) => return Err(Aside::Local(method)),
         };
+        let config = &self.snapshot.config;
         let method = tally::method(head, listener, config, &mut self.cells);
-        let route = Route { pool, method };
-        self.memo.keep(listener, head, route);
+        let route = Route { pool, method, ruling };
+        self.memo.keep(door, head, route);
         Ok(route)
     }
 

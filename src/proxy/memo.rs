@@ -1,13 +1,17 @@
 //! What was found out about a method and its target, so that it is found out once.
 //!
-//! 1. An entry speaks for the very octets that it was made of, and for the port they came by.
+//! 1. An entry speaks for the very octets that it was made of, for the port they came by, and for
+//!    callers of the same standing.
 //! 2. It tells what follows from those and the configuration alone; what else a call must show
 //!    (content type, token) is asked of each.
 //! 3. Bounded: [`SETS`] sets of two, of which the older makes way; long names are not kept.
 
+use super::access::Door;
 use super::head::RequestHead;
 use super::{Listener, PoolKey};
+use crate::observe::callers::Ruling;
 use crate::observe::cells::MethodId;
+use crate::policy::acl::Standing;
 
 const SETS: usize = 512;
 const _: () = assert!(SETS.is_power_of_two());
@@ -21,11 +25,14 @@ pub struct Route {
     pub pool: PoolKey,
     /// `None`: calls that no series of Dapr's tells.
     pub method: Option<MethodId>,
+    /// How access control let it pass, if it was asked.
+    pub ruling: Option<Ruling>,
 }
 
 #[derive(Debug)]
 struct Entry {
     listener: Listener,
+    standing: Standing,
     path: Box<[u8]>,
     app_id: Option<Box<[u8]>>,
     callee_app_id: Option<Box<[u8]>>,
@@ -40,13 +47,13 @@ pub struct Memo {
 }
 
 impl Memo {
-    pub fn find(&self, listener: Listener, head: &RequestHead<'_>) -> Option<Route> {
-        let set = self.sets.get(place(head))?;
-        let entry = set.iter().flatten().find(|entry| entry.is_of(listener, head))?;
+    pub fn find(&self, door: Door, head: &RequestHead<'_>) -> Option<Route> {
+        let set = self.sets.get(place(door, head))?;
+        let entry = set.iter().flatten().find(|entry| entry.is_of(door, head))?;
         Some(entry.route)
     }
 
-    pub fn keep(&mut self, listener: Listener, head: &RequestHead<'_>, route: Route) {
+    pub fn keep(&mut self, door: Door, head: &RequestHead<'_>, route: Route) {
         let ids = [head.app_id, head.callee_app_id].into_iter().flatten();
         if head.path.len() + ids.map(<[u8]>::len).sum::<usize>() > OCTETS_MAX {
             return;
@@ -54,9 +61,10 @@ impl Memo {
         if self.sets.is_empty() {
             self.sets.resize_with(SETS, Default::default);
         }
-        let Some([younger, older]) = self.sets.get_mut(place(head)) else { return };
+        let Some([younger, older]) = self.sets.get_mut(place(door, head)) else { return };
         *older = younger.replace(Box::new(Entry {
-            listener,
+            listener: door.listener,
+            standing: door.standing,
             path: head.path.into(),
             app_id: head.app_id.map(Into::into),
             callee_app_id: head.callee_app_id.map(Into::into),
@@ -71,8 +79,9 @@ impl Memo {
 }
 
 impl Entry {
-    fn is_of(&self, listener: Listener, head: &RequestHead<'_>) -> bool {
-        self.listener == listener
+    fn is_of(&self, door: Door, head: &RequestHead<'_>) -> bool {
+        self.listener == door.listener
+            && self.standing == door.standing
             && *self.path == *head.path
             && self.app_id.as_deref() == head.app_id
             && self.callee_app_id.as_deref() == head.callee_app_id
@@ -80,8 +89,12 @@ impl Entry {
 }
 
 /// A set by hash. Those who make theirs collide on purpose push out entries, no more.
-fn place(head: &RequestHead<'_>) -> usize {
-    let hash = fold(head.path.len() as u64, head.path);
+fn place(door: Door, head: &RequestHead<'_>) -> usize {
+    let standing = match door.standing {
+        Standing::Malformed | Standing::Unlisted => 0,
+        Standing::Listed(index) => u64::from(index) + 1,
+    };
+    let hash = fold(head.path.len() as u64 ^ standing << 32, head.path);
     let hash = fold(hash, head.app_id.or(head.callee_app_id).unwrap_or_default());
     (hash >> 32) as usize % SETS
 }
@@ -103,46 +116,58 @@ fn fold(hash: u64, octets: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::callers::CallerId;
 
     fn head(path: &'static [u8], app_id: &'static [u8]) -> RequestHead<'static> {
         RequestHead { path, app_id: Some(app_id), ..RequestHead::default() }
     }
 
     fn route(method: u32) -> Route {
-        Route { pool: PoolKey::default(), method: Some(MethodId(method)) }
+        let method = Some(MethodId(method));
+        Route { pool: PoolKey::default(), method, ruling: Some(Ruling::AllowedByApp) }
+    }
+
+    fn door(listener: Listener, standing: Standing) -> Door {
+        Door { listener, standing, caller: CallerId::NOBODY }
     }
 
     #[test]
     fn speaks_for_the_very_octets() {
         let mut memo = Memo::default();
+        let api = door(Listener::Api, Standing::Unlisted);
+        let internal = door(Listener::Internal, Standing::Unlisted);
         let known = head(b"/a.B/C", b"server");
-        assert_eq!(memo.find(Listener::Api, &known), None);
-        memo.keep(Listener::Api, &known, route(1));
-        assert_eq!(memo.find(Listener::Api, &known), Some(route(1)));
-        assert_eq!(memo.find(Listener::Internal, &known), None);
-        assert_eq!(memo.find(Listener::Api, &head(b"/a.B/D", b"server")), None);
-        assert_eq!(memo.find(Listener::Api, &head(b"/a.B/C", b"serves")), None);
+        assert_eq!(memo.find(api, &known), None);
+        memo.keep(api, &known, route(1));
+        assert_eq!(memo.find(api, &known), Some(route(1)));
+        assert_eq!(memo.find(internal, &known), None);
+        for standing in [Standing::Malformed, Standing::Listed(0), Standing::Listed(1)] {
+            assert_eq!(memo.find(door(Listener::Api, standing), &known), None);
+        }
+        assert_eq!(memo.find(api, &head(b"/a.B/D", b"server")), None);
+        assert_eq!(memo.find(api, &head(b"/a.B/C", b"serves")), None);
         let bare = RequestHead { app_id: None, ..head(b"/a.B/C", b"") };
-        assert_eq!(memo.find(Listener::Api, &bare), None);
+        assert_eq!(memo.find(api, &bare), None);
         let both = RequestHead { callee_app_id: Some(b"server"), ..head(b"/a.B/C", b"server") };
-        assert_eq!(memo.find(Listener::Api, &both), None);
+        assert_eq!(memo.find(api, &both), None);
     }
 
     /// Methods that are more than there is room for push out each other, nothing else.
     #[test]
     fn is_bounded() {
         let mut memo = Memo::default();
+        let api = door(Listener::Api, Standing::Unlisted);
         for number in 0..10_000_u32 {
             let path = format!("/a.B/{number}").into_bytes();
             let head = RequestHead { path: &path, ..RequestHead::default() };
-            memo.keep(Listener::Api, &head, route(number));
-            assert_eq!(memo.find(Listener::Api, &head), Some(route(number)));
+            memo.keep(api, &head, route(number));
+            assert_eq!(memo.find(api, &head), Some(route(number)));
         }
         let kept = memo.sets.iter().flatten().flatten().count();
         assert!(kept <= 2 * SETS && kept > SETS, "{kept}");
         let long = [b'x'; OCTETS_MAX + 1];
         let head = RequestHead { path: &long, ..RequestHead::default() };
-        memo.keep(Listener::Api, &head, route(1));
-        assert_eq!(memo.find(Listener::Api, &head), None);
+        memo.keep(api, &head, route(1));
+        assert_eq!(memo.find(api, &head), None);
     }
 }

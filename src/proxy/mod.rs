@@ -15,6 +15,7 @@
 //!
 //! Refuses to know sockets, TLS, clocks, files.
 
+mod access;
 mod app_calls;
 mod balance;
 mod bounds;
@@ -56,6 +57,7 @@ use crate::http2::Connection;
 use crate::http2::{Event, Limits, Role, SectionKind, StreamId, Tag};
 use crate::observe::cells::{Cells, Gauge};
 use crate::snapshot::Snapshot;
+use access::{Caller, Denials};
 use app_calls::AppCalls;
 use bounds::Bounds;
 use bytes::Bytes;
@@ -142,6 +144,7 @@ pub struct Proxy {
     drained: bool,
     told: Told,
     bounds: Bounds,
+    denials: Denials,
 }
 
 impl Proxy {
@@ -164,6 +167,7 @@ impl Proxy {
             drained: false,
             told: Told::new(now),
             bounds: Bounds::default(),
+            denials: Denials::default(),
         }
     }
 
@@ -181,7 +185,8 @@ impl Proxy {
     pub fn accept(&mut self, arrival: Arrival, now: Instant) -> ConnId {
         let limits = limits(&self.snapshot.config, End::of(arrival.listener));
         let h2 = Connection::new(Role::Server, limits, head::classify, now);
-        let side = Side::Downstream { listener: arrival.listener, peer: arrival.peer };
+        let caller = Caller::new(&arrival, &self.snapshot.policies, &mut self.cells.callers);
+        let side = Side::Downstream { listener: arrival.listener, peer: arrival.peer, caller };
         let key = self.peers.insert(Peer::new(h2, side, now));
         self.cells.rise(Gauge::DownstreamConnections);
         self.remind_peer(key);
@@ -350,7 +355,11 @@ impl Proxy {
 
     fn publish(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
         if snapshot.epoch > self.snapshot.epoch {
+            let same = Arc::ptr_eq(&self.snapshot.policies, &snapshot.policies);
             self.snapshot = snapshot;
+            if !same {
+                self.stand_anew();
+            }
             self.memo.clear();
             self.fixed = Fixed::new(&self.snapshot.config);
             self.app_endpoint_changed(now);

@@ -4,6 +4,7 @@
 //! 2. Resets toward an upstream go when `resets` says so.
 //! 3. Nothing is transmitted to an upstream before its dial is done.
 
+use super::access::Caller;
 use super::balance::Health;
 use super::resets::{Progress, Resets};
 use super::stalled::Watch;
@@ -44,6 +45,7 @@ pub enum Side {
     Downstream {
         listener: Listener,
         peer: Option<SocketAddr>,
+        caller: Caller,
     },
     Upstream {
         pool: PoolKey,
@@ -173,7 +175,7 @@ impl Peer {
     /// For a line of log: its scope, and who it is.
     pub fn named(&self) -> (&'static str, String) {
         match &self.side {
-            Side::Downstream { listener, peer } => downstream_name(*listener, *peer),
+            Side::Downstream { listener, peer, .. } => downstream_name(*listener, *peer),
             Side::Upstream { endpoint, .. } => ("dapr.runtime.grpc", endpoint.0.to_string()),
         }
     }

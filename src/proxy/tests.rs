@@ -10,6 +10,7 @@ use crate::snapshot::Epoch;
 use std::collections::HashMap;
 use std::time::Duration;
 
+mod access;
 mod app_calls;
 mod balance;
 mod endings;
