@@ -27,6 +27,7 @@ fn main() -> ExitCode {
         }
         Ok(Command::Demo(args)) => cli::demo::run(&args),
         Ok(Command::Bench(args)) => cli::bench::run(&args),
+        Ok(Command::Acl(args)) => cli::acl::run(&args, &environment()),
         Ok(Command::Sidecar(flags)) => sidecar(*flags),
         Err(error) => {
             eprint!("{}", cli::complaint(&error, PROGRAM));
@@ -45,10 +46,13 @@ fn sidecar(flags: Flags) -> ExitCode {
     } else if flags.wait {
         app::wait_until_outbound_ready(&flags.dapr_http_port);
     } else {
-        let env = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        return app::run(flags, env.collect::<Environment>());
+        return app::run(flags, environment());
     }
     ExitCode::SUCCESS
+}
+
+fn environment() -> Environment {
+    let variables = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    variables.collect()
 }

@@ -31,7 +31,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const SEE_ALL: &[&str] = &["app", "demo", "main", "lib"];
 
 /// One file (and its folder) per subcommand of our own in `cli/`: these compose, too.
-const SUBCOMMANDS: &[&str] = &["cli/demo.rs", "cli/bench.rs", "cli/bench/"];
+const SUBCOMMANDS: &[&str] = &["cli/acl.rs", "cli/demo.rs", "cli/bench.rs", "cli/bench/"];
 
 /// Rooms without a world.
 const PURE: &[&str] =

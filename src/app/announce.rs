@@ -19,6 +19,13 @@ pub fn configuration(plan: &Plan) {
         "Using default latency distribution buckets: [{}]",
         bounds.join(" ")
     );
+    let (grpc, http) = plan.policies.apis.restricts();
+    if grpc {
+        tracing::info!(scope = "dapr.runtime.grpc.api", "Enabled API access list on gRPC server");
+    }
+    if http {
+        tracing::info!(scope = "dapr.runtime.http", "Enabled API access list on HTTP server");
+    }
     for (field, file) in &configuration.unused {
         tracing::warn!("{file}: {field} has no effect yet in this version of ringside");
     }

@@ -79,6 +79,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
         mail(crew.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
     let state = State::new(state_options(&plan, &config, resiliencies, scrapers));
+    state.set_policies(Arc::clone(&plan.policies));
     let resolver = resolver(&plan, &workers, &state)?;
     if config.app.is_none() {
         tracing::warn!(

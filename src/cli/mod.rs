@@ -6,6 +6,7 @@
 //!
 //! Refuses to know what the flags mean: that is `config`'s.
 
+pub mod acl;
 pub mod bench;
 pub mod demo;
 mod parse;
@@ -23,6 +24,8 @@ pub enum Command {
     Demo(Vec<String>),
     /// `ringside bench`, with what follows it.
     Bench(Vec<String>),
+    /// `ringside acl`, with what follows it.
+    Acl(Vec<String>),
     Help,
 }
 
@@ -42,6 +45,7 @@ pub fn command(args: Vec<String>) -> Parsed {
     match args.split_first() {
         Some((first, rest)) if first == "demo" => ours(Command::Demo(rest.to_vec())),
         Some((first, rest)) if first == "bench" => ours(Command::Bench(rest.to_vec())),
+        Some((first, rest)) if first == "acl" => ours(Command::Acl(rest.to_vec())),
         Some(_) | None => parse(args),
     }
 }

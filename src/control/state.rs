@@ -14,9 +14,11 @@ use crate::mailbox::{Sender, ToWorker};
 use crate::observe::cells::{Cells, Gauge, Increment};
 use crate::observe::exposition::WorkerFigures;
 use crate::observe::probes::Probes;
+use crate::policy::Policies;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -134,6 +136,7 @@ pub struct State {
     scraped: Notify,
     http_closed: Cell<bool>,
     http_closing: Notify,
+    policies: RefCell<Arc<Policies>>,
 }
 
 /// What is known of the app's health.
@@ -199,7 +202,16 @@ impl State {
             scraped: Notify::new(),
             http_closed: Cell::new(false),
             http_closing: Notify::new(),
+            policies: RefCell::default(),
         })
+    }
+
+    pub fn policies(&self) -> Arc<Policies> {
+        Arc::clone(&self.policies.borrow())
+    }
+
+    pub fn set_policies(&self, policies: Arc<Policies>) {
+        self.policies.replace(policies);
     }
 
     /// `/v1.0/healthz` stays 500 until [`Self::ready`] is called for this name.

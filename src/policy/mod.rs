@@ -1,24 +1,27 @@
 //! Who may call what, and how often we try. PURE.
 
 pub mod acl;
+pub mod apis;
 pub mod method;
 pub mod token;
 
 use crate::config::spec::Configuration;
 use crate::identity::SpiffeId;
 use acl::{AccessControl, AccessControlError, Standing};
+use apis::Apis;
 
 /// What files decide about calls, compiled; replaced whole.
 #[derive(Debug)]
 pub struct Policies {
     /// `None`: nobody is asked who he is.
     pub access: Option<AccessControl>,
+    pub apis: Apis,
 }
 
 impl Default for Policies {
     /// What holds without any file.
     fn default() -> Self {
-        Self { access: Some(AccessControl::default()) }
+        Self { access: Some(AccessControl::default()), apis: Apis::default() }
     }
 }
 
@@ -31,7 +34,8 @@ impl Policies {
         let list = configuration.access_control.as_ref();
         let compiled = list.map(|list| AccessControl::compile(list, http)).transpose()?.flatten();
         let (access, warning) = compiled.unzip();
-        Ok((Self { access }, warning.flatten()))
+        let apis = Apis::new(&configuration.api);
+        Ok((Self { access, apis }, warning.flatten()))
     }
 
     /// What access control knows of a caller; one without a certificate is `None`.

@@ -222,7 +222,7 @@ impl Proxy {
         now: Instant,
     ) -> Result<Route, Aside> {
         let (config, listener) = (&self.snapshot.config, door.listener);
-        let destination = route::judge(head, listener, config)?;
+        let destination = route::judge(head, listener, config, &self.snapshot.policies.apis)?;
         // Told before a target that is none, or one too many.
         head.timeout.map(parse_timeout).transpose()?;
         let (pool, ruling) = match destination {

@@ -102,11 +102,22 @@ impl Failure {
         (Code::of_reset(code.0), text)
     }
 
-    /// Dapr's `pkg/api/grpc/auth.go`: status with an ErrorInfo.
+    /// Dapr's `pkg/api/grpc/auth.go`.
     pub fn unauthenticated(why: &str) -> Self {
-        let metadata = [("http.code", "401"), ("http.error_message", why)];
+        Self::of_http_code(Code::Unauthenticated, "Unauthorized", "401", why)
+    }
+
+    /// A method that the list of APIs takes away: Dapr's `pkg/api/grpc/endpoints.go`.
+    pub fn not_available() -> Self {
+        let why = "requested endpoint is not available";
+        Self::of_http_code(Code::Unimplemented, "Not Implemented", "501", why)
+    }
+
+    /// A status with an ErrorInfo (Dapr's `pkg/messaging/v1/util.go`).
+    fn of_http_code(code: Code, reason: &'static str, http_code: &str, why: &str) -> Self {
+        let metadata = [("http.code", http_code), ("http.error_message", why)];
         let info = ErrorInfo {
-            reason: "Unauthorized".into(),
+            reason: reason.into(),
             domain: "dapr.io".into(),
             metadata: metadata.map(|(k, v)| (k.into(), v.into())).into(),
         };
@@ -114,11 +125,9 @@ impl Failure {
             type_url: "type.googleapis.com/google.rpc.ErrorInfo".into(),
             value: info.encode_to_vec(),
         };
-        let code = Code::Unauthenticated;
-        let status =
-            Status { code: code as i32, message: "Unauthorized".into(), details: vec![detail] };
+        let status = Status { code: code as i32, message: reason.into(), details: vec![detail] };
         let details = Some(status.encode_to_vec());
-        Self { details, ..Self::new(code, "Unauthorized") }
+        Self { details, ..Self::new(code, reason) }
     }
 
     /// A response head that is no gRPC response (grpc-go's `http2_client.go`).

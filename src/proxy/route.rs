@@ -1,6 +1,6 @@
 //! From a request head to where it goes, or to why it goes nowhere.
 //!
-//! 1. The order of the checks is daprd's: shape of the request, API token, target.
+//! 1. The order of the checks is daprd's: shape of the request, list of APIs, API token, target.
 //! 2. The internal port delivers to its own app and nobody else (docs/parity.md).
 
 use super::Listener;
@@ -10,6 +10,7 @@ use super::local::Method;
 use crate::config::Config;
 use crate::grpc::{Code, MessageScanner};
 use crate::identity::Target;
+use crate::policy::apis::Apis;
 use crate::policy::{method, token};
 
 /// Where a call goes.
@@ -27,8 +28,10 @@ pub fn judge<'a>(
     head: &RequestHead<'a>,
     listener: Listener,
     config: &'a Config,
+    apis: &Apis,
 ) -> Result<Destination<'a>, Failure> {
     check_protocol(head, listener)?;
+    check_api(head, listener, apis)?;
     check_token(head, listener, config)?;
     if let Some(method) = Method::of(head, listener) {
         return method.map(Destination::Here);
@@ -116,6 +119,16 @@ fn check_token(head: &RequestHead<'_>, listener: Listener, config: &Config) -> R
     }
 }
 
+/// Is this one of Dapr's own methods that the Configuration takes away?
+fn check_api(head: &RequestHead<'_>, listener: Listener, apis: &Apis) -> Result<(), Failure> {
+    match listener {
+        Listener::Api | Listener::Forward(_) if !apis.serves_method(head.path) => {
+            Err(Failure::not_available())
+        }
+        Listener::Api | Listener::Forward(_) | Listener::Internal => Ok(()),
+    }
+}
+
 /// Calls between sidecars that daprd has for its HTTP API: never proxied.
 fn check_invocation(head: &RequestHead<'_>, listener: Listener) -> Result<(), Failure> {
     const INVOCATION: &[u8] = b"/dapr.proto.internals.v1.ServiceInvocation/";
@@ -156,7 +169,7 @@ mod tests {
     #[test]
     fn routes_by_id() {
         let config = config();
-        let judge = |head, listener| judge(&head, listener, &config);
+        let judge = |head, listener| judge(&head, listener, &config, &Apis::default());
         assert_eq!(judge(head(Some("server")), Listener::Api), Ok(Destination::Remote("server")));
         assert_eq!(judge(head(Some("client")), Listener::Api), Ok(Destination::App));
         assert_eq!(judge(head(Some("client.zzz")), Listener::Api), Ok(Destination::App));
@@ -170,7 +183,7 @@ mod tests {
     #[test]
     fn refuses_as_daprd() {
         let config = config();
-        let fail = |head| judge(&head, Listener::Api, &config).unwrap_err();
+        let fail = |head| judge(&head, Listener::Api, &config, &Apis::default()).unwrap_err();
         assert_eq!(fail(head(Some("a.b.c"))).message, "invalid app id a.b.c");
         assert_eq!(fail(head(Some(""))).message, "app id is empty");
         assert_eq!(
@@ -189,7 +202,10 @@ mod tests {
     fn callee_header_wins() {
         let config = config();
         let both = RequestHead { callee_app_id: Some(b"other"), ..head(Some("server")) };
-        assert_eq!(judge(&both, Listener::Api, &config), Ok(Destination::Remote("other")));
+        assert_eq!(
+            judge(&both, Listener::Api, &config, &Apis::default()),
+            Ok(Destination::Remote("other"))
+        );
     }
 
     #[test]
@@ -199,10 +215,10 @@ mod tests {
             api_token: token.map(str::as_bytes),
             ..head(Some("client"))
         };
-        assert!(judge(&with(Some("s3cret")), Listener::Api, &config).is_ok());
-        assert!(judge(&with(None), Listener::Internal, &config).is_ok());
-        let missing = judge(&with(None), Listener::Api, &config).unwrap_err();
-        let wrong = judge(&with(Some("x")), Listener::Api, &config).unwrap_err();
+        assert!(judge(&with(Some("s3cret")), Listener::Api, &config, &Apis::default()).is_ok());
+        assert!(judge(&with(None), Listener::Internal, &config, &Apis::default()).is_ok());
+        let missing = judge(&with(None), Listener::Api, &config, &Apis::default()).unwrap_err();
+        let wrong = judge(&with(Some("x")), Listener::Api, &config, &Apis::default()).unwrap_err();
         assert_eq!((missing.code, wrong.code), (Code::Unauthenticated, Code::Unauthenticated));
         assert_ne!(missing.details, wrong.details);
     }
@@ -213,7 +229,7 @@ mod tests {
         let config = config();
         let get = RequestHead { method: b"GET", ..head(Some("server")) };
         for listener in [Listener::Api, Listener::Internal] {
-            let failure = judge(&get, listener, &config).unwrap_err();
+            let failure = judge(&get, listener, &config, &Apis::default()).unwrap_err();
             assert_eq!((failure.http_status, failure.code), (405, Code::Internal));
             let text = "Received a HEADERS frame with :method \"GET\" which should be POST";
             assert_eq!(failure.message, text);
@@ -225,7 +241,7 @@ mod tests {
     fn daprs_own_methods_end_here() {
         let config = config();
         let head = |path: &'static [u8], app_id| RequestHead { path, ..head(app_id) };
-        let judge = |head, listener| judge(&head, listener, &config);
+        let judge = |head, listener| judge(&head, listener, &config, &Apis::default());
         let here = |method| Ok(Destination::Here(method));
         for (path, method) in [
             (&b"/dapr.proto.runtime.v1.Dapr/GetMetadata"[..], Method::GetMetadata),
@@ -250,7 +266,7 @@ mod tests {
         }
         let secret = Config { api_token: Some("s3cret".into()), ..config.clone() };
         let unknown = head(b"/dapr.proto.runtime.v1.Dapr/GetMetadata", None);
-        let failure = super::judge(&unknown, Listener::Api, &secret).unwrap_err();
+        let failure = super::judge(&unknown, Listener::Api, &secret, &Apis::default()).unwrap_err();
         assert_eq!(failure.code, Code::Unauthenticated);
     }
 
@@ -259,7 +275,7 @@ mod tests {
     fn other_methods_of_daprs_are_not_served() {
         let config = config();
         let judge = |path, app_id, listener| {
-            judge(&RequestHead { path, ..head(app_id) }, listener, &config)
+            judge(&RequestHead { path, ..head(app_id) }, listener, &config, &Apis::default())
         };
         let invoke = b"/dapr.proto.runtime.v1.Dapr/InvokeService";
         let local = b"/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";

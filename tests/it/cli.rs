@@ -48,8 +48,6 @@ fn never_fails_open() {
     for (n, (text, field)) in [
         ("accessControl: deny", "line 2"),
         ("accessControl: {policies: [{appId: b}]}", "missing trustdomain for apps: [b]"),
-        ("api: {allowed: [{name: invoke}]}", "spec.api.allowed"),
-        ("api: {denied: [{name: shutdown}]}", "spec.api.denied"),
         ("httpPipeline: {handlers: [{name: a, type: b}]}", "spec.httpPipeline.handlers"),
     ]
     .into_iter()

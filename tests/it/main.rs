@@ -9,6 +9,7 @@
 
 mod peer;
 
+mod acl;
 mod admin;
 mod app_concurrency;
 mod app_health;

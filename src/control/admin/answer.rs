@@ -98,7 +98,8 @@ async fn endpoint(
     state: &State,
     budget: &Budget,
 ) -> Answer {
-    match route::route(request.method(), request.uri().path(), public) {
+    let policies = state.policies();
+    match route::route(request.method(), request.uri().path(), public, &policies.apis) {
         Route::Healthz => healthz(request.uri(), state),
         Route::HealthzOutbound if state.outbound_ready() => empty(StatusCode::NO_CONTENT),
         Route::HealthzOutbound => failure(

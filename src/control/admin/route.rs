@@ -2,6 +2,7 @@
 //!
 //! Source: Dapr's `pkg/api/http/{server,middlewares,directmessaging}.go`.
 
+use crate::policy::apis::{Apis, Endpoint};
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderMap};
 
@@ -15,31 +16,41 @@ pub enum Route {
     Shutdown,
     /// daprd's fallback for what no other route matches: HTTP service invocation.
     Invoke,
-    /// On the public port nothing falls back.
+    /// On the public port, and without invocation, nothing falls back.
     NotFound,
     MethodNotAllowed,
 }
 
-/// The routes of the API port, or only those that the public port has.
-pub fn route(method: &Method, path: &str, public: bool) -> Route {
+const METADATA: Endpoint = Endpoint { group: "v1/metadata", route: "v1.0/metadata" };
+const PUT_METADATA: Endpoint = Endpoint { group: "v1/metadata", route: "v1.0/metadata/{key}" };
+const SHUTDOWN: Endpoint = Endpoint { group: "v1/shutdown", route: "v1.0/shutdown" };
+const INVOKE: Endpoint = Endpoint { group: "v1/invoke", route: "v1.0/invoke/*" };
+
+/// The routes of the API port, or only those that the public port has. What a list of APIs takes
+/// away is not there; health always is.
+pub fn route(method: &Method, path: &str, public: bool, apis: &Apis) -> Route {
     let path = clean(path);
     let get = *method == Method::GET;
     let known = match path.as_str() {
-        "/v1.0/healthz" => Some((get, Route::Healthz)),
-        "/v1.0/healthz/outbound" => Some((get, Route::HealthzOutbound)),
-        "/v1.0/metadata" => Some((get, Route::Metadata)),
-        "/v1.0/shutdown" if !public => Some((*method == Method::POST, Route::Shutdown)),
+        "/v1.0/healthz" => Some((get, Route::Healthz, None)),
+        "/v1.0/healthz/outbound" => Some((get, Route::HealthzOutbound, None)),
+        "/v1.0/metadata" => Some((get, Route::Metadata, Some(METADATA))),
+        "/v1.0/shutdown" if !public => {
+            Some((*method == Method::POST, Route::Shutdown, Some(SHUTDOWN)))
+        }
         path => path
             .strip_prefix("/v1.0/metadata/")
             .filter(|key| !key.contains('/'))
             .and_then(|key| unescape(key, true).ok())
-            .map(|key| (*method == Method::PUT, Route::PutMetadata(key))),
+            .map(|key| (*method == Method::PUT, Route::PutMetadata(key), Some(PUT_METADATA))),
     };
-    match known {
-        Some((true, route)) => route,
-        Some((false, _)) if public => Route::MethodNotAllowed,
-        None if public => Route::NotFound,
-        Some((false, _)) | None => Route::Invoke,
+    let served = |endpoint: &Option<Endpoint>| endpoint.is_none_or(|e| apis.serves_endpoint(e));
+    let falls_back = !public && apis.serves_endpoint(INVOKE);
+    match known.filter(|(.., endpoint)| served(endpoint)) {
+        Some((true, route, _)) => route,
+        Some((false, ..)) | None if falls_back => Route::Invoke,
+        Some((false, ..)) => Route::MethodNotAllowed,
+        None => Route::NotFound,
     }
 }
 
@@ -150,9 +161,10 @@ pub fn unescape(text: &str, query: bool) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::access::{ApiRule, ApiRules};
 
     fn of(method: Method, path: &str) -> Route {
-        route(&method, path, false)
+        route(&method, path, false, &Apis::default())
     }
 
     #[test]
@@ -169,8 +181,9 @@ mod tests {
         assert_eq!(of(Method::POST, "/v1.0/healthz"), Route::Invoke);
         assert_eq!(of(Method::GET, "/v1.0/shutdown"), Route::Invoke);
         assert_eq!(of(Method::POST, "/v1.0/shutdown"), Route::Shutdown);
-        assert_eq!(route(&Method::POST, "/v1.0/shutdown", true), Route::NotFound);
-        assert_eq!(route(&Method::POST, "/v1.0/healthz", true), Route::MethodNotAllowed);
+        let public = |path| route(&Method::POST, path, true, &Apis::default());
+        assert_eq!(public("/v1.0/shutdown"), Route::NotFound);
+        assert_eq!(public("/v1.0/healthz"), Route::MethodNotAllowed);
     }
 
     #[test]
@@ -215,5 +228,34 @@ mod tests {
         for bad in ["Zg=", "Z", "Zm9v!!!!", "===="] {
             assert_eq!(base64(bad.as_bytes()), None, "{bad}");
         }
+    }
+
+    /// What is taken away is as any unknown path.
+    #[test]
+    fn lists_of_apis_take_routes_away() {
+        let rule = |name: &str| ApiRule {
+            name: name.into(),
+            version: "v1".into(),
+            protocol: "http".into(),
+        };
+        let without = |names: &[&str]| {
+            let denied = names.iter().map(|name| rule(name)).collect();
+            Apis::new(&ApiRules { allowed: Vec::new(), denied })
+        };
+        let metadata = without(&["metadata"]);
+        let get = |path, public, apis: &Apis| route(&Method::GET, path, public, apis);
+        assert_eq!(get("/v1.0/metadata", false, &metadata), Route::Invoke);
+        assert_eq!(get("/v1.0/metadata", true, &metadata), Route::NotFound);
+        assert_eq!(get("/v1.0/healthz", true, &without(&["healthz"])), Route::Healthz);
+        let both = without(&["metadata", "invoke"]);
+        assert_eq!(get("/v1.0/metadata", false, &both), Route::NotFound);
+        assert_eq!(get("/v1.0/invoke/a/method/b", false, &both), Route::NotFound);
+        assert_eq!(get("/v1.0/shutdown", false, &both), Route::MethodNotAllowed);
+        let put = route(&Method::PUT, "/v1.0/metadata/a", false, &both);
+        assert_eq!(put, Route::NotFound);
+        let only = Apis::new(&ApiRules { allowed: vec![rule("shutdown")], denied: Vec::new() });
+        assert_eq!(get("/v1.0/metadata", false, &only), Route::NotFound);
+        assert_eq!(route(&Method::POST, "/v1.0/shutdown", false, &only), Route::Shutdown);
+        assert_eq!(get("/v1.0/healthz", false, &only), Route::Healthz);
     }
 }

@@ -1,12 +1,13 @@
 //! Access control in front of our app: who may, who may not, what each sees and what is counted.
 
 use super::*;
-use crate::config::access::{AccessControl as List, AppPolicy, Operation};
+use crate::config::access::{AccessControl as List, ApiRule, ApiRules, AppPolicy, Operation};
 use crate::http2::FieldSection;
 use crate::identity::SpiffeId;
 use crate::observe::callers::Ruling;
 use crate::policy::Policies;
 use crate::policy::acl::AccessControl;
+use crate::policy::apis::Apis;
 
 const PATH: &str = "/a.B/C";
 
@@ -26,7 +27,7 @@ fn policies(default: &str, action: &str) -> Arc<Policies> {
         policies: vec![policy],
     };
     let access = AccessControl::compile(&list, false).unwrap().map(|(access, _)| access);
-    Arc::new(Policies { access })
+    Arc::new(Policies { access, ..Policies::default() })
 }
 
 fn bench(policies: &Arc<Policies>) -> Bench {
@@ -152,7 +153,7 @@ fn new_policies_hold_for_old_connections() {
     let closed = bench.closed.len();
     bench.publish(&policies("deny", "deny"));
     assert_eq!(bench.refusal(caller, PATH), denied(CALLER, PATH));
-    let none = Arc::new(Policies { access: None });
+    let none = Arc::new(Policies { access: None, ..Policies::default() });
     bench.publish(&none);
     assert_eq!(bench.refusal(caller, PATH), None);
     assert_eq!((bench.closed.len(), bench.proxy.calls()), (closed, 2), "calls went on");
@@ -170,4 +171,27 @@ fn denials_are_told_now_and_then() {
     bench.wait(Duration::from_secs(1));
     assert!(bench.refusal(other, PATH).is_some());
     assert_eq!(bench.lines, 2);
+}
+
+/// Dapr's own methods by the list of APIs; an app's methods are none of them.
+#[test]
+fn lists_of_apis_hold_at_the_api_port() {
+    let rule =
+        |name: &str| ApiRule { name: name.into(), version: "v1".into(), protocol: "grpc".into() };
+    let rules = ApiRules { allowed: vec![rule("metadata")], denied: vec![rule("state")] };
+    let apis = Apis::new(&rules);
+    let mut bench = bench(&Arc::new(Policies { apis, ..Policies::default() }));
+    let conn = bench.accept(Listener::Api);
+    for path in [
+        "/dapr.proto.runtime.v1.Dapr/Shutdown",
+        "/dapr.proto.runtime.v1.Dapr/GetState",
+        "/dapr.proto.runtime.v1.AppCallback/OnInvoke",
+    ] {
+        let refusal = bench.refusal(conn, path).unwrap_or_default();
+        assert!(refusal.starts_with("12 grpc-message=Not Implemented "), "{path}: {refusal}");
+        assert!(refusal.contains("grpc-status-details-bin="), "{path}: {refusal}");
+    }
+    assert_eq!(bench.refusal(conn, PATH), None);
+    let internal = bench.accept(Listener::Internal);
+    assert_eq!(bench.refusal(internal, "/dapr.proto.runtime.v1.AppCallback/OnInvoke"), None);
 }
