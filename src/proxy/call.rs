@@ -16,15 +16,14 @@ use super::access::Door;
 use super::balance::Health;
 use super::contract::Listener;
 use super::failure::Failure;
-use super::head::{self, RequestHead};
+use super::head;
 use super::local::{Aside, Local};
-use super::memo::Route;
 use super::peer::Side;
 use super::pending::Parked;
 use super::replay::Kept;
 use super::rewrite::{self, ContentType};
-use super::route::{self, Destination};
-use super::tally::{self, Tally};
+use super::route;
+use super::tally::Tally;
 use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
@@ -210,31 +209,6 @@ impl Proxy {
             }
         }
         Ok(Plan { pool: route.pool, deadline, content_type, request_scanner, tally })
-    }
-
-    /// Finds the way of a call that no other has shown.
-    #[cold]
-    fn explore(
-        &mut self,
-        head: &RequestHead<'_>,
-        door: Door,
-        conn: ConnKey,
-        now: Instant,
-    ) -> Result<Route, Aside> {
-        let (config, listener) = (&self.snapshot.config, door.listener);
-        let destination = route::judge(head, listener, config, &self.snapshot.policies.apis)?;
-        // Told before a target that is none, or one too many.
-        head.timeout.map(parse_timeout).transpose()?;
-        let (pool, ruling) = match destination {
-            Destination::App => (self.pools.app(), self.rule(conn, door, head.path, now)?),
-            Destination::Remote(text) => (self.pools.remote(text, &config.namespace)?, None),
-            Destination::Here(method) => return Err(Aside::Local(method)),
-        };
-        let config = &self.snapshot.config;
-        let method = tally::method(head, listener, config, &mut self.cells);
-        let route = Route { pool, method, ruling };
-        self.memo.keep(door, head, route);
-        Ok(route)
     }
 
     /// Answers a stream that never became a call.
@@ -494,7 +468,7 @@ impl Proxy {
 }
 
 /// daprd refuses a malformed `grpc-timeout` before anything else (grpc-go's `decodeTimeout`).
-fn parse_timeout(value: &[u8]) -> Result<Duration, Failure> {
+pub(super) fn parse_timeout(value: &[u8]) -> Result<Duration, Failure> {
     timeout::parse(value).ok_or_else(|| {
         let value = String::from_utf8_lossy(value);
         let message = format!("malformed grpc-timeout: transport: timeout is malformed: {value:?}");

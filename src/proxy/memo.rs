@@ -8,10 +8,13 @@
 
 use super::access::Door;
 use super::head::RequestHead;
-use super::{Listener, PoolKey};
+use super::local::Aside;
+use super::route::{self, Destination};
+use super::{ConnKey, Listener, PoolKey, Proxy, call, tally};
 use crate::observe::callers::Ruling;
 use crate::observe::cells::MethodId;
 use crate::policy::acl::Standing;
+use std::time::Instant;
 
 const SETS: usize = 512;
 const _: () = assert!(SETS.is_power_of_two());
@@ -75,6 +78,33 @@ impl Memo {
     /// The configuration changed.
     pub fn clear(&mut self) {
         self.sets.clear();
+    }
+}
+
+impl Proxy {
+    /// Finds the way of a call that no other has shown.
+    #[cold]
+    pub(super) fn explore(
+        &mut self,
+        head: &RequestHead<'_>,
+        door: Door,
+        conn: ConnKey,
+        now: Instant,
+    ) -> Result<Route, Aside> {
+        let (config, listener) = (&self.snapshot.config, door.listener);
+        let destination = route::judge(head, listener, config, &self.snapshot.policies.apis)?;
+        // Told before a target that is none, or one too many.
+        head.timeout.map(call::parse_timeout).transpose()?;
+        let (pool, ruling) = match destination {
+            Destination::App => (self.pools.app(), self.rule(conn, door, head.path, now)?),
+            Destination::Remote(text) => (self.pools.remote(text, &config.namespace)?, None),
+            Destination::Here(method) => return Err(Aside::Local(method)),
+        };
+        let config = &self.snapshot.config;
+        let method = tally::method(head, listener, config, &mut self.cells);
+        let route = Route { pool, method, ruling };
+        self.memo.keep(door, head, route);
+        Ok(route)
     }
 }
 

@@ -66,7 +66,7 @@ impl Bench {
         ] {
             fields.push(name.as_bytes(), value.as_bytes());
         }
-        let stream = self.ends.get_mut(&conn).unwrap().open(&fields, true, 0).unwrap();
+        let stream = self.ends.get_mut(&conn).unwrap().open(fields, true, 0).unwrap();
         self.run();
         stream
     }
