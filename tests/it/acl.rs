@@ -6,7 +6,7 @@
 use crate::peer::bare::exchange;
 use crate::peer::probe::{ProbeApp, mint};
 use crate::peer::process::until;
-use crate::peer::sidecar::{Options, http_get, http_request, loopback};
+use crate::peer::sidecar::{Options, http_get, http_request, loopback, unchunked};
 use crate::peer::{Kind, Sidecar, World};
 use crate::sentry::run;
 use bytes::Bytes;
@@ -392,22 +392,6 @@ fn told(callee: &Sidecar) -> Vec<String> {
     let mut lines: Vec<String> = ours.map(str::to_owned).collect();
     lines.sort();
     lines
-}
-
-/// The body of an answer, whose chunks may end anywhere (RFC 9112 §7.1).
-fn unchunked(answer: &str) -> String {
-    let (head, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
-    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        return rest.to_owned();
-    }
-    let mut body = String::new();
-    while let Some((size, chunk)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).expect("a size");
-        let (chunk, after) = chunk.split_at(size);
-        body.push_str(chunk);
-        rest = after.strip_prefix("\r\n").unwrap_or_default();
-    }
-    body
 }
 
 fn judge(group: &Group) {

@@ -4,7 +4,7 @@
 use crate::peer::app::App;
 use crate::peer::probe::{Call, ProbeApp};
 use crate::peer::process::until;
-use crate::peer::sidecar::{Options, http_get, http_request};
+use crate::peer::sidecar::{Options, http_get, http_request, unchunked};
 use crate::peer::{Kind, Sidecar, World};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -121,21 +121,6 @@ const SERIES: [&str; 5] = [
     "dapr_grpc_io_server_completed_rpcs{",
     "dapr_grpc_io_server_server_latency_count{",
 ];
-
-/// A body without the frames of RFC 9112 §7.1: daprd's would cut lines in two.
-pub fn unchunked(answer: &str) -> String {
-    let (head, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
-    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        return rest.to_owned();
-    }
-    let mut body = String::new();
-    while let Some((size, more)) = rest.split_once("\r\n") {
-        let size = usize::from_str_radix(size, 16).expect("a chunk's size");
-        body.push_str(&more[..size]);
-        rest = more[size..].trim_start_matches("\r\n");
-    }
-    body
-}
 
 fn series(sidecar: &Sidecar) -> BTreeMap<String, String> {
     let answer = http_get(sidecar.ports.metrics, "/").expect("an answer");

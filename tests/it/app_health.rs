@@ -1,11 +1,10 @@
 //! `--enable-app-health-check`, for daprd and ringside alike: apps that are well and ill by turns.
 
-use crate::admin::unchunked;
 use crate::peer::frames::{FrameApp, Heard, Say, data, headers};
 use crate::peer::ports::claim;
 use crate::peer::probe::{Call, ProbeApp, mint};
 use crate::peer::process::until;
-use crate::peer::sidecar::{Options, http_get, loopback};
+use crate::peer::sidecar::{Options, http_get, loopback, unchunked};
 use crate::peer::{Kind, Sidecar, World};
 use rustix::process::Signal;
 use serde_json::Value;

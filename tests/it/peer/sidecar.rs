@@ -282,6 +282,22 @@ pub fn http_status(port: u16, path: &str) -> Option<u16> {
     answer.split(' ').nth(1)?.parse().ok()
 }
 
+/// The body of an answer, whose chunks may end anywhere (RFC 9112 §7.1).
+pub fn unchunked(answer: &str) -> String {
+    let (head, mut rest) = answer.split_once("\r\n\r\n").expect("a head");
+    if !head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return rest.to_owned();
+    }
+    let mut body = String::new();
+    while let Some((size, chunk)) = rest.split_once("\r\n") {
+        let size = usize::from_str_radix(size, 16).expect("a size");
+        let (chunk, after) = chunk.split_at(size);
+        body.push_str(chunk);
+        rest = after.strip_prefix("\r\n").unwrap_or_default();
+    }
+    body
+}
+
 /// The whole answer to `GET path`.
 pub fn http_get(port: u16, path: &str) -> Option<String> {
     http_request(port, "GET", path, "", "")
