@@ -10,6 +10,7 @@ use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
 use crate::control::publish::Workers;
+use crate::control::resiliency::{self, Loaded};
 use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
 use crate::control::sentry::{self, SentryOptions, TokenSource};
 use crate::control::state::{self, State, StateOptions};
@@ -17,6 +18,7 @@ use crate::control::{admin, app_channel, app_health, files};
 use crate::identity::{Identity, TrustAnchors};
 use crate::io::{ListenSocket, Loads, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
+use crate::policy::resiliency::Targets;
 use crate::proxy::Listener;
 use crate::resolve::pattern::Pattern;
 use crate::snapshot::Snapshot;
@@ -64,21 +66,23 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     };
     announce::configuration(&plan);
     let app_id = plan.settings.config.app_id.clone();
-    let resiliencies = files::tell_resources(&plan.settings.resource_folders, app_id.as_str());
+    files::tell_resources(&plan.settings.resource_folders, app_id.as_str());
     announce::sampler(&plan);
     let internal = bound::internal(&plan).await?;
     let port = internal.local_addr().map_err(|error| error.to_string())?.port();
     plan.settings.config.internal_port = port;
     let config = Arc::new(plan.settings.config.clone());
-    let first = identity.as_ref().map(|(_, first)| Arc::clone(first));
-    let snapshot = first_snapshot(&config, &plan, first);
     let app_calls_max = plan.settings.app_calls_max.filter(|_| config.app.is_some());
     let crew = cpus::crew(plan.settings.workers, plan.settings.pin)
         .sharing(plan.settings.workers, app_calls_max);
+    let loaded =
+        resiliency::load(&plan.settings.resource_folders, app_id.as_str(), crew.workers, begun);
+    let first = identity.as_ref().map(|(_, first)| Arc::clone(first));
+    let snapshot = first_snapshot(&config, &plan, first, loaded.targets.clone());
     let Mail { senders, scrapers, inboxes } =
         mail(crew.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
-    let state = State::new(state_options(&plan, &config, resiliencies, scrapers));
+    let state = State::new(state_options(&plan, &config, loaded, scrapers));
     state.set_policies(Arc::clone(&plan.policies));
     let resolver = resolver(&plan, &workers, &state)?;
     if config.app.is_none() {
@@ -129,11 +133,13 @@ fn first_snapshot(
     config: &Arc<Config>,
     plan: &Plan,
     identity: Option<Arc<Identity>>,
+    resiliency: Option<Arc<Targets>>,
 ) -> Arc<Snapshot> {
     Arc::new(Snapshot {
         app_endpoint: config.app.as_ref().and_then(app_channel::given),
         policies: Arc::clone(&plan.policies),
         identity,
+        resiliency,
         ..Snapshot::new(Arc::clone(config))
     })
 }
@@ -335,7 +341,7 @@ fn announced(plan: &Plan) -> Result<Announced, String> {
 fn state_options(
     plan: &Plan,
     config: &Config,
-    resiliencies: Vec<String>,
+    resiliency: Loaded,
     workers: Vec<Sender<ToWorker>>,
 ) -> StateOptions {
     let settings = &plan.settings;
@@ -356,7 +362,7 @@ fn state_options(
         app_protocol: app_protocol(config.app.as_ref(), &plan.flags.app_protocol),
         app_concurrency_max: concurrency.max(0),
         app_health,
-        resiliencies,
+        resiliency,
         api_token: config.api_token.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         body_octets_max: config.max_body_size,

@@ -132,6 +132,34 @@ pub fn parse_duration(text: &str) -> Result<GoDuration, String> {
     Ok(GoDuration { negative, magnitude: Duration::from_nanos(nanos) })
 }
 
+/// `Duration.String`: `1m0s`, `1.5s`, `70ms`, `250µs`.
+pub fn format_duration(time: Duration) -> String {
+    let nanos = time.as_nanos();
+    let below_second = |unit: u128, name: &str| fraction(nanos, unit) + name;
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => below_second(1_000, "µs"),
+        1_000_000..1_000_000_000 => below_second(1_000_000, "ms"),
+        _ => {
+            let minutes = time.as_secs() / 60;
+            let seconds = fraction(nanos - u128::from(minutes) * 60_000_000_000, 1_000_000_000);
+            match (minutes / 60, minutes % 60) {
+                (0, 0) => format!("{seconds}s"),
+                (0, minutes) => format!("{minutes}m{seconds}s"),
+                (hours, minutes) => format!("{hours}h{minutes}m{seconds}s"),
+            }
+        }
+    }
+}
+
+/// Decimal, without zeros at its end.
+fn fraction(nanos: u128, unit: u128) -> String {
+    let digits = unit.ilog10() as usize;
+    let text = format!("{}.{:0digits$}", nanos / unit, nanos % unit);
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
 fn part(whole: &str, fraction: &str, scale: u128) -> Option<u128> {
     let whole: u128 = if whole.is_empty() { 0 } else { whole.parse().ok()? };
     let mut nanos = whole.checked_mul(scale)?;
@@ -187,6 +215,27 @@ mod tests {
         assert_eq!(error("5x"), r#"time: unknown unit "x" in duration "5x""#);
         assert_eq!(error("s"), r#"time: invalid duration "s""#);
         assert_eq!(error("9999999999h"), r#"time: invalid duration "9999999999h""#);
+    }
+
+    /// From the documentation and tests of Go's `time`.
+    #[test]
+    fn durations_are_written() {
+        for (nanos, text) in [
+            (0, "0s"),
+            (1, "1ns"),
+            (1_100, "1.1µs"),
+            (2_200_000, "2.2ms"),
+            (500_000_000, "500ms"),
+            (1_000_000_000, "1s"),
+            (3_300_000_000, "3.3s"),
+            (60_000_000_000, "1m0s"),
+            (245_000_000_000, "4m5s"),
+            (245_001_000_000, "4m5.001s"),
+            (18_367_001_000_000, "5h6m7.001s"),
+            (480_000_000_001, "8m0.000000001s"),
+        ] {
+            assert_eq!(format_duration(Duration::from_nanos(nanos)), text);
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod go;
 pub mod naming;
 pub mod port;
 pub mod quantity;
+pub mod resiliency;
 pub mod resource;
 pub mod settings;
 pub mod shape;

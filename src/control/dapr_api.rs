@@ -53,7 +53,8 @@ pub fn metadata(state: &State) -> Bytes {
         }),
         workflows: Some(MetadataWorkflows { connected_workers: 0 }),
         resiliencies: options
-            .resiliencies
+            .resiliency
+            .names
             .iter()
             .map(|name| MetadataResiliency { name: name.clone() })
             .collect(),

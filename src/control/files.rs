@@ -24,43 +24,58 @@ pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, 
     names.iter().map(read).collect()
 }
 
-/// Logs a line for every resource of the folders that has no effect here, and gives the names
-/// of the Resiliency resources that are for our app.
-pub fn tell_resources(folders: &[String], app_id: &str) -> Vec<String> {
-    let mut resiliencies = Vec::new();
+/// Names and texts of a folder's YAML files in their order, without a word; none if it is missing.
+pub fn yaml_files(folder: &str) -> Vec<(String, Result<String, String>)> {
+    let files = files_in(folder).map(|(yaml, _)| yaml).unwrap_or_default();
+    let read = |path: PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (name, read(&path).map_err(|error| plain(&error)))
+    };
+    files.into_iter().map(read).collect()
+}
+
+/// Logs a line for every resource of the folders that has no effect here.
+pub fn tell_resources(folders: &[String], app_id: &str) {
     for folder in folders {
-        let mut files = match files_in(folder) {
-            Ok(files) => files,
+        let files = match files_in(folder) {
+            Ok((files, others)) => {
+                for name in others {
+                    tracing::warn!(
+                        "A non-YAML Component file {name} was detected, it will not be loaded"
+                    );
+                }
+                files
+            }
             Err(error) => {
                 tracing::warn!("cannot read resources folder {folder}: {}", plain(&error));
                 continue;
             }
         };
-        files.sort();
         for file in files {
             match read(&file).map_err(|error| plain(&error)).and_then(|text| resource::read(&text))
             {
                 Ok(resources) => {
-                    let ours = resources.iter().filter(|resource| resource.is_for(app_id));
-                    ours.for_each(|resource| tell(resource, &file, &mut resiliencies));
+                    for (place, resource) in resources.iter().enumerate() {
+                        if resource.is_for(app_id) {
+                            tell(resource, place, &file);
+                        }
+                    }
                 }
                 Err(error) => tracing::error!("cannot read {}: {error}", file.display()),
             }
         }
     }
-    resiliencies
 }
 
-fn tell(resource: &Resource, file: &Path, resiliencies: &mut Vec<String>) {
+fn tell(resource: &Resource, place: usize, file: &Path) {
     let (name, file) = (&resource.name, file.display());
     match resource.kind.as_str() {
-        "Resiliency" => {
-            resiliencies.push(name.clone());
-            tracing::warn!(
-                "Resiliency {name} ({file}) is not applied by this version of ringside: no \
-                 timeouts, retries or circuit breakers of it take effect"
-            );
-        }
+        // `resiliency` has told of it.
+        "Resiliency" if place == 0 => {}
+        "Resiliency" => tracing::warn!(
+            "Resiliency {name} ({file}) has no effect: it is not the first document of its file, \
+             and Dapr reads no other"
+        ),
         "Component" => tracing::warn!(
             "Component {name} ({}, {file}) is not served by ringside, which carries gRPC service \
              invocation only",
@@ -70,22 +85,22 @@ fn tell(resource: &Resource, file: &Path, resiliencies: &mut Vec<String>) {
     }
 }
 
-fn files_in(folder: &str) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
+/// The YAML files of a folder in their order, and the names of the others.
+fn files_in(folder: &str) -> io::Result<(Vec<PathBuf>, Vec<String>)> {
+    let (mut files, mut others) = (Vec::new(), Vec::new());
     for entry in fs::read_dir(folder)?.take(FILES_MAX) {
         let path = entry?.path();
         if path.is_dir() {
             continue;
         }
-        match path.file_name().is_some_and(|name| resource::is_yaml(&name.to_string_lossy())) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        match resource::is_yaml(&name) {
             true => files.push(path),
-            false => tracing::warn!(
-                "A non-YAML Component file {} was detected, it will not be loaded",
-                path.file_name().unwrap_or_default().to_string_lossy()
-            ),
+            false => others.push(name),
         }
     }
-    Ok(files)
+    files.sort();
+    Ok((files, others))
 }
 
 fn read(path: &Path) -> io::Result<String> {
@@ -118,6 +133,7 @@ mod tests {
 
     #[test]
     fn a_missing_folder_is_left_out() {
-        assert!(tell_resources(&["/nowhere".to_owned()], "a").is_empty());
+        tell_resources(&["/nowhere".to_owned()], "a");
+        assert!(yaml_files("/nowhere").is_empty());
     }
 }

@@ -13,6 +13,7 @@ pub mod dapr_api;
 pub mod desk;
 pub mod files;
 pub mod publish;
+pub mod resiliency;
 pub mod resolver;
 pub mod rpc;
 pub mod sentry;

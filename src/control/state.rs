@@ -8,6 +8,7 @@
 //! Refuses to know HTTP, sockets, DNS. Sources: Dapr's `pkg/healthz/healthz.go`,
 //! `pkg/api/universal/metadata.go`, `pkg/api/universal/shutdown.go`.
 
+use super::resiliency::Loaded;
 use crate::config::App;
 use crate::identity::{AppId, Namespace};
 use crate::mailbox::{Sender, ToWorker};
@@ -56,8 +57,8 @@ pub struct StateOptions {
     /// 0: unlimited.
     pub app_concurrency_max: i32,
     pub app_health: Option<AppHealth>,
-    /// Names of the Resiliency resources that were loaded.
-    pub resiliencies: Vec<String>,
+    /// Of Resiliency resources.
+    pub resiliency: Loaded,
     /// `DAPR_API_TOKEN`.
     pub api_token: Option<String>,
     /// `--allowed-origins`; empty: no CORS.
@@ -436,7 +437,7 @@ pub(crate) mod tests {
             app_protocol: "grpc".to_owned(),
             app_concurrency_max: 0,
             app_health: None,
-            resiliencies: Vec::new(),
+            resiliency: Loaded::default(),
             api_token: None,
             allowed_origins: String::new(),
             body_octets_max: 4 << 20,

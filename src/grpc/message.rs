@@ -11,6 +11,8 @@ pub struct MessageScanner {
     prefix: [u8; PREFIX],
     /// Octets of `prefix` that are in; [`NONE`] of what holds no messages.
     have: u8,
+    /// Messages that have begun.
+    messages: u32,
 }
 
 const PREFIX: usize = 5;
@@ -53,6 +55,7 @@ impl MessageScanner {
             };
             let [_, a, b, c, d] = prefix;
             self.left = u32::from_be_bytes([a, b, c, d]);
+            self.messages = self.messages.saturating_add(1);
             if u64::from(self.left) > max {
                 // The prefix may have begun in an earlier piece.
                 let before = (octets - piece.len()).saturating_sub(PREFIX);
@@ -60,6 +63,11 @@ impl MessageScanner {
             }
         }
         Ok(())
+    }
+
+    /// Messages whose prefix has come.
+    pub fn messages(&self) -> u32 {
+        self.messages
     }
 
     /// Takes what is missing of the prefix; gives it when it is whole.
@@ -103,6 +111,7 @@ mod tests {
             for piece in stream.chunks(size) {
                 assert_eq!(scanner.scan(piece, 4), Ok(()));
             }
+            assert_eq!(scanner.messages(), 3);
             let mut scanner = MessageScanner::default();
             let refused = stream.chunks(size).find_map(|piece| scanner.scan(piece, 3).err());
             assert_eq!(refused.map(|message| message.len), Some(4));

@@ -13,6 +13,7 @@
 
 use crate::observe::callers::{self, Callers};
 use crate::observe::histogram::Histogram;
+use crate::observe::policies::{PolicyCells, TargetCells};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -122,6 +123,7 @@ pub struct Cells {
     /// Pairs that were interned since the last [`Self::hand_over`].
     fresh: Vec<Pair>,
     counts: Counts,
+    policies: PolicyCells,
     gauges: [i64; GAUGES],
     pub callers: Callers,
 }
@@ -131,6 +133,7 @@ pub struct Cells {
 pub struct Increment {
     fresh: Vec<Pair>,
     counts: Counts,
+    policies: PolicyCells,
     gauges: [i64; GAUGES],
     callers: callers::Increment,
 }
@@ -146,6 +149,7 @@ impl Default for Cells {
             slots: vec![0; SLOTS].into(),
             fresh: Vec::new(),
             counts: Counts::default(),
+            policies: PolicyCells::default(),
             gauges: [0; GAUGES],
             callers: Callers::default(),
         }
@@ -256,6 +260,16 @@ impl Cells {
         self.counts.replays += 1;
     }
 
+    /// What Resiliency policies do.
+    pub fn policies(&mut self) -> &mut PolicyCells {
+        &mut self.policies
+    }
+
+    /// What they did, by target.
+    pub fn targets(&self) -> impl Iterator<Item = (&[u8], &TargetCells)> {
+        self.policies.targets()
+    }
+
     /// A named limit was hit.
     pub fn limit_hit(&mut self, limit: &'static str) {
         let limits = &mut self.counts.limits;
@@ -269,6 +283,7 @@ impl Cells {
         Increment {
             fresh: std::mem::take(&mut self.fresh),
             counts: std::mem::take(&mut self.counts),
+            policies: self.policies.hand_over(),
             gauges: self.gauges,
             callers: self.callers.hand_over(),
         }
@@ -287,6 +302,7 @@ impl Cells {
             self.of(MethodId(index)).merge(from);
         }
         self.counts.merge(&increment.counts);
+        self.policies.add(&increment.policies);
     }
 
     /// Adds another worker's cells to these.
@@ -304,6 +320,7 @@ impl Cells {
         }
         self.callers.merge(&other.callers);
         self.counts.merge(&other.counts);
+        self.policies.merge(&other.policies);
     }
 
     /// The pairs that counted something: app ID, path and what it was.

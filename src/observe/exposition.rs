@@ -9,6 +9,7 @@ use crate::observe::callers::{Callers, Names, Ruling};
 use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells, Outcomes};
 use crate::observe::histogram::Histogram;
 use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
+use crate::observe::policies::{Applied, BREAKER_STATES};
 use crate::observe::probes::{ProbeKind, Probes};
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -41,6 +42,10 @@ pub struct Exposition<'a> {
     pub app_id: &'a str,
     /// Of all workers.
     pub cells: &'a Cells,
+    /// Name and namespace of each Resiliency resource that was taken.
+    pub resiliency_loaded: &'a [(String, String)],
+    /// Those under which what all of them do is told.
+    pub resiliency_label: &'a (String, String),
     /// By worker.
     pub workers: &'a [WorkerFigures],
     pub rotation_failures: &'a BTreeMap<&'static str, u64>,
@@ -66,6 +71,7 @@ pub fn render(exposition: &Exposition<'_>) -> String {
     text.counters(&names::GRPC_COMPLETED, &invocation.completed);
     text.histograms(&names::GRPC_LATENCY, &invocation.server_latency);
     access_control(&mut text, &exposition.cells.callers);
+    resiliency(&mut text, exposition);
     let failures = exposition.rotation_failures.iter();
     let failures = failures
         .map(|(reason, n)| (vec![exposition.app_id.to_owned(), (*reason).to_owned()], *n))
@@ -121,6 +127,53 @@ impl Invocation {
             let labels = vec![app_id.clone(), path.clone(), (*name).to_owned()];
             *self.completed.entry(labels.clone()).or_default() += count;
             self.server_latency.entry(labels).or_default().merge(latency);
+        }
+    }
+}
+
+/// Dapr's series of policies.
+fn resiliency(text: &mut Text, exposition: &Exposition<'_>) {
+    let app_id = exposition.app_id.to_owned();
+    let mut loaded: BTreeMap<Labels, u64> = BTreeMap::new();
+    for (name, namespace) in exposition.resiliency_loaded {
+        *loaded.entry(vec![app_id.clone(), name.clone(), namespace.clone()]).or_default() += 1;
+    }
+    let (mut counts, mut activations) = (BTreeMap::new(), BTreeMap::new());
+    let mut states = Vec::new();
+    for (target, cells) in exposition.cells.targets() {
+        let target = format!("app_{}", String::from_utf8_lossy(target));
+        let (name, namespace) = exposition.resiliency_label.clone();
+        let labels = |policy: &str, status: &str| {
+            let fixed = [&app_id, "outbound", &name, &namespace, policy, status, &target];
+            fixed.map(str::to_owned).to_vec()
+        };
+        let tell = |into: &mut BTreeMap<Labels, u64>, policy, status, count| {
+            if count > 0 {
+                into.insert(labels(policy, status), count);
+            }
+        };
+        for (policy, what) in [("timeout", Applied::Timeout), ("retry", Applied::Retry)] {
+            tell(&mut counts, policy, "", cells.applied[what as usize]);
+            tell(&mut activations, policy, "", cells.activated[what as usize]);
+        }
+        for (number, state) in BREAKER_STATES.into_iter().enumerate() {
+            tell(&mut counts, "circuitbreaker", state, cells.breaker_applied[number]);
+            tell(&mut activations, "circuitbreaker", state, cells.breaker_activated[number]);
+        }
+        if let Some((_, now)) = cells.breaker_state {
+            let all = BREAKER_STATES.into_iter().chain(["unknown"]).enumerate();
+            states.extend(all.map(|(number, state)| {
+                (labels("circuitbreaker", state), f64::from(u8::from(number == now)))
+            }));
+        }
+    }
+    text.counters(&names::RESILIENCY_LOADED, &loaded);
+    text.counters(&names::RESILIENCY_COUNT, &counts);
+    text.counters(&names::RESILIENCY_ACTIVATIONS, &activations);
+    if !states.is_empty() {
+        text.head(&names::RESILIENCY_BREAKER_STATE);
+        for (labels, value) in states {
+            text.sample(&names::RESILIENCY_BREAKER_STATE, "", &labels, None, value);
         }
     }
 }
@@ -307,9 +360,13 @@ mod tests {
     use std::time::Duration;
 
     fn text_of(cells: &Cells, failures: &BTreeMap<&'static str, u64>) -> String {
+        let loaded = [("rz".to_owned(), "ns".to_owned())];
+        let count = usize::from(cells.targets().next().is_some());
         render(&Exposition {
             app_id: "client",
             cells,
+            resiliency_loaded: &loaded[..count],
+            resiliency_label: &loaded[0],
             workers: &[
                 WorkerFigures::default(),
                 WorkerFigures {
@@ -352,6 +409,40 @@ mod tests {
         let name = "dapr_runtime_acl_global_policy_action_allowed_total";
         has(&text, &format!("{name}{{app_id=\"\",namespace=\"\",trustDomain=\"\"}} 1"));
         assert!(!text.contains("dapr_runtime_acl_app_policy_action_allowed_total"), "{text}");
+    }
+
+    /// Names, labels and values of Dapr's `resiliency_monitoring.go`.
+    #[test]
+    #[allow(clippy::disallowed_methods)]
+    fn tells_policies_as_daprd_does() {
+        let mut cells = Cells::default();
+        let now = std::time::Instant::now();
+        let policies = cells.policies();
+        let target = policies.target(b"server");
+        policies.applied(target, Applied::Retry);
+        policies.activated(target, Applied::Retry);
+        policies.breaker_applied(target, 0, now);
+        policies.breaker_changed(target, 2);
+        policies.breaker_applied(target, 2, now);
+        let text = text_of(&cells, &BTreeMap::new());
+        has(&text, "dapr_resiliency_loaded{app_id=\"client\",name=\"rz\",namespace=\"ns\"} 1");
+        let labels = |policy: &str, status: &str| {
+            format!(
+                "{{app_id=\"client\",flow_direction=\"outbound\",name=\"rz\",namespace=\"ns\",\
+                 policy=\"{policy}\",status=\"{status}\",target=\"app_server\"}}"
+            )
+        };
+        has(&text, &format!("dapr_resiliency_count{} 1", labels("retry", "")));
+        has(&text, &format!("dapr_resiliency_count{} 1", labels("circuitbreaker", "closed")));
+        has(&text, &format!("dapr_resiliency_count{} 1", labels("circuitbreaker", "open")));
+        has(&text, &format!("dapr_resiliency_activations_total{} 1", labels("retry", "")));
+        let opened = labels("circuitbreaker", "open");
+        has(&text, &format!("dapr_resiliency_activations_total{opened} 1"));
+        for (state, value) in [("closed", 0), ("half-open", 0), ("open", 1), ("unknown", 0)] {
+            let labels = labels("circuitbreaker", state);
+            has(&text, &format!("dapr_resiliency_cb_state{labels} {value}"));
+        }
+        assert!(!text.contains("policy=\"timeout\""), "{text}");
     }
 
     #[test]

@@ -6,4 +6,5 @@ pub mod exposition;
 pub mod histogram;
 pub mod log;
 pub mod names;
+pub mod policies;
 pub mod probes;

@@ -126,6 +126,29 @@ pub const BLOCKED_BY_GLOBAL: Series = counter(
     CALLER,
 );
 
+pub const RESILIENCY_LOADED: Series = counter(
+    "dapr_resiliency_loaded",
+    "Number of resiliency policies loaded.",
+    &["app_id", "name", "namespace"],
+);
+pub const RESILIENCY_COUNT: Series = counter(
+    "dapr_resiliency_count",
+    "Number of times a resiliency policyKey has been applied to a building block.",
+    &["app_id", "flow_direction", "name", "namespace", "policy", "status", "target"],
+);
+pub const RESILIENCY_ACTIVATIONS: Series = counter(
+    "dapr_resiliency_activations_total",
+    "Number of times a resiliency policyKey has been activated in a building block after a failure \
+     or after a state change.",
+    &["app_id", "flow_direction", "name", "namespace", "policy", "status", "target"],
+);
+pub const RESILIENCY_BREAKER_STATE: Series = gauge_by(
+    "dapr_resiliency_cb_state",
+    "A resiliency policy's current CircuitBreakerState state. 0 is closed, 1 is half-open, 2 is \
+     open, and -1 is unknown.",
+    &["app_id", "flow_direction", "name", "namespace", "policy", "status", "target"],
+);
+
 pub const CALLS: Series = counter(
     "ringside_calls_total",
     "Calls that ended, by port and gRPC status code, with or without dapr-app-id.",

@@ -2,8 +2,13 @@
 
 pub mod acl;
 pub mod apis;
+pub mod breaker;
 pub mod method;
+pub mod resiliency;
+pub mod retry;
+pub mod timeout;
 pub mod token;
+pub mod trip;
 
 use crate::config::spec::Configuration;
 use crate::identity::SpiffeId;

@@ -15,9 +15,11 @@
 use super::access::Door;
 use super::balance::Health;
 use super::contract::Listener;
+use super::endpoint::Endpoint;
 use super::failure::Failure;
 use super::head;
 use super::local::{Aside, Local};
+use super::memo::Route;
 use super::peer::Side;
 use super::pending::Parked;
 use super::replay::Kept;
@@ -25,11 +27,12 @@ use super::rewrite::{self, ContentType};
 use super::route;
 use super::tally::Tally;
 use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
-use crate::grpc::{Code, MessageScanner, timeout};
-use crate::http2::{ErrorCode, FieldSection, OpenError, StreamId};
+use crate::grpc::{self, Code, MessageScanner};
+use crate::http2::{ErrorCode, FieldSection, StreamId};
 use crate::observe::cells::Gauge;
 use bytes::Bytes;
 use slotmap::Key;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Octets of responses that wait for a caller before its connection gets no new calls: whole
@@ -51,6 +54,15 @@ pub enum Up {
     None,
 }
 
+impl Up {
+    pub(super) fn leg(&self) -> Option<Leg> {
+        match self {
+            Self::Open(leg) => Some(*leg),
+            Self::Parked(_) | Self::Local(_) | Self::None => None,
+        }
+    }
+}
+
 #[derive(Debug)]
 pub struct Call {
     pub down: Leg,
@@ -65,7 +77,7 @@ pub struct Call {
     pub(super) replays: u8,
     /// Request octets that are sent again, and whose window the caller has back already.
     pub(super) credited: u32,
-    deadline: Option<Instant>,
+    pub(super) deadline: Option<Instant>,
     pub(super) content_type: ContentType,
     pub(super) request_scanner: MessageScanner,
     pub(super) response_scanner: MessageScanner,
@@ -86,6 +98,8 @@ pub(super) struct Plan {
     pub(super) content_type: ContentType,
     pub(super) request_scanner: MessageScanner,
     pub(super) tally: Tally,
+    /// The policy for it.
+    pub(super) endpoint: Option<Rc<Endpoint>>,
 }
 
 impl Proxy {
@@ -101,7 +115,7 @@ impl Proxy {
         let Some(peer) = self.peers.get(conn) else { return };
         let Side::Downstream { listener, caller, .. } = &peer.side else { return };
         let (listener, door) = (*listener, caller.door());
-        let plan = match self.plan(&mut fields, door, conn, now) {
+        let mut plan = match self.plan(&mut fields, door, conn, now) {
             Ok(plan) => plan,
             Err(Aside::Local(method)) => {
                 return self.begin_local((conn, stream), method, fields, end_stream, now);
@@ -112,9 +126,11 @@ impl Proxy {
                 return;
             }
         };
-        let pool = plan.pool;
-        if let Some(key) = self.enter(conn, stream, end_stream, plan, Up::None, now) {
-            self.dispatch(key, pool, fields, now);
+        let (pool, endpoint) = (plan.pool, plan.endpoint.take());
+        let Some(key) = self.enter(conn, stream, end_stream, plan, Up::None, now) else { return };
+        match endpoint {
+            None => self.dispatch(key, pool, fields, Vec::new(), now),
+            Some(endpoint) => self.begin_guarded(key, endpoint, fields, now),
         }
     }
 
@@ -208,7 +224,8 @@ impl Proxy {
                 rewrite::strip_inbound(fields, &self.fixed);
             }
         }
-        Ok(Plan { pool: route.pool, deadline, content_type, request_scanner, tally })
+        let Route { pool, endpoint, .. } = route;
+        Ok(Plan { pool, deadline, content_type, request_scanner, tally, endpoint })
     }
 
     /// Answers a stream that never became a call.
@@ -237,81 +254,6 @@ impl Proxy {
             peer.h2.send_reset(stream, ErrorCode::NO_ERROR);
         }
         self.touch(conn);
-    }
-
-    /// Opens the upstream stream, or parks the call until its pool can.
-    fn dispatch(&mut self, key: CallKey, pool: PoolKey, fields: FieldSection, now: Instant) {
-        // First come, first served: those who wait already go first.
-        match self.pick(pool, now) {
-            Some(conn) if !self.pools.has_parked(pool) => {
-                self.open(key, conn, fields, Vec::new(), now);
-            }
-            Some(_) | None => self.park(pool, key, fields, Vec::new(), now),
-        }
-    }
-
-    /// Sends HEADERS, and the DATA that is here already.
-    pub(super) fn open(
-        &mut self,
-        key: CallKey,
-        conn: ConnKey,
-        mut fields: FieldSection,
-        pending: Vec<Bytes>,
-        now: Instant,
-    ) {
-        let Some(call) = self.calls.get_mut(key) else { return };
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        let Side::Upstream { authority, far_app, .. } = &peer.side else { return };
-        let wakes = *far_app && peer.calls.is_empty();
-        let remaining = call.deadline.map(|at| at.saturating_duration_since(now));
-        if remaining.is_some_and(|left| left.is_zero()) {
-            self.fail(key, &Failure::deadline(), now);
-            return;
-        }
-        let stamped_from = rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
-        let ends = call.request_ended && pending.is_empty();
-        let tag = key.data().as_ffi();
-        let opened = match self.keeper.keep(fields, stamped_from) {
-            Ok(kept) => peer.h2.open_lent(call.kept.insert(kept).fields(), ends, tag),
-            Err(fields) => {
-                self.cells.limit_hit("replay");
-                peer.h2.open(fields, ends, tag)
-            }
-        };
-        let stream = match opened {
-            Ok(stream) => stream,
-            Err(OpenError::Full | OpenError::Retired) => {
-                // `pick` asked this connection a moment ago, so this is a bug in one of the two.
-                debug_assert!(false, "a picked connection takes a stream");
-                let message = "ringside: the picked upstream connection took no stream; try again";
-                self.fail(key, &Failure::unavailable(message), now);
-                return;
-            }
-        };
-        peer.newest = stream;
-        let last = pending.len();
-        for (index, data) in pending.into_iter().enumerate() {
-            if let Some(fields) = self.keeper.data(&mut call.kept, &data) {
-                peer.h2.give_head(stream, fields);
-            }
-            peer.h2.send_data(stream, data, call.request_ended && index + 1 == last);
-        }
-        call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32, sent: 0 });
-        self.app_calls.opened(call.pool == self.pools.app());
-        call.tally.sent(&mut self.cells);
-        peer.calls.push(key);
-        self.cells.rise(Gauge::Streams);
-        peer.touch(conn, &mut self.outputs);
-        if wakes {
-            // From now on its silence counts.
-            self.remind_peer(conn);
-        }
-    }
-
-    pub(super) fn deadline_reached(&mut self, key: CallKey, now: Instant) {
-        if self.calls.get(key).is_some_and(|call| call.is_late(now)) {
-            self.fail(key, &Failure::deadline(), now);
-        }
     }
 
     /// Ends a call with a status of our making.
@@ -347,7 +289,7 @@ impl Proxy {
                 peer.touch(conn, &mut self.outputs);
             }
         }
-        self.free(call, status, now);
+        self.free(key, call, status, now);
     }
 
     /// The caller is gone: so is the call, upstream too.
@@ -355,11 +297,12 @@ impl Proxy {
         if let Some(call) = self.calls.remove(key) {
             // Callers' own timers ring with ours.
             let code = if call.is_late(now) { Code::DeadlineExceeded } else { Code::Canceled };
-            self.free(call, code as u8, now);
+            self.free(key, call, code as u8, now);
         }
     }
 
-    pub(super) fn free(&mut self, mut call: Call, status: u8, now: Instant) {
+    pub(super) fn free(&mut self, key: CallKey, mut call: Call, status: u8, now: Instant) {
+        self.unguard(key, &mut call, status, now);
         if let Some(kept) = call.kept.take() {
             self.keeper.forget(kept);
         }
@@ -368,11 +311,7 @@ impl Proxy {
         call.tally.ended(&mut self.cells, status, latency);
         let passed_on = match &call.up {
             Up::Parked(parked) => {
-                self.parked_octets -= parked.octets;
-                if let Some(peer) = self.peers.get_mut(call.down.conn) {
-                    peer.parked_octets -= parked.octets;
-                }
-                self.cells.fall(Gauge::WaitingCalls);
+                self.unpark(call.down.conn, parked.octets);
                 // It held no place that another could take.
                 self.pools.one_died(call.pool, call.down.conn);
                 false
@@ -412,7 +351,7 @@ impl Proxy {
 
     /// The upstream stream loses its call; reset if it is not `done`. True if all of the request
     /// had left.
-    fn part(&mut self, up: Leg, done: bool, status: u8, now: Instant) -> bool {
+    pub(super) fn part(&mut self, up: Leg, done: bool, status: u8, now: Instant) -> bool {
         self.leave(up, now);
         let Leg { conn, stream, .. } = up;
         let Some(peer) = self.peers.get_mut(conn) else { return false };
@@ -469,7 +408,7 @@ impl Proxy {
 
 /// daprd refuses a malformed `grpc-timeout` before anything else (grpc-go's `decodeTimeout`).
 pub(super) fn parse_timeout(value: &[u8]) -> Result<Duration, Failure> {
-    timeout::parse(value).ok_or_else(|| {
+    grpc::timeout::parse(value).ok_or_else(|| {
         let value = String::from_utf8_lossy(value);
         let message = format!("malformed grpc-timeout: transport: timeout is malformed: {value:?}");
         Failure::new(Code::Internal, message)

@@ -9,6 +9,7 @@
 use super::call::{Call, Up};
 use super::contract::{CloseReason, Level, Output};
 use super::failure::Failure;
+use super::guard::Cause;
 use super::peer::{DRAIN_NOTICE, LAST_WORDS, PREFACE_TIMEOUT};
 use super::peer::{Farewell, IDLE_TIMEOUT, PING_DRAIN, Peer, Side, Stage};
 use super::replay::Unseen;
@@ -63,7 +64,10 @@ impl Proxy {
         while let Some(call) = self.peers.get(key).and_then(|peer| peer.calls.last()).copied() {
             match upstream {
                 Some(_) if self.is_unsent(key, call) && self.replay(call, Unseen::Unsent, now) => {}
-                Some(_) => self.fail(call, &lost, now),
+                Some(_) => {
+                    let cause = Cause::Status(lost.code as u8);
+                    self.fail_attempt(call, &lost, cause, now);
+                }
                 None => self.cancel(call, now),
             }
         }

@@ -144,6 +144,7 @@ impl Proxy {
             content_type: ContentType::new(head.content_type),
             request_scanner: MessageScanner::default(),
             tally: Tally::new(Listener::Api, told, false),
+            endpoint: None,
         };
         let force = fields.iter().any(|field| {
             field.name == b"dapr-force-shutdown" && field.value.eq_ignore_ascii_case(b"true")

@@ -6,6 +6,7 @@
 
 use super::contract::Output;
 use super::failure::Failure;
+use super::guard::Cause;
 use super::{PoolKey, Proxy, Reminder};
 use crate::grpc::Code;
 use crate::resolve::{Endpoint, Resolution};
@@ -60,7 +61,7 @@ impl Proxy {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         if pool.asked.take().is_some() {
             let failure = Failure::new(Code::Unknown, text.to_owned());
-            self.fail_parked(key, &failure, now);
+            self.fail_parked(key, &failure, Cause::Unresolved, now);
             self.pools.drop_if_idle(key);
         }
     }

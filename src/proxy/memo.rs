@@ -7,6 +7,7 @@
 //! 3. Bounded: [`SETS`] sets of two, of which the older makes way; long names are not kept.
 
 use super::access::Door;
+use super::endpoint::Endpoint;
 use super::head::RequestHead;
 use super::local::Aside;
 use super::route::{self, Destination};
@@ -14,6 +15,7 @@ use super::{ConnKey, Listener, PoolKey, Proxy, call, tally};
 use crate::observe::callers::Ruling;
 use crate::observe::cells::MethodId;
 use crate::policy::acl::Standing;
+use std::rc::Rc;
 use std::time::Instant;
 
 const SETS: usize = 512;
@@ -22,14 +24,16 @@ const _: () = assert!(SETS.is_power_of_two());
 const OCTETS_MAX: usize = 512;
 
 /// What is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Route {
+#[derive(Clone, Debug)]
+pub(super) struct Route {
     /// May be gone by now.
     pub pool: PoolKey,
     /// `None`: calls that no series of Dapr's tells.
     pub method: Option<MethodId>,
     /// How access control let it pass, if it was asked.
     pub ruling: Option<Ruling>,
+    /// The policy for its calls, if there is one.
+    pub endpoint: Option<Rc<Endpoint>>,
 }
 
 #[derive(Debug)]
@@ -53,7 +57,7 @@ impl Memo {
     pub fn find(&self, door: Door, head: &RequestHead<'_>) -> Option<Route> {
         let set = self.sets.get(place(door, head))?;
         let entry = set.iter().flatten().find(|entry| entry.is_of(door, head))?;
-        Some(entry.route)
+        Some(entry.route.clone())
     }
 
     pub fn keep(&mut self, door: Door, head: &RequestHead<'_>, route: Route) {
@@ -102,8 +106,12 @@ impl Proxy {
         };
         let config = &self.snapshot.config;
         let method = tally::method(head, listener, config, &mut self.cells);
-        let route = Route { pool, method, ruling };
-        self.memo.keep(door, head, route);
+        let endpoint = match pool == self.pools.app() {
+            true => None,
+            false => self.endpoint(head, listener),
+        };
+        let route = Route { pool, method, ruling, endpoint };
+        self.memo.keep(door, head, route.clone());
         Ok(route)
     }
 }
@@ -153,12 +161,16 @@ mod tests {
     }
 
     fn route(method: u32) -> Route {
-        let method = Some(MethodId(method));
-        Route { pool: PoolKey::default(), method, ruling: Some(Ruling::AllowedByApp) }
+        let (method, ruling) = (Some(MethodId(method)), Some(Ruling::AllowedByApp));
+        Route { pool: PoolKey::default(), method, ruling, endpoint: None }
     }
 
     fn door(listener: Listener, standing: Standing) -> Door {
         Door { listener, standing, caller: CallerId::NOBODY }
+    }
+
+    fn found(memo: &Memo, door: Door, head: &RequestHead<'_>) -> Option<u32> {
+        memo.find(door, head)?.method.map(|MethodId(number)| number)
     }
 
     #[test]
@@ -167,19 +179,19 @@ mod tests {
         let api = door(Listener::Api, Standing::Unlisted);
         let internal = door(Listener::Internal, Standing::Unlisted);
         let known = head(b"/a.B/C", b"server");
-        assert_eq!(memo.find(api, &known), None);
+        assert!(memo.find(api, &known).is_none());
         memo.keep(api, &known, route(1));
-        assert_eq!(memo.find(api, &known), Some(route(1)));
-        assert_eq!(memo.find(internal, &known), None);
+        assert_eq!(found(&memo, api, &known), Some(1));
+        assert!(memo.find(internal, &known).is_none());
         for standing in [Standing::Malformed, Standing::Listed(0), Standing::Listed(1)] {
-            assert_eq!(memo.find(door(Listener::Api, standing), &known), None);
+            assert!(memo.find(door(Listener::Api, standing), &known).is_none());
         }
-        assert_eq!(memo.find(api, &head(b"/a.B/D", b"server")), None);
-        assert_eq!(memo.find(api, &head(b"/a.B/C", b"serves")), None);
+        assert!(memo.find(api, &head(b"/a.B/D", b"server")).is_none());
+        assert!(memo.find(api, &head(b"/a.B/C", b"serves")).is_none());
         let bare = RequestHead { app_id: None, ..head(b"/a.B/C", b"") };
-        assert_eq!(memo.find(api, &bare), None);
+        assert!(memo.find(api, &bare).is_none());
         let both = RequestHead { callee_app_id: Some(b"server"), ..head(b"/a.B/C", b"server") };
-        assert_eq!(memo.find(api, &both), None);
+        assert!(memo.find(api, &both).is_none());
     }
 
     /// Methods that are more than there is room for push out each other, nothing else.
@@ -191,13 +203,13 @@ mod tests {
             let path = format!("/a.B/{number}").into_bytes();
             let head = RequestHead { path: &path, ..RequestHead::default() };
             memo.keep(api, &head, route(number));
-            assert_eq!(memo.find(api, &head), Some(route(number)));
+            assert_eq!(found(&memo, api, &head), Some(number));
         }
         let kept = memo.sets.iter().flatten().flatten().count();
         assert!(kept <= 2 * SETS && kept > SETS, "{kept}");
         let long = [b'x'; OCTETS_MAX + 1];
         let head = RequestHead { path: &long, ..RequestHead::default() };
         memo.keep(api, &head, route(1));
-        assert_eq!(memo.find(api, &head), None);
+        assert!(memo.find(api, &head).is_none());
     }
 }

@@ -17,12 +17,16 @@
 
 mod access;
 mod app_calls;
+mod attempts;
 mod balance;
 mod bounds;
 mod call;
 mod contract;
+mod dispatch;
+mod endpoint;
 mod failure;
 mod farewell;
+mod guard;
 mod head;
 mod local;
 mod lookup;
@@ -62,6 +66,7 @@ use app_calls::AppCalls;
 use bounds::Bounds;
 use bytes::Bytes;
 use call::{Call, Up};
+use guard::Guards;
 use local::Locals;
 use memo::Memo;
 use peer::{Peer, Side, Stage};
@@ -129,6 +134,7 @@ pub struct Proxy {
     snapshot: Arc<Snapshot>,
     peers: SlotMap<ConnKey, Peer>,
     calls: SlotMap<CallKey, Call>,
+    guards: Guards,
     pools: Pools,
     memo: Memo,
     fixed: Fixed,
@@ -145,15 +151,20 @@ pub struct Proxy {
     told: Told,
     bounds: Bounds,
     denials: Denials,
+    begun: Instant,
+    /// Its number among the workers that share circuit breakers.
+    seat: usize,
 }
 
 impl Proxy {
     pub fn new(snapshot: Arc<Snapshot>, now: Instant) -> Self {
         Self {
             fixed: Fixed::new(&snapshot.config),
+            seat: snapshot.resiliency.as_ref().map_or(0, |targets| targets.join()),
             snapshot,
             peers: SlotMap::with_key(),
             calls: SlotMap::with_key(),
+            guards: Guards::new(),
             pools: Pools::new(),
             memo: Memo::default(),
             outputs: VecDeque::new(),
@@ -168,6 +179,7 @@ impl Proxy {
             told: Told::new(now),
             bounds: Bounds::default(),
             denials: Denials::default(),
+            begun: now,
         }
     }
 
@@ -356,6 +368,9 @@ impl Proxy {
     fn publish(&mut self, snapshot: Arc<Snapshot>, now: Instant) {
         if snapshot.epoch > self.snapshot.epoch {
             let same = Arc::ptr_eq(&self.snapshot.policies, &snapshot.policies);
+            if let Some(targets) = snapshot.resiliency_instead_of(&self.snapshot) {
+                self.seat = targets.join();
+            }
             self.snapshot = snapshot;
             if !same {
                 self.stand_anew();
@@ -369,7 +384,7 @@ impl Proxy {
     fn tick(&mut self, now: Instant) {
         while let Some(reminder) = self.timers.pop_due(now) {
             match reminder {
-                Reminder::Call(key) => self.deadline_reached(key, now),
+                Reminder::Call(key) => self.time_reached(key, now),
                 Reminder::Conn(key) => self.look_after(key, now),
                 Reminder::Lookup(key) => self.lookup_overdue(key, now),
                 Reminder::Spread(key) => self.spread(key, now),
@@ -422,6 +437,7 @@ impl Proxy {
         let parked = self.peers.values().map(|peer| peer.parked_octets);
         assert_eq!(parked.sum::<usize>(), self.parked_octets);
         self.pools.check_invariants(|call| self.calls.contains_key(call));
+        self.check_guards();
     }
 }
 

@@ -13,6 +13,7 @@ use super::balance::{Dice, Places};
 use super::call::{Call, Up};
 use super::contract::{CloseReason, Output, Security};
 use super::failure::Failure;
+use super::guard::Cause;
 use super::peer::{Peer, Side, Stage};
 use super::pending::Parked;
 use super::waiting::Waiting;
@@ -123,7 +124,11 @@ impl Pools {
 
     /// The pool of a target as spelled, made when there is none.
     pub fn remote(&mut self, text: &str, own: &Namespace) -> Result<PoolKey, Failure> {
-        let target = Target::parse(text, own).map_err(|error| Failure::target(&error))?;
+        self.of(Target::parse(text, own).map_err(|error| Failure::target(&error))?)
+    }
+
+    /// The pool of a target, made when there is none.
+    pub fn of(&mut self, target: Target) -> Result<PoolKey, Failure> {
         if let Some(pool) = self.by_target.get(&target) {
             return Ok(*pool);
         }
@@ -145,6 +150,13 @@ impl Pools {
     pub fn one_died(&mut self, pool: PoolKey, caller: ConnKey) {
         if let Some(pool) = self.pools.get_mut(pool) {
             pool.parked.one_died(caller);
+        }
+    }
+
+    /// A call that waits in this pool leaves it and lives on.
+    pub fn leave(&mut self, pool: PoolKey, caller: ConnKey, call: CallKey) {
+        if let Some(pool) = self.pools.get_mut(pool) {
+            pool.parked.remove(caller, call);
         }
     }
 
@@ -271,11 +283,8 @@ impl Proxy {
             let Some(Call { up, down, .. }) = self.calls.get_mut(call) else { continue };
             if let Up::Parked(parked) = std::mem::replace(up, Up::None) {
                 let Parked { fields, octets, pending } = *parked;
-                self.parked_octets -= octets;
-                if let Some(peer) = self.peers.get_mut(down.conn) {
-                    peer.parked_octets -= octets;
-                }
-                self.cells.fall(Gauge::WaitingCalls);
+                let caller = down.conn;
+                self.unpark(caller, octets);
                 self.open(call, conn, fields, pending.into_pieces(), now);
             }
         }
@@ -302,7 +311,12 @@ impl Proxy {
         let Some(endpoint) = endpoint else {
             // `resolved` lets no empty list in.
             debug_assert!(!remote, "a list of endpoints is empty");
-            return self.fail_parked(key, &Failure::no_app(&self.snapshot.config), now);
+            return self.fail_parked(
+                key,
+                &Failure::no_app(&self.snapshot.config),
+                Cause::Unreachable,
+                now,
+            );
         };
         let Some(pool) = self.pools.pools.get(key) else { return };
         let target = pool.target.clone();
@@ -428,15 +442,8 @@ impl Proxy {
                 }
             }
         }
-        self.fail_parked(key, &Failure::unavailable(error), now);
+        self.fail_parked(key, &Failure::unavailable(error), Cause::Unreachable, now);
         self.pools.drop_if_idle(key);
-    }
-
-    pub(super) fn fail_parked(&mut self, key: PoolKey, failure: &Failure, now: Instant) {
-        let Some(pool) = self.pools.pools.get_mut(key) else { return };
-        for call in std::mem::take(&mut pool.parked).iter() {
-            self.fail(call, failure, now);
-        }
     }
 
     /// Takes no more calls; closes when the last one is done.

@@ -5,6 +5,7 @@
 
 use super::call::{Call, Up};
 use super::failure::Failure;
+use super::guard::{Cause, Guard};
 use super::head::{self, is_grpc};
 use super::replay::Unseen;
 use super::{CallKey, ConnKey, Leg, Proxy, rewrite};
@@ -47,6 +48,10 @@ impl Proxy {
             self.fail(key, &Failure::too_large(len, max), now);
             return;
         }
+        let several = call.request_scanner.messages() > 1;
+        if several && self.guards.get(key).is_some_and(Guard::retries) {
+            return self.refuse_messages(key, now);
+        }
         call.request_ended |= end_stream;
         match &mut call.up {
             Up::Parked(parked) => parked.pending.push(data),
@@ -60,6 +65,10 @@ impl Proxy {
                 }
             }
             Up::Local(_) => self.local_data(key, &data, now),
+            Up::None if self.guards.get(key).is_some_and(Guard::is_between) => {
+                // Too much of it: the next attempt finds that out.
+                drop(self.keeper.data(&mut call.kept, &data));
+            }
             Up::None => {
                 let Leg { conn, stream, .. } = call.down;
                 if let Some(peer) = self.peers.get_mut(conn) {
@@ -75,6 +84,7 @@ impl Proxy {
         if let Err(TooLarge { len, before }) = call.response_scanner.scan(&data, max) {
             self.cells.limit_hit("message_size");
             let Leg { conn, stream, .. } = call.down;
+            self.release_head(key, now);
             if let Some(peer) = self.peers.get_mut(conn) {
                 peer.h2.send_data(stream, data.slice(..before), false);
             }
@@ -83,6 +93,9 @@ impl Proxy {
         }
         let Leg { conn, stream, .. } = call.down;
         call.response_ended |= end_stream;
+        if !call.head_sent {
+            self.release_head(key, now);
+        }
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_data(stream, data, false);
             peer.touch(conn, &mut self.outputs);
@@ -111,12 +124,17 @@ impl Proxy {
         end_stream: bool,
         now: Instant,
     ) {
-        let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
         let head = head::read_response(&fields);
         let ours = head.status == b"200" && head.content_type.is_some_and(is_grpc);
-        call.response_ended |= end_stream;
         // A peer that tells a gRPC status tells enough, whatever else its head looks like.
         let told = head.grpc_status.map(status::parse_code);
+        let status = told.unwrap_or(Code::Unknown as u8);
+        let failed = end_stream && status != Code::Ok as u8 && (ours || told.is_some());
+        if failed && self.status_again(key, status, &fields, now) {
+            return self.recycle(from, fields);
+        }
+        let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
+        call.response_ended |= end_stream;
         if !ours && told.is_none() {
             let (code, text) = Failure::of_response(head.status, head.content_type);
             self.recycle(from, fields);
@@ -133,9 +151,31 @@ impl Proxy {
         if end_stream && told.is_none() {
             add_status(&mut fields);
         }
+        if !end_stream
+            && call.kept.is_some()
+            && let Some(guard) = self.guards.get_mut(key)
+            && guard.holds()
+        {
+            return guard.hold(fields);
+        }
+        self.send_head(key, fields, end_stream, now);
+        if end_stream {
+            self.complete(key, status, now);
+        }
+    }
+
+    /// From now on the call is not made again.
+    pub(super) fn send_head(
+        &mut self,
+        key: CallKey,
+        fields: FieldSection,
+        end_stream: bool,
+        now: Instant,
+    ) {
+        let Some(call) = self.calls.get_mut(key) else { return };
         call.head_sent = true;
         let Leg { conn, stream, .. } = call.down;
-        let kept = call.kept.take();
+        let (kept, up) = (call.kept.take(), call.up.leg());
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, end_stream);
             peer.touch(conn, &mut self.outputs);
@@ -143,12 +183,10 @@ impl Proxy {
                 self.close_unread(conn, now);
             }
         }
-        if let Some(kept) = kept {
-            let fields = self.keeper.forget(kept);
-            self.recycle(from, fields);
-        }
-        if end_stream {
-            self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
+        let Some(kept) = kept else { return };
+        let fields = self.keeper.forget(kept);
+        if let Some(up) = up {
+            self.recycle(up.conn, fields);
         }
     }
 
@@ -177,6 +215,13 @@ impl Proxy {
             return self.fail(key, &Failure::deadline(), now);
         }
         let Leg { conn, stream, .. } = call.down;
+        if !call.head_sent {
+            let status = told.unwrap_or(Code::Unknown as u8);
+            if status != Code::Ok as u8 && self.status_again(key, status, &fields, now) {
+                return self.recycle(from, fields);
+            }
+            self.release_head(key, now);
+        }
         if let Some(peer) = self.peers.get_mut(conn) {
             peer.h2.send_headers(stream, fields, true);
             peer.touch(conn, &mut self.outputs);
@@ -214,9 +259,12 @@ impl Proxy {
         if late && code == ErrorCode::CANCEL {
             return self.fail(key, &Failure::deadline(), now);
         }
+        if code == ErrorCode::CANCEL && self.is_attempt_late(key, now) {
+            return self.attempt_timed_out(key, now);
+        }
         let (code, text) = Failure::reset(code);
         let failure = Failure::new(code, self.blame(from, &text));
-        self.fail(key, &failure, now);
+        self.fail_attempt(key, &failure, Cause::Status(code as u8), now);
     }
 
     /// What the upstream did ends the call, whose stream it still has.
@@ -224,7 +272,7 @@ impl Proxy {
     fn fail_by_upstream(&mut self, key: CallKey, code: Code, text: &str, now: Instant) {
         let Some(Call { up: Up::Open(up), .. }) = self.calls.get(key) else { return };
         let failure = Failure::new(code, self.blame(up.conn, text));
-        self.fail(key, &failure, now);
+        self.fail_attempt(key, &failure, Cause::Status(code as u8), now);
     }
 
     /// A peer broke a rule on one stream; the engine has reset it.
@@ -244,7 +292,7 @@ impl Proxy {
         let name = code.name();
         let text = format!("ringside: the callee broke HTTP/2 on this stream ({name}): {reason}");
         let failure = Failure::new(Code::Internal, self.blame(from, &text));
-        self.fail(key, &failure, now);
+        self.fail_attempt(key, &failure, Cause::Status(failure.code as u8), now);
     }
 }
 

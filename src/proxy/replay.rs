@@ -14,6 +14,7 @@
 
 use super::call::{Call, Up};
 use super::failure::Failure;
+use super::guard::Cause;
 use super::{CallKey, Leg, Proxy};
 use crate::http2::FieldSection;
 use bytes::Bytes;
@@ -21,6 +22,8 @@ use std::time::Instant;
 
 /// DATA of one call: as much as grpc-go keeps of a call, and as a stream's window lets come.
 pub(super) const CALL_OCTETS_MAX: usize = 256 << 10;
+/// The same of a call whose policy has it tried again: a message of daprd's default size.
+pub(super) const KEPT_FOR_RETRY_MAX: usize = (4 << 20) + 5;
 /// What all calls of a worker keep.
 pub(super) const WORKER_OCTETS_MAX: usize = 32 << 20;
 /// A smaller piece is copied.
@@ -51,6 +54,15 @@ pub(super) struct Kept {
     octets: usize,
     /// What it counts.
     charge: usize,
+    /// The most DATA octets.
+    octets_max: usize,
+}
+
+impl Kept {
+    /// More than is kept of most calls.
+    pub(super) fn allow(&mut self, octets_max: usize) {
+        self.octets_max = octets_max;
+    }
 }
 
 /// A request, to be sent again.
@@ -97,7 +109,15 @@ impl Keeper {
         }
         self.charge += charge;
         let tail_from = fields.mark();
-        Ok(Kept { fields, stamped_from, tail_from, pieces: Vec::new(), octets: 0, charge })
+        Ok(Kept {
+            fields,
+            stamped_from,
+            tail_from,
+            pieces: Vec::new(),
+            octets: 0,
+            charge,
+            octets_max: CALL_OCTETS_MAX,
+        })
     }
 
     /// DATA of a call went out. Gives the call's head back if it is not kept any more.
@@ -105,7 +125,7 @@ impl Keeper {
     pub(super) fn data(&mut self, slot: &mut Option<Kept>, data: &Bytes) -> Option<FieldSection> {
         let kept = slot.as_mut()?;
         let len = data.len();
-        let fits = kept.octets + len <= CALL_OCTETS_MAX && self.charge + len <= WORKER_OCTETS_MAX;
+        let fits = kept.octets + len <= kept.octets_max && self.charge + len <= WORKER_OCTETS_MAX;
         if len < COPIED_BELOW && kept.pieces.is_empty() && fits {
             // COPY: below `COPIED_BELOW`, so that no read buffer stays for it.
             kept.fields.push_tail(data);
@@ -122,7 +142,7 @@ impl Keeper {
         let copy = data.len() < COPIED_BELOW;
         let charge = if copy { data.len() } else { data.len().max(PINNED_OCTETS_MIN) };
         let octets = kept.octets + data.len();
-        if octets > CALL_OCTETS_MAX || self.charge + charge > WORKER_OCTETS_MAX {
+        if octets > kept.octets_max || self.charge + charge > WORKER_OCTETS_MAX {
             return slot.take().map(|kept| self.forget(kept));
         }
         kept.octets = octets;
@@ -157,7 +177,7 @@ impl Keeper {
 
     /// For the next attempt.
     #[cold]
-    fn take(&mut self, mut kept: Kept) -> Request {
+    pub(super) fn take(&mut self, mut kept: Kept) -> Request {
         let mut data = std::mem::take(&mut kept.pieces);
         let tail = kept.fields.since(kept.tail_from);
         if !tail.is_empty() {
@@ -179,7 +199,7 @@ impl Keeper {
             charge += kept.charge;
             let pieces: usize = kept.pieces.iter().map(Bytes::len).sum();
             assert_eq!(kept.fields.since(kept.tail_from).len() + pieces, kept.octets);
-            assert!(kept.octets <= CALL_OCTETS_MAX);
+            assert!(kept.octets <= kept.octets_max && kept.octets_max <= KEPT_FOR_RETRY_MAX);
         }
         assert_eq!(charge, self.charge);
     }
@@ -206,10 +226,11 @@ impl Proxy {
     /// it is not, and nothing has changed.
     #[cold]
     pub(super) fn replay(&mut self, key: CallKey, why: Unseen, now: Instant) -> bool {
+        let begun = self.holds_head(key);
         let Some(call) = self.calls.get_mut(key) else { return false };
         let Up::Open(Leg { conn, .. }) = call.up else { return false };
         let most = if why == Unseen::Refused { REFUSALS_MAX } else { REPLAYS_MAX };
-        if call.head_sent || call.replays >= most {
+        if call.head_sent || begun || call.replays >= most {
             return false;
         }
         let Some(kept) = call.kept.take() else { return false };
@@ -242,7 +263,8 @@ impl Proxy {
         let text = "the stream is rejected because server is draining the connection";
         let failure = Failure::unavailable(self.blame(conn, text));
         self.detach(conn, key);
-        self.fail(key, &failure, now);
+        let cause = Cause::Status(failure.code as u8);
+        self.fail_attempt(key, &failure, cause, now);
     }
 }
 

@@ -207,6 +207,6 @@ impl Proxy {
             peer.h2.send_reset(stream, ErrorCode::ENHANCE_YOUR_CALM);
             peer.touch(conn, &mut self.outputs);
         }
-        self.free(call, Code::ResourceExhausted as u8, now);
+        self.free(key, call, Code::ResourceExhausted as u8, now);
     }
 }

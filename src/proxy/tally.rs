@@ -63,16 +63,32 @@ impl Tally {
         self.attempt = Attempt::Refused;
     }
 
-    pub(super) fn ended(&self, cells: &mut Cells, status: u8, latency: Duration) {
-        let Self { hop, kind, method, attempt } = *self;
-        let Some(method) = method else { return cells.ended(hop, status, latency) };
-        let told = match attempt {
+    pub(super) fn is_streaming(&self) -> bool {
+        self.kind == CallKind::Streaming
+    }
+
+    /// An attempt ended, which need not be the last one.
+    pub(super) fn attempt_ended(&mut self, cells: &mut Cells, status: u8, latency: Duration) {
+        let Self { hop, kind, method, .. } = *self;
+        if let Some(method) = method.filter(|_| self.is_told()) {
+            cells.received(hop, method, kind, status, latency);
+        }
+        self.attempt = Attempt::None;
+    }
+
+    fn is_told(&self) -> bool {
+        match self.attempt {
             Attempt::None => false,
             Attempt::Refused => true,
             // A stream that stood is not told (spec 10 §10.1).
-            Attempt::Sent => kind == CallKind::Unary,
-        };
-        if told {
+            Attempt::Sent => self.kind == CallKind::Unary,
+        }
+    }
+
+    pub(super) fn ended(&self, cells: &mut Cells, status: u8, latency: Duration) {
+        let Self { hop, kind, method, .. } = *self;
+        let Some(method) = method else { return cells.ended(hop, status, latency) };
+        if self.is_told() {
             cells.received(hop, method, kind, status, latency);
         }
         cells.completed(hop, method, kind, status, latency);

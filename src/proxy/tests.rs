@@ -19,6 +19,7 @@ mod late_apps;
 mod limits;
 mod local;
 mod replays;
+mod resiliency;
 mod stalled;
 mod statuses;
 

@@ -76,6 +76,16 @@ impl Waiting {
         }
     }
 
+    /// A call leaves its place and lives on. It is looked for from the front, where those are that
+    /// have waited longest.
+    pub(super) fn remove(&mut self, caller: ConnKey, call: CallKey) {
+        let Some(line) = self.lines.get_mut(&caller) else { return };
+        if let Some(place) = line.calls.iter().position(|waiting| *waiting == call) {
+            line.calls.remove(place);
+            self.alive = self.alive.saturating_sub(1);
+        }
+    }
+
     /// Whose turn it is. Those that have ended are gone then.
     pub(super) fn first(&mut self, lives: impl Fn(CallKey) -> bool) -> Option<CallKey> {
         while let Some(caller) = self.turns.front().copied() {

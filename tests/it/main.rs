@@ -37,6 +37,7 @@ mod namespaces;
 mod naming;
 mod nghttp2;
 mod replicas;
+mod resiliency;
 mod resolvers;
 mod restarts;
 mod rotation;

@@ -192,6 +192,8 @@ async fn metrics(state: &State) -> Answer {
     let body = render(&Exposition {
         app_id: state.options.app_id.as_str(),
         cells: &cells,
+        resiliency_loaded: &state.options.resiliency.right,
+        resiliency_label: &state.options.resiliency.label,
         workers: &workers,
         rotation_failures: &counters.rotation_failures(),
         probes: &state.probes.borrow(),

@@ -99,7 +99,7 @@ pub fn render(state: &State) -> String {
         extended: state.extended(),
         app_connection_properties: app_connection(options),
         actor_runtime: ActorRuntime::of(state),
-        resiliencies: options.resiliencies.iter().map(|name| Resiliency { name }).collect(),
+        resiliencies: options.resiliency.names.iter().map(|name| Resiliency { name }).collect(),
     };
     // Strings and numbers always serialize.
     let mut body = json(&metadata);
@@ -211,7 +211,7 @@ mod tests {
             threshold: 3,
         };
         options.app_health = Some(health);
-        options.resiliencies = vec!["rz".to_owned()];
+        options.resiliency.names = vec!["rz".to_owned()];
         options.app_concurrency_max = 7;
         let protocol = AppProtocol::Http;
         options.app = Some(App { host: "127.0.0.1".to_owned(), port: 80, protocol });
