@@ -3,7 +3,8 @@
 //!
 //! `cargo bench --bench call` prints nanoseconds per call, best and median of some rounds, for
 //! calls that come one by one and many at a time. Only the proxies' share is timed.
-//! `cargo bench --bench call -- ROUNDS` for fewer rounds, as under an instruction counter.
+//! `cargo bench --bench call -- ROUNDS` for fewer rounds, as under an instruction counter; with
+//! `traced` behind it each hop is a span of a trace that is sampled at daprd's default rate.
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
@@ -11,7 +12,7 @@ mod greeting;
 
 use bytes::Bytes;
 use greeting::{REQUEST, section};
-use ringside::config::{App, AppProtocol, Config, IoDriver};
+use ringside::config::{App, AppProtocol, Config, IoDriver, Tracing};
 use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId};
 use ringside::identity::{AppId, Namespace};
@@ -37,7 +38,7 @@ fn endpoint(port: u16) -> Endpoint {
     Endpoint(([127, 0, 0, 1], port).into())
 }
 
-fn sidecar(id: &str, now: Instant) -> Proxy {
+fn sidecar(id: &str, tracing: Tracing, now: Instant) -> Proxy {
     let config = Config {
         app_id: AppId::new(id).expect("an app ID"),
         namespace: Namespace::new("default"),
@@ -47,7 +48,7 @@ fn sidecar(id: &str, now: Instant) -> Proxy {
         app_token: None,
         max_body_size: 4 << 20,
         header_list_size: 64 << 10,
-        tracing: true,
+        tracing,
         drain_max: None,
         dapr_listen_addresses: Vec::new(),
         grpc_port: 50001,
@@ -71,8 +72,8 @@ struct Hop {
 }
 
 impl Hop {
-    fn new(id: &str, listener: Listener, now: Instant) -> Self {
-        let mut proxy = sidecar(id, now);
+    fn new(id: &str, listener: Listener, tracing: Tracing, now: Instant) -> Self {
+        let mut proxy = sidecar(id, tracing, now);
         let down = proxy.accept(Arrival { listener, peer: None, spiffe_id: None }, now);
         let mut hop = Self { proxy, down, up: None, down_dirty: false, up_dirty: false };
         hop.carry_out(now);
@@ -118,15 +119,15 @@ struct Chain {
 }
 
 impl Chain {
-    fn new() -> Self {
+    fn new(tracing: Tracing) -> Self {
         let now = Instant::now();
         let limits = Limits { connection_window: 64 << 20, ..Limits::default() };
         let end = |role| Connection::new(role, limits.clone(), classify_none, now);
         let mut chain = Self {
             caller: end(Role::Client),
             hops: [
-                Hop::new("client", Listener::Api, now),
-                Hop::new("server", Listener::Internal, now),
+                Hop::new("client", Listener::Api, tracing, now),
+                Hop::new("server", Listener::Internal, tracing, now),
             ],
             app: end(Role::Server),
             out: Transmit::new(),
@@ -272,11 +273,15 @@ fn serve(app: &mut Connection, bytes: Bytes, body: &Bytes) {
 fn main() {
     let given = std::env::args().find_map(|argument| argument.parse().ok());
     let count: usize = given.unwrap_or(ROUNDS).max(1);
+    let tracing = match std::env::args().any(|argument| argument == "traced") {
+        true => Tracing::Sampled { rate: 1e-4 },
+        false => Tracing::Passed,
+    };
     let body = Bytes::from([&[0, 0, 0, 0, 95][..], &[7; 95]].concat());
     let fields = section(request());
     for batch in [1, 10, 100] {
         let mut rounds = Vec::new();
-        let mut chain = Chain::new();
+        let mut chain = Chain::new(tracing);
         for _ in 0..count {
             chain.spent = Duration::ZERO;
             for _ in 0..CALLS / batch {

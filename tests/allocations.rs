@@ -1,12 +1,17 @@
 //! What the HTTP/2 engine allocates: nothing per DATA frame, nothing per call once it is warm,
-//! and little while it is idle. Its own binary, since it counts with its own allocator.
+//! and little while it is idle; and what a trace that is not sampled adds to a call: nothing. Its own
+//! binary, since it counts with its own allocator.
 
 use allocation_counter::{AllocationInfo, measure};
 use bytes::Bytes;
+use ringside::config::{Config, Environment, Flags, Settings, Tracing};
 use ringside::http2::field::classify_none;
 use ringside::http2::{
     Connection, ErrorCode, Event, FieldSection, Limits, Role, SectionKind, StreamId, Transmit,
 };
+use ringside::proxy::{Arrival, ConnId, Endpoint, Input, Listener, Output, Proxy};
+use ringside::snapshot::Snapshot;
+use std::sync::Arc;
 use std::time::Instant;
 
 /// Calls or frames to get warm, and then to count.
@@ -268,4 +273,116 @@ fn an_idle_connection_is_small() {
     assert!(inline <= 1448, "{inline}");
     assert!(fresh.bytes_current <= 1 << 10, "{fresh:?}");
     assert!(used.bytes_current <= 16 << 10, "{used:?}");
+}
+
+/// Caller, sidecar and app, in memory.
+struct Relay {
+    caller: Connection,
+    proxy: Proxy,
+    app: Connection,
+    conns: Vec<ConnId>,
+    dirty: Vec<ConnId>,
+    answered: usize,
+}
+
+impl Relay {
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn new(tracing: Tracing) -> Self {
+        let flags = Flags { app_id: "a".into(), app_port: "5000".into(), ..Flags::default() };
+        let settings = Settings::new(&flags, &Environment::default()).expect("settings");
+        let config = Config { tracing, ..settings.config };
+        let app_endpoint = Some(Endpoint(([127, 0, 0, 1], 5000).into()));
+        let snapshot = Snapshot { app_endpoint, ..Snapshot::new(Arc::new(config)) };
+        let mut proxy = Proxy::new(Arc::new(snapshot), Instant::now());
+        let arrival = Arrival { listener: Listener::Internal, peer: None, spiffe_id: None };
+        let down = proxy.accept(arrival, Instant::now());
+        let (caller, app) = (connection(Role::Client), connection(Role::Server));
+        Self { caller, proxy, app, conns: vec![down], dirty: Vec::new(), answered: 0 }
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn obey(&mut self) {
+        while let Some(output) = self.proxy.poll_output() {
+            match output {
+                Output::Dirty(conn) => self.dirty.push(conn),
+                Output::Dial { conn, .. } => {
+                    self.conns.push(conn);
+                    self.proxy.handle(Input::Dialed { conn }, Instant::now());
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    /// One call; what only the sidecar allocates for it is added to `counted`.
+    #[expect(clippy::disallowed_methods, reason = "an arbitrary instant to count from")]
+    fn call(&mut self, fields: &[(&str, &str)], counted: &mut u64) {
+        let stream = self.caller.open(section(fields), true, 0).expect("a stream");
+        let goal = self.answered + 1;
+        for _ in 0..20 {
+            let (to_proxy, from_app) = (
+                said(&mut self.caller),
+                match self.conns.len() {
+                    1 => Bytes::new(),
+                    _ => said(&mut self.app),
+                },
+            );
+            let mut out = [Transmit::new(), Transmit::new()];
+            let mut spent = measure(|| {
+                for (at, bytes) in [to_proxy, from_app].into_iter().enumerate() {
+                    if let (Some(conn), false) = (self.conns.get(at).copied(), bytes.is_empty()) {
+                        self.proxy.handle(Input::Received { conn, bytes }, Instant::now());
+                    }
+                    self.obey();
+                }
+            });
+            for conn in std::mem::take(&mut self.dirty) {
+                let at = self.conns.iter().position(|known| *known == conn).expect("known");
+                spent += measure(|| while self.proxy.transmit(conn, &mut out[at], 1 << 20) {});
+            }
+            *counted += spent.count_total;
+            let [down, up] = out.map(|out| out.slices().flatten().copied().collect::<Bytes>());
+            receive(&mut self.caller, &down);
+            receive(&mut self.app, &up);
+            self.serve();
+            if self.answered == goal {
+                return;
+            }
+        }
+        panic!("no answer on {stream:?}");
+    }
+
+    fn serve(&mut self) {
+        while let Some(event) = self.app.poll_event() {
+            if let Event::Headers { stream, fields, .. } = event {
+                self.app.recycle(fields);
+                let end = [(":status", "200"), ("content-type", "application/grpc")];
+                let end = [&end[..], &[("grpc-status", "0")]].concat();
+                self.app.send_headers(stream, section(&end), true);
+            }
+        }
+        while let Some(event) = self.caller.poll_event() {
+            self.answered += usize::from(matches!(event, Event::Headers { end_stream: true, .. }));
+        }
+    }
+}
+
+/// A trace that is not sampled costs no allocation, whoever began it.
+#[test]
+fn an_unsampled_call_allocates_nothing_for_its_trace() {
+    let parent = ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
+    let request = |more: &[(&'static str, &'static str)]| {
+        let to = [("dapr-callee-app-id", "a")];
+        [REQUEST, &to, more].concat()
+    };
+    for fields in [request(&[]), request(&[parent])] {
+        let count = |tracing| {
+            let (mut relay, mut warming, mut counted) = (Relay::new(tracing), 0, 0);
+            (0..WARM).for_each(|_| relay.call(&fields, &mut warming));
+            (0..COUNTED).for_each(|_| relay.call(&fields, &mut counted));
+            counted
+        };
+        let (passed, unsampled) = (count(Tracing::Passed), count(Tracing::Sampled { rate: 0.0 }));
+        assert_eq!(unsampled, passed, "{fields:?}");
+    }
 }

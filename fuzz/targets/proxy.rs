@@ -6,7 +6,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ringside::config::{App, AppProtocol, Config, Forward, IoDriver};
+use ringside::config::{App, AppProtocol, Config, Forward, IoDriver, Tracing};
 use ringside::identity::{AppId, Namespace, Target};
 use ringside::proxy::{
     Arrival, CloseReason, ConnId, Endpoint, Input, Listener, Output, Proxy, Resolution, Transmit,
@@ -170,7 +170,7 @@ fn config() -> Config {
         app_token: Some("app-token".into()),
         max_body_size: 200,
         header_list_size: 2000,
-        tracing: true,
+        tracing: Tracing::Passed,
         drain_max: Some(Duration::from_secs(5)),
         dapr_listen_addresses: Vec::new(),
         grpc_port: 50001,

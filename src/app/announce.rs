@@ -53,7 +53,7 @@ pub fn sampler(plan: &Plan) {
         "Dapr trace sampler initialized: ParentBased{{root:TraceIDRatioBased{{{}}},\
          remoteParentSampled:AlwaysOnSampler,remoteParentNotSampled:AlwaysOffSampler,\
          localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler}}",
-        go_float(plan.configuration.tracing.sampling_rate)
+        go_float(plan.configuration.tracing.rate().clamp(0.0, 1.0))
     );
 }
 

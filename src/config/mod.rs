@@ -16,6 +16,7 @@ pub mod resource;
 pub mod settings;
 pub mod shape;
 pub mod spec;
+pub mod traces;
 pub mod yaml;
 
 pub use env::Environment;
@@ -71,6 +72,17 @@ pub struct Forward {
     pub app_id: String,
 }
 
+/// What becomes of callers' trace contexts (spec 10 §10.2).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Tracing {
+    /// The Configuration says samplingRate "0".
+    Off,
+    /// They pass, and none is made.
+    Passed,
+    /// Each call is a span; of traces that begin here this share is sampled.
+    Sampled { rate: f64 },
+}
+
 /// Everything that the datapath needs to know; the rest of the flags stay with `control` and `app`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -86,8 +98,7 @@ pub struct Config {
     pub max_body_size: u64,
     /// Octets in one field section: `--read-buffer-size` × 1024, capped (see docs/parity.md).
     pub header_list_size: u32,
-    /// False when the Configuration says samplingRate "0".
-    pub tracing: bool,
+    pub tracing: Tracing,
     /// Hard cap on the drain (`--ringside-drain-max`); `None`: as long as calls run, as daprd.
     pub drain_max: Option<Duration>,
     pub dapr_listen_addresses: Vec<IpAddr>,

@@ -6,7 +6,9 @@
 
 use super::cpus::{Pin, WorkerCount};
 use super::spec::Configuration;
-use super::{App, AppProtocol, Config, Environment, Flags, Forward, IoDriver, go, quantity};
+use super::{
+    App, AppProtocol, Config, Environment, Flags, Forward, IoDriver, Tracing, go, quantity,
+};
 use crate::identity::{AppId, Namespace, Target};
 use std::fmt;
 use std::time::Duration;
@@ -215,7 +217,7 @@ impl Settings {
             app_token: env.filled("APP_API_TOKEN").map(str::to_owned),
             max_body_size: whole(body_size(flags)?, BODY_SIZE_DEFAULT),
             header_list_size: header_list_size(read_buffer(flags)?),
-            tracing: true,
+            tracing: Tracing::Passed,
             drain_max: flags.ringside.drain_max.and_then(go::GoDuration::positive),
             dapr_listen_addresses: api_addresses.iter().filter_map(|a| ip(a)).collect(),
             grpc_port,
@@ -256,7 +258,7 @@ impl Settings {
 
     /// Lets the Configuration change what it may.
     pub fn apply(&mut self, configuration: &Configuration) {
-        self.config.tracing = configuration.tracing.sampling_rate != 0.0;
+        self.config.tracing = configuration.tracing.tracing();
     }
 }
 

@@ -11,13 +11,11 @@
 use super::access::{AccessControl, ApiRules, check_secrets, list, text};
 use super::fields::CONFIGURATION;
 use super::shape::{Document, Shape, Shaped};
+use super::traces::TracingSpec;
 use super::yaml::{at, first_document};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
-
-/// The share of calls that is traced when nothing is said.
-const SAMPLING_RATE_DEFAULT: f64 = 1e-4;
 
 /// Features that daprd enables when they are not listed.
 const FEATURES_DEFAULT: [&str; 2] = ["HotReload", "WorkflowsRemoteActivityReminder"];
@@ -37,7 +35,7 @@ pub struct File {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Configuration {
-    pub tracing: Tracing,
+    pub tracing: TracingSpec,
     pub metrics: Metrics,
     pub name_resolution: Option<NameResolution>,
     /// Names of the enabled ones, sorted.
@@ -50,11 +48,6 @@ pub struct Configuration {
     pub unused: Vec<(&'static str, String)>,
     /// Fields that daprd does not know either: field, file.
     pub unknown: Vec<(String, String)>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tracing {
-    pub sampling_rate: f64,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -93,7 +86,7 @@ impl Default for Configuration {
     fn default() -> Self {
         let tree = Tree::default();
         Self {
-            tracing: Tracing { sampling_rate: SAMPLING_RATE_DEFAULT },
+            tracing: TracingSpec::new(&tree.merged),
             metrics: Metrics {
                 enabled: true,
                 latency_buckets: None,
@@ -132,7 +125,7 @@ impl Configuration {
         tree.refuse_what_restricts()?;
         check_secrets(&tree.merged).map_err(ConfigurationError::Invalid)?;
         Ok(Self {
-            tracing: Tracing { sampling_rate: tree.sampling_rate() },
+            tracing: TracingSpec::new(&tree.merged),
             metrics: tree.metrics()?,
             name_resolution: tree.name_resolution(),
             features: tree.features(),
@@ -201,13 +194,6 @@ impl Tree {
 
     fn access_control(&self) -> Option<AccessControl> {
         at(&self.merged, "spec.accessControl").map(AccessControl::new)
-    }
-
-    /// What is not a number counts as not given (`diag_utils.GetTraceSamplingRate`).
-    fn sampling_rate(&self) -> f64 {
-        let text = text(&self.merged, "spec.tracing.samplingRate");
-        let rate = text.parse().ok().filter(|rate: &f64| rate.is_finite());
-        rate.unwrap_or(SAMPLING_RATE_DEFAULT)
     }
 
     /// `metrics` overrides `metric` field by field.
@@ -476,7 +462,7 @@ mod tests {
              logging: {apiLogging: {omitHealthChecks: true}}}",
         ])
         .unwrap();
-        assert_eq!(configuration.tracing.sampling_rate, 0.5);
+        assert_eq!(configuration.tracing.rate(), 0.5);
         assert_eq!(configuration.features, ["WorkflowsRemoteActivityReminder"]);
         assert!(!configuration.metrics.enabled);
         assert!(configuration.api_logging.enabled && configuration.api_logging.omit_health_checks);
@@ -493,7 +479,7 @@ mod tests {
             [("\"0\"", 0.0), ("0", 0.0), ("\"x\"", 1e-4), ("\"\"", 1e-4), ("1", 1.0)]
         {
             let text = format!("spec: {{tracing: {{samplingRate: {text}}}}}");
-            assert_eq!(load(&[&text]).unwrap().tracing.sampling_rate, rate, "{text}");
+            assert_eq!(load(&[&text]).unwrap().tracing.rate(), rate, "{text}");
         }
     }
 

@@ -247,7 +247,8 @@ impl Worker {
         let now = clock::now();
         let mut proxy = Proxy::new(snapshot, now);
         // Random keys are made of the kernel's octets; no two workers choose alike.
-        proxy.seed(RandomState::new().hash_one(index));
+        let random = RandomState::new();
+        proxy.seed([0, 1, 2].map(|number| random.hash_one((index, number))));
         if let Some(most) = app_calls_max {
             proxy.bound_app_calls(most);
         }

@@ -1,4 +1,5 @@
-//! What is counted and how it is told: names, per-worker cells, text exposition, log layout. PURE.
+//! What is counted and how it is told: names, per-worker cells, text exposition, log layout, trace
+//! context. PURE.
 
 pub mod callers;
 pub mod cells;
@@ -8,3 +9,4 @@ pub mod log;
 pub mod names;
 pub mod policies;
 pub mod probes;
+pub mod trace;

@@ -211,17 +211,19 @@ impl Proxy {
         let content_type = ContentType::new(head.content_type);
         let request_scanner = route::scanner(&head, listener);
         let tally = Tally::new(listener, route.method, head.stream);
+        let span = self.tracer.begin(fields, listener);
         match self.pools.callee(route.pool) {
             Some(callee) => {
                 let drop_token = self.snapshot.config.api_token.is_some();
                 let forced = matches!(listener, Listener::Forward(_));
-                rewrite::strip_outbound(fields, &self.fixed, callee, drop_token, forced);
+                let (fixed, span) = (&self.fixed, span.as_ref());
+                rewrite::strip_outbound(fields, fixed, callee, drop_token, forced, span);
             }
             None => {
                 if let Some(ruling) = route.ruling {
                     self.cells.callers.ruled(door.caller, ruling);
                 }
-                rewrite::strip_inbound(fields, &self.fixed);
+                rewrite::strip_inbound(fields, &self.fixed, span.as_ref());
             }
         }
         let Route { pool, endpoint, .. } = route;

@@ -43,6 +43,7 @@ mod stalled;
 mod tally;
 mod timers;
 mod told;
+mod tracer;
 mod waiting;
 
 #[cfg(test)]
@@ -79,6 +80,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use timers::Timers;
 use told::Told;
+use tracer::Tracer;
 
 new_key_type! {
     /// A call of this worker.
@@ -151,6 +153,7 @@ pub struct Proxy {
     told: Told,
     bounds: Bounds,
     denials: Denials,
+    tracer: Tracer,
     begun: Instant,
     /// Its number among the workers that share circuit breakers.
     seat: usize,
@@ -160,6 +163,7 @@ impl Proxy {
     pub fn new(snapshot: Arc<Snapshot>, now: Instant) -> Self {
         Self {
             fixed: Fixed::new(&snapshot.config),
+            tracer: Tracer::new(snapshot.config.tracing),
             seat: snapshot.resiliency.as_ref().map_or(0, |targets| targets.join()),
             snapshot,
             peers: SlotMap::with_key(),
@@ -188,9 +192,10 @@ impl Proxy {
         self.app_calls = AppCalls::of_at_most(most);
     }
 
-    /// What its choices by chance come from; without it, the same in each run.
-    pub fn seed(&mut self, seed: u64) {
+    /// What its choices by chance and its IDs come from; without it, the same in each run.
+    pub fn seed(&mut self, [seed, ids @ ..]: [u64; 3]) {
         self.pools.dice = balance::Dice(seed);
+        self.tracer.seed(ids);
     }
 
     /// A downstream connection, its TLS handshake (if any) done.

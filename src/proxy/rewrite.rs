@@ -11,7 +11,7 @@ use crate::grpc::timeout;
 use crate::http2::field::{NameKind, PreparedField};
 use crate::http2::{Field, FieldSection};
 use crate::identity::AppId;
-use data_encoding::BASE64_NOPAD;
+use crate::observe::trace::Context;
 use std::time::Duration;
 
 /// What daprd's codec name makes of every content type on its way to a callee.
@@ -96,8 +96,10 @@ pub fn strip_outbound(
     callee: &PreparedField,
     drop_token: bool,
     forced: bool,
+    span: Option<&Context>,
 ) {
     fields.retain_classes(|class| match class {
+        class::TRACEPARENT | class::TRACE_BIN => span.is_none(),
         class::APP_ID => false,
         class::CALLEE_APP_ID => !forced,
         class::API_TOKEN => !drop_token,
@@ -105,20 +107,40 @@ pub fn strip_outbound(
     });
     fields.push_prepared(&fixed.caller_app_id);
     fields.push_prepared(callee);
+    if let Some(span) = span {
+        push_trace(fields, span);
+    }
 }
 
 /// Hop 2, and calls to one's own app ID: to the app.
-pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed) {
+pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Context>) {
     let mut traced = false;
-    fields.retain_classes(|class| {
-        traced |= matches!(class, class::TRACEPARENT | class::TRACE_BIN);
-        !matches!(class, class::APP_ID | class::API_TOKEN) && keep_always(class)
+    fields.retain_classes(|class| match class {
+        class::TRACEPARENT | class::TRACE_BIN => {
+            traced = true;
+            span.is_none()
+        }
+        class::APP_ID | class::API_TOKEN => false,
+        _ => keep_always(class),
     });
-    if traced {
-        keep_last_trace(fields);
+    match span {
+        Some(span) => push_trace(fields, span),
+        None if traced => keep_last_trace(fields),
+        None => {}
     }
     if let Some(token) = &fixed.app_token {
         fields.push_prepared(token);
+    }
+}
+
+/// What the callee is told of the span whose child it is.
+fn push_trace(fields: &mut FieldSection, span: &Context) {
+    let (text, binary) = (span.text(), span.binary());
+    for (name, value, class) in [
+        (&b"traceparent"[..], &text[..], class::TRACEPARENT),
+        (b"grpc-trace-bin", &binary, class::TRACE_BIN),
+    ] {
+        fields.push_field(Field { name, value, class, flags: 0, sensitive: false });
     }
 }
 
@@ -199,18 +221,9 @@ fn is_void_traceparent(value: &[u8]) -> bool {
     zeros(parts.next()) || zeros(parts.next())
 }
 
-/// `grpc-trace-bin` in base64, padded or not (spec 10 §10.3: version, field 0 with 16 octets of
-/// trace ID, field 1 with 8 of span ID, field 2 with flags). What is no such thing is no context.
+/// The same in its binary form. What is no such thing is no context.
 fn is_void_trace_bin(value: &[u8]) -> bool {
-    const OCTETS: usize = 29;
-    let text = value.strip_suffix(b"=").unwrap_or(value);
-    let mut raw = [0u8; OCTETS];
-    if BASE64_NOPAD.decode_len(text.len()) != Ok(OCTETS) {
-        return true;
-    }
-    let decoded = BASE64_NOPAD.decode_mut(text, &mut raw).is_ok();
-    let zeros = |range: std::ops::Range<usize>| raw[range].iter().all(|b| *b == 0);
-    !decoded || zeros(2..18) || zeros(19..27)
+    !Context::from_binary(value).is_some_and(|context| context.is_valid())
 }
 
 #[cfg(test)]
@@ -218,6 +231,7 @@ mod tests {
     use super::*;
     use crate::identity::Target;
     use crate::proxy::tests::{config, section};
+    use data_encoding::BASE64_NOPAD;
 
     fn text(section: &FieldSection) -> Vec<(String, String)> {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
@@ -247,7 +261,7 @@ mod tests {
             ("user-agent", "me/1"),
         ]);
         let fixed = Fixed::new(&config);
-        strip_outbound(&mut fields, &fixed, &callee_app_id(&target.app_id), false, false);
+        strip_outbound(&mut fields, &fixed, &callee_app_id(&target.app_id), false, false, None);
         let remaining = Some(Duration::from_millis(5));
         stamp(&mut fields, &fixed, &authority("10.0.0.9:50002"), remaining);
         let expected = pairs(&[
@@ -282,7 +296,7 @@ mod tests {
             ("grpc-trace-bin", "AAAAAAAAAAAAAAAAAAAAAAAAAAABAAAAAAAAAAACAA"),
             ("dapr-caller-app-id", "client"),
         ]);
-        strip_inbound(&mut fields, &Fixed::new(&config));
+        strip_inbound(&mut fields, &Fixed::new(&config), None);
         let names: Vec<_> = text(&fields);
         assert!(names.contains(&("traceparent".into(), real.into())));
         assert!(!names.contains(&("traceparent".into(), void.into())));
@@ -290,6 +304,32 @@ mod tests {
         assert!(!names.contains(&("dapr-api-token".into(), "callers".into())));
         assert!(!names.iter().any(|(name, _)| name == "dapr-app-id"));
         assert!(names.iter().any(|(name, _)| name == "dapr-caller-app-id"));
+    }
+
+    /// One context, whatever came, and it is ours.
+    #[test]
+    fn a_span_of_ours_replaces_all_others() {
+        let fixed = Fixed::new(&config());
+        let callee = callee_app_id(&AppId::new("server").unwrap());
+        let ours = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-01";
+        let span = Context::from_text(ours.as_bytes()).unwrap();
+        let binary = String::from_utf8(span.binary().to_vec()).unwrap();
+        for outbound in [true, false] {
+            let mut fields = section(&[
+                ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
+                ("grpc-trace-bin", "AABL+S81d7NNpqPOkp0ODkc2AQDwZ6oLqQK3AgE"),
+                ("traceparent", "what is this"),
+                ("tracestate", "vendor=1"),
+            ]);
+            match outbound {
+                true => strip_outbound(&mut fields, &fixed, &callee, false, false, Some(&span)),
+                false => strip_inbound(&mut fields, &fixed, Some(&span)),
+            }
+            let mut left = text(&fields);
+            left.retain(|(name, _)| name.contains("trace"));
+            let expected = [("tracestate", "vendor=1"), ("traceparent", ours)];
+            assert_eq!(left, pairs(&[&expected[..], &[("grpc-trace-bin", &binary)]].concat()));
+        }
     }
 
     /// 29 octets: 00 00 <16 zeros> 01 <8 zeros> 02 00 (spec 10 §10.3).
@@ -318,8 +358,8 @@ mod tests {
         ];
         let mut fields = section(&kept);
         let callee = callee_app_id(&AppId::new("server").unwrap());
-        strip_outbound(&mut fields, &fixed, &callee, false, false);
-        strip_inbound(&mut fields, &fixed);
+        strip_outbound(&mut fields, &fixed, &callee, false, false, None);
+        strip_inbound(&mut fields, &fixed, None);
         assert_eq!(text(&fields)[..kept.len()], pairs(&kept));
     }
 
@@ -330,7 +370,7 @@ mod tests {
         let callee = callee_app_id(&AppId::new("server").unwrap());
         for (required, left) in [(false, 1), (true, 0)] {
             let mut fields = section(&[("dapr-api-token", "s3cret")]);
-            strip_outbound(&mut fields, &fixed, &callee, required, false);
+            strip_outbound(&mut fields, &fixed, &callee, required, false, None);
             let tokens = fields.iter().filter(|field| field.name == b"dapr-api-token").count();
             assert_eq!(tokens, left);
         }

@@ -7,7 +7,7 @@ use super::Listener;
 use super::failure::Failure;
 use super::head::{RequestHead, is_grpc};
 use super::local::Method;
-use crate::config::Config;
+use crate::config::{Config, Tracing};
 use crate::grpc::{Code, MessageScanner};
 use crate::identity::Target;
 use crate::policy::apis::Apis;
@@ -40,7 +40,7 @@ pub fn judge<'a>(
     let text = match listener {
         Listener::Forward(index) => match config.forwards.get(index) {
             Some(forward) => forward.app_id.as_str(),
-            None => return Err(Failure::no_target(config.tracing, head.path)),
+            None => return Err(no_target(head, config)),
         },
         Listener::Api | Listener::Internal => target_text(head, config)?,
     };
@@ -142,9 +142,13 @@ fn check_invocation(head: &RequestHead<'_>, listener: Listener) -> Result<(), Fa
     Ok(())
 }
 
+fn no_target(head: &RequestHead<'_>, config: &Config) -> Failure {
+    Failure::no_target(config.tracing != Tracing::Off, head.path)
+}
+
 fn target_text<'a>(head: &RequestHead<'a>, config: &Config) -> Result<&'a str, Failure> {
     let value = head.callee_app_id.or(head.app_id);
-    let value = value.ok_or_else(|| Failure::no_target(config.tracing, head.path))?;
+    let value = value.ok_or_else(|| no_target(head, config))?;
     std::str::from_utf8(value).map_err(|_| {
         let lossy = String::from_utf8_lossy(value);
         Failure::new(Code::Unknown, format!("invalid app id {lossy}"))

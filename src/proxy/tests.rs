@@ -1,7 +1,7 @@
 //! The proxy between two hand-driven HTTP/2 ends: no socket, a clock that stands.
 
 use super::*;
-use crate::config::{App, AppProtocol, IoDriver};
+use crate::config::{App, AppProtocol, IoDriver, Tracing};
 use crate::http2::field::judge;
 use crate::http2::{Field, FieldSection};
 use crate::identity::{AppId, Namespace, Target};
@@ -22,6 +22,7 @@ mod replays;
 mod resiliency;
 mod stalled;
 mod statuses;
+mod traces;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
 pub(crate) fn config() -> Config {
@@ -34,7 +35,7 @@ pub(crate) fn config() -> Config {
         app_token: None,
         max_body_size: 4 << 20,
         header_list_size: 64 << 10,
-        tracing: true,
+        tracing: Tracing::Passed,
         drain_max: None,
         dapr_listen_addresses: Vec::new(),
         grpc_port: 50001,

@@ -46,4 +46,5 @@ mod shared_nothing;
 mod sim;
 mod soak;
 mod statuses;
+mod tracing;
 mod worker;

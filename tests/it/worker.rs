@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use h2::client::SendRequest;
 use http::{Request, Response};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
-use ringside::config::{App, AppProtocol, Config, IoDriver};
+use ringside::config::{App, AppProtocol, Config, IoDriver, Tracing};
 use ringside::identity::{AppId, Identity, Namespace, SpiffeId, TrustAnchors};
 use ringside::io::{ListenSocket, Loads, WorkerOptions};
 use ringside::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
@@ -59,7 +59,7 @@ fn config(app_id: &str, app: Option<SocketAddr>, mtls: bool) -> Config {
         app_token: None,
         max_body_size: 64 << 20,
         header_list_size: 64 << 10,
-        tracing: true,
+        tracing: Tracing::Passed,
         drain_max: None,
         dapr_listen_addresses: Vec::new(),
         grpc_port: 0,

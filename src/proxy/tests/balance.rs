@@ -37,7 +37,7 @@ struct Fleet {
 impl Fleet {
     fn new(seed: u64, replicas: usize) -> Self {
         let mut bench = Bench::new(config());
-        bench.proxy.seed(seed);
+        bench.proxy.seed([seed, 0, 0]);
         let caller = bench.accept(Listener::Api);
         let replicas = (0..replicas).map(|_| Replica { delay: MS, ..Replica::default() }).collect();
         let mut fleet =

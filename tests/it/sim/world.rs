@@ -6,7 +6,7 @@ use super::pipe::{Fragments, Link, Place, Read, Side, Way, Who};
 use super::script::{self, Script};
 use super::seed::Seed;
 use bytes::Bytes;
-use ringside::config::{App, AppProtocol, Config, IoDriver};
+use ringside::config::{App, AppProtocol, Config, IoDriver, Tracing};
 use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, Limits, Role, SectionKind};
 use ringside::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
@@ -192,7 +192,7 @@ fn config(side: Side, plan: &Plan) -> Config {
         app_token: None,
         max_body_size: plan.max_body_size,
         header_list_size: 64 << 10,
-        tracing: true,
+        tracing: Tracing::Passed,
         drain_max: plan.drain_max,
         dapr_listen_addresses: Vec::new(),
         grpc_port: 50001,
