@@ -105,7 +105,7 @@ fn sidecar(id: &str, in_force: &InForce, now: Instant) -> Proxy {
     let config = Config {
         app_id: AppId::new(id).expect("an app ID"),
         namespace: Namespace::new("default"),
-        app: Some(App { host: "127.0.0.1".into(), port: 5000, protocol: AppProtocol::Grpc }),
+        app: Some(App::at("127.0.0.1", 5000, AppProtocol::Grpc)),
         mtls: false,
         api_token: None,
         app_token: None,
@@ -121,7 +121,7 @@ fn sidecar(id: &str, in_force: &InForce, now: Instant) -> Proxy {
         io: IoDriver::Auto,
     };
     let snapshot = Snapshot {
-        app_endpoint: Some(endpoint(5000)),
+        app: Some(endpoint(5000).into()),
         policies: Arc::clone(&in_force.policies),
         resiliency: in_force.resiliency.clone(),
         ..Snapshot::new(Arc::new(config))

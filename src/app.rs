@@ -160,7 +160,7 @@ fn policies(configuration: &Configuration, flags: &Flags) -> Result<Policies, Ac
 fn export(flags: &Flags, settings: &Settings, env: &mut Environment) {
     let config = &settings.config;
     env.set("APP_ID", config.app_id.as_str());
-    env.set("APP_PORT", config.app.as_ref().map_or(0, |app| app.port).to_string());
+    env.set("APP_PORT", config.app.as_ref().map_or(0, |app| app.port()).to_string());
     env.set("DAPR_GRPC_PORT", config.grpc_port.to_string());
     env.set("DAPR_HTTP_PORT", config.http_port.to_string());
     env.set("DAPR_METRICS_PORT", flags.metrics_port.clone());
