@@ -23,9 +23,9 @@ pub use wait::wait_until_outbound_ready;
 use crate::config::settings::{SettingsError, check_flags, security};
 use crate::config::spec::Configuration;
 use crate::config::{DAPR_VERSION, Environment, Flags, Settings};
-use crate::control::files;
+use crate::control::reload::source::{Loaded, Reading, Source};
+use crate::control::reload::watch::Stamps;
 use crate::policy::Policies;
-use crate::policy::acl::AccessControlError;
 use log::Log;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
@@ -47,6 +47,9 @@ struct Plan {
     settings: Settings,
     configuration: Configuration,
     policies: Arc<Policies>,
+    /// Where these two were read, and may be read again.
+    source: Arc<Source>,
+    stamps: Option<Stamps>,
     flags: Flags,
     instance: String,
 }
@@ -137,22 +140,16 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
         return Err(SettingsError(format!("invalid mode: {}", flags.mode)));
     }
     export(&flags, &settings, env);
-    let texts = files::configurations(&settings.config_files, env).map_err(SettingsError)?;
-    let configuration =
-        Configuration::load(&texts).map_err(|error| SettingsError(error.to_string()))?;
-    settings.apply(&configuration);
-    let policies =
-        policies(&configuration, &flags).map_err(|error| SettingsError(error.to_string()))?;
-    Ok(Plan { settings, configuration, policies: Arc::new(policies), flags, instance })
-}
-
-fn policies(configuration: &Configuration, flags: &Flags) -> Result<Policies, AccessControlError> {
     let grpc = ["grpc", "grpcs"].iter().any(|name| flags.app_protocol.eq_ignore_ascii_case(name));
-    let (policies, warning) = Policies::compile(configuration, !grpc)?;
+    let configurations = settings.config_files.clone();
+    let source = Arc::new(Source { configurations, env: env.clone(), http: !grpc });
+    let Reading { stamps, loaded } = source.read();
+    let Loaded { configuration, policies, warning } = loaded.map_err(SettingsError)?;
+    settings.apply(&configuration);
     if let Some(warning) = warning {
         tracing::warn!(scope = "dapr.acl", "{warning}");
     }
-    Ok(policies)
+    Ok(Plan { settings, configuration, policies, source, stamps, flags, instance })
 }
 
 /// What daprd puts into its environment, for the Configuration's variables (spec: its own
@@ -160,7 +157,7 @@ fn policies(configuration: &Configuration, flags: &Flags) -> Result<Policies, Ac
 fn export(flags: &Flags, settings: &Settings, env: &mut Environment) {
     let config = &settings.config;
     env.set("APP_ID", config.app_id.as_str());
-    env.set("APP_PORT", config.app.as_ref().map_or(0, |app| app.port()).to_string());
+    env.set("APP_PORT", config.app.as_ref().map_or(0, |app| app.port).to_string());
     env.set("DAPR_GRPC_PORT", config.grpc_port.to_string());
     env.set("DAPR_HTTP_PORT", config.http_port.to_string());
     env.set("DAPR_METRICS_PORT", flags.metrics_port.clone());

@@ -1,7 +1,8 @@
 //! Log lines of the start that say what was asked for.
 
 use super::Plan;
-use crate::config::spec::LATENCY_BUCKETS_DEFAULT;
+use crate::config::spec::{Configuration, LATENCY_BUCKETS_DEFAULT};
+use crate::control::reload::tell_fields;
 
 const DIAGNOSTICS: &str = "dapr.runtime.diagnostics";
 
@@ -26,12 +27,7 @@ pub fn configuration(plan: &Plan) {
     if http {
         tracing::info!(scope = "dapr.runtime.http", "Enabled API access list on HTTP server");
     }
-    for (field, file) in &configuration.unused {
-        tracing::warn!("{file}: {field} has no effect yet in this version of ringside");
-    }
-    for (field, file) in &configuration.unknown {
-        tracing::warn!("{file}: no Configuration has a field {field}: without effect");
-    }
+    tell_fields(configuration, &Configuration::default());
     if !plan.flags.ignored.is_empty() {
         let names: Vec<String> =
             plan.flags.ignored.iter().map(|name| format!("--{name}")).collect();
@@ -55,6 +51,16 @@ pub fn sampler(plan: &Plan) {
          localParentSampled:AlwaysOnSampler,localParentNotSampled:AlwaysOffSampler}}",
         go_float(plan.configuration.tracing.rate().clamp(0.0, 1.0))
     );
+}
+
+/// That there is no app.
+pub fn channel(plan: &Plan) {
+    if plan.settings.config.app.is_none() {
+        tracing::warn!(
+            scope = "dapr.runtime.channels",
+            "App channel is not initialized. Did you configure an app-port?"
+        );
+    }
 }
 
 /// Descriptors: every connection takes one.

@@ -62,13 +62,22 @@ async fn live(plan: Plan, log: &Log) -> Ending {
         Ok(started) => started,
         Err(error) => return Ending::Failed(error),
     };
-    let ending = tokio::select! {
-        caught = signals.next() => told(caught),
-        asked = sidecar.state.shutdown_requested() => match asked.force {
-            false => Ending::Clean,
-            true => return forced().await,
-        },
-        Some(error) = ended.recv() => return Ending::Failed(error),
+    let ending = loop {
+        tokio::select! {
+            caught = signals.next() => match caught {
+                Caught::Hangup => {
+                    tracing::info!(scope = SIGNALS, "Received signal 'hangup'; reading files anew");
+                    sidecar.reloader.ask();
+                }
+                Caught::Interrupt | Caught::Terminated => break told(caught),
+            },
+            () = sidecar.reloader.restart_wanted() => break told(Caught::Hangup),
+            asked = sidecar.state.shutdown_requested() => match asked.force {
+                false => break Ending::Clean,
+                true => return forced().await,
+            },
+            Some(error) = ended.recv() => return Ending::Failed(error),
+        }
     };
     let state = std::rc::Rc::clone(&sidecar.state);
     tokio::select! {

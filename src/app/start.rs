@@ -6,10 +6,11 @@ use super::{Plan, announce, cpus};
 use crate::config::cpus::Crew;
 use crate::config::naming::{Dns, Naming, init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
-use crate::config::{App, AppPlace, AppProtocol, Config, DAPR_VERSION};
+use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
 use crate::control::publish::Workers;
+use crate::control::reload::Reloader;
 use crate::control::resiliency::{self, Loaded};
 use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
 use crate::control::sentry::{self, SentryOptions, TokenSource};
@@ -46,6 +47,7 @@ pub struct Sidecar {
     pub state: Rc<State>,
     pub workers: Rc<Workers>,
     pub resolver: Rc<Resolver>,
+    pub reloader: Rc<Reloader>,
     /// One HTTP surface each.
     pub surfaces: JoinSet<()>,
     pub http_addresses: Vec<String>,
@@ -84,13 +86,9 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let workers = Workers::new(senders, Arc::clone(&snapshot));
     let state = State::new(state_options(&plan, &config, loaded, scrapers));
     state.set_policies(Arc::clone(&plan.policies));
+    state.set_features(plan.configuration.features.clone());
     let resolver = resolver(&plan, &workers, &state)?;
-    if config.app.is_none() {
-        tracing::warn!(
-            scope = "dapr.runtime.channels",
-            "App channel is not initialized. Did you configure an app-port?"
-        );
-    }
+    announce::channel(&plan);
     let Bound { calls, http, http_addresses, files } = bound::everything(&plan, internal).await?;
     for target in SERVERS.into_iter().chain([RUNTIME]) {
         state.require(target);
@@ -100,6 +98,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let (end, ended) = mpsc::channel(crew.workers + 1);
     start_workers(&crew, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
+    let reloader = follow_files(&plan, &state, &workers);
     let app_found = Rc::new(Cell::new(false));
     let health = plan.settings.app_health.clone();
     let sidecar = Sidecar {
@@ -107,6 +106,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
         state: Rc::clone(&state),
         workers: Rc::clone(&workers),
         resolver: Rc::clone(&resolver),
+        reloader,
         surfaces,
         http_addresses,
         app_found: Rc::clone(&app_found),
@@ -136,7 +136,7 @@ fn first_snapshot(
     resiliency: Option<Arc<Targets>>,
 ) -> Arc<Snapshot> {
     Arc::new(Snapshot {
-        app: config.app.as_ref().and_then(app_channel::given),
+        app_endpoint: config.app.as_ref().and_then(app_channel::given),
         policies: Arc::clone(&plan.policies),
         identity,
         resiliency,
@@ -195,6 +195,15 @@ async fn read_mail(desk: Desk, mail: Mailbox<ToControl>, end: mpsc::Sender<Strin
     if let Err(error) = desk.serve(&mail).await {
         let _ = end.try_send(format!("control cannot read its mail: {error}"));
     }
+}
+
+fn follow_files(plan: &Plan, state: &Rc<State>, workers: &Rc<Workers>) -> Rc<Reloader> {
+    let source = Arc::clone(&plan.source);
+    let reloader = Reloader::new(source, Rc::clone(state), Rc::clone(workers));
+    let (first, stamps) = (plan.configuration.clone(), plan.stamps.clone());
+    let follower = Rc::clone(&reloader);
+    spawn_local(async move { follower.run(first, stamps).await });
+    reloader
 }
 
 /// The last step of the start, and then the app's address for as long as we run.
@@ -356,9 +365,8 @@ fn state_options(
         app_id: config.app_id.clone(),
         namespace: config.namespace.clone(),
         version: DAPR_VERSION.to_owned(),
-        features: plan.configuration.features.clone(),
         app: config.app.clone(),
-        app_host: app_host(config.app.as_ref(), &plan.flags.app_channel_address),
+        app_host: plan.flags.app_channel_address.clone(),
         app_protocol: app_protocol(config.app.as_ref(), &plan.flags.app_protocol),
         app_concurrency_max: concurrency.max(0),
         app_health,
@@ -369,14 +377,6 @@ fn state_options(
         head_octets_max: usize::try_from(settings.http_header_bytes).unwrap_or(usize::MAX),
         h2c: !settings.http_without_h2c,
         workers,
-    }
-}
-
-/// Where the metadata says that the app is.
-fn app_host(app: Option<&App>, given: &str) -> String {
-    match app.map(|app| &app.place) {
-        Some(AppPlace::Socket(path)) => path.target(),
-        Some(AppPlace::Port { .. }) | None => given.to_owned(),
     }
 }
 

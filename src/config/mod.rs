@@ -3,6 +3,7 @@
 //! PURE: flags, environment and file contents come in as values. Nobody else reads them.
 
 pub mod access;
+pub mod change;
 pub mod cpus;
 pub mod env;
 mod fields;
@@ -15,7 +16,6 @@ pub mod resiliency;
 pub mod resource;
 pub mod settings;
 pub mod shape;
-mod socket;
 pub mod spec;
 pub mod traces;
 pub mod yaml;
@@ -23,7 +23,6 @@ pub mod yaml;
 pub use env::Environment;
 pub use flags::{Flags, OwnFlags};
 pub use settings::Settings;
-pub use socket::{SOCKET_OCTETS_MAX, SocketPath};
 
 use crate::identity::{AppId, Namespace};
 use std::net::IpAddr;
@@ -31,9 +30,6 @@ use std::time::Duration;
 
 /// The Dapr version that we follow: in every log line, in `--version` and in the metadata.
 pub const DAPR_VERSION: &str = "1.18.1";
-
-/// Who is behind a Unix socket, where a name is asked for.
-const LOCALHOST: &str = "localhost";
 
 /// How the app is spoken to (`--app-protocol`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,49 +41,19 @@ pub enum AppProtocol {
     Grpcs,
 }
 
-/// The app channel; absent without `--app-port` and `--ringside-app-socket`.
+/// The app channel; absent without `--app-port`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
-    pub place: AppPlace,
+    /// `--app-channel-address`: a name or an address.
+    pub host: String,
+    pub port: u16,
     pub protocol: AppProtocol,
 }
 
-/// Where the app listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum AppPlace {
-    /// `--app-channel-address`, a name or an address, and `--app-port`.
-    Port { host: String, port: u16 },
-    /// `--ringside-app-socket`.
-    Socket(SocketPath),
-}
-
 impl App {
-    pub fn at(host: &str, port: u16, protocol: AppProtocol) -> Self {
-        Self { place: AppPlace::Port { host: host.to_owned(), port }, protocol }
-    }
-
-    /// `:authority` of what is sent to it; of a socket's what grpc-go says.
+    /// `:authority` of what is sent to it.
     pub fn authority(&self) -> String {
-        match &self.place {
-            AppPlace::Port { host, port } => format!("{host}:{port}"),
-            AppPlace::Socket(_) => LOCALHOST.to_owned(),
-        }
-    }
-
-    /// By what name TLS calls it.
-    pub fn host(&self) -> &str {
-        match &self.place {
-            AppPlace::Port { host, .. } => host,
-            AppPlace::Socket(_) => LOCALHOST,
-        }
-    }
-
-    /// 0: it has none.
-    pub fn port(&self) -> u16 {
-        match self.place {
-            AppPlace::Port { port, .. } => port,
-            AppPlace::Socket(_) => 0,
-        }
+        format!("{}:{}", self.host, self.port)
     }
 }
 

@@ -44,6 +44,8 @@ pub struct Configuration {
     /// `None`: unset by a file, which daprd takes for none at all.
     pub access_control: Option<AccessControl>,
     pub api: ApiRules,
+    /// Files that hold no document, or none that says anything.
+    pub silent: Vec<String>,
     /// Fields that were set, restrict nothing, and have no effect yet: field, file.
     pub unused: Vec<(&'static str, String)>,
     /// Fields that daprd does not know either: field, file.
@@ -97,6 +99,7 @@ impl Default for Configuration {
             api_logging: ApiLogging::default(),
             access_control: tree.access_control(),
             api: ApiRules::default(),
+            silent: Vec::new(),
             unused: Vec::new(),
             unknown: Vec::new(),
         }
@@ -110,17 +113,18 @@ impl Shaped for Configuration {
 impl Configuration {
     pub fn load(files: &[File]) -> Result<Self, ConfigurationError> {
         let mut tree = Tree::default();
-        let mut unknown = Vec::new();
+        let (mut unknown, mut silent) = (Vec::new(), Vec::new());
         for file in files {
             let document = first_document::<Document<Self>>(&file.text).map_err(|error| {
                 ConfigurationError::Malformed { file: file.name.clone(), error }
             })?;
-            let Some(document) = document else { continue };
-            unknown.extend(document.unknown.into_iter().map(|field| (field, file.name.clone())));
-            if let Some(value) = document.value {
-                tree.files.push((file.name.clone(), value.clone()));
-                Self::SHAPE.overlay(&mut tree.merged, value);
-            }
+            let Some(Document { value: Some(value), unknown: more, .. }) = document else {
+                silent.push(file.name.clone());
+                continue;
+            };
+            unknown.extend(more.into_iter().map(|field| (field, file.name.clone())));
+            tree.files.push((file.name.clone(), value.clone()));
+            Self::SHAPE.overlay(&mut tree.merged, value);
         }
         tree.refuse_what_restricts()?;
         check_secrets(&tree.merged).map_err(ConfigurationError::Invalid)?;
@@ -136,9 +140,15 @@ impl Configuration {
             },
             access_control: tree.access_control(),
             api: at(&tree.merged, "spec.api").map(ApiRules::new).unwrap_or_default(),
+            silent,
             unused: tree.unused(),
             unknown,
         })
+    }
+
+    /// Files are followed while calls are served.
+    pub fn reloads(&self) -> bool {
+        self.features.iter().any(|feature| feature == "HotReload")
     }
 
     /// The line that daprd logs of the metrics it was asked for.
@@ -308,7 +318,11 @@ mod tests {
     #[test]
     fn nothing_given() {
         assert_eq!(load(&[]).unwrap(), Configuration::default());
-        assert_eq!(load(&[""]).unwrap(), Configuration::default());
+        let silent = vec!["0.yaml".to_owned()];
+        for text in ["", "# nothing\n", "~", "---\n---\nspec: {metric: {enabled: false}}\n"] {
+            let nothing = Configuration { silent: silent.clone(), ..Configuration::default() };
+            assert_eq!(load(&[text]).unwrap(), nothing, "{text}");
+        }
         assert_eq!(load(&["kind: Configuration\nspec:\n"]).unwrap(), Configuration::default());
         let features = ["HotReload", "WorkflowsRemoteActivityReminder"];
         assert_eq!(Configuration::default().features, features);

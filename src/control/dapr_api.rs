@@ -41,7 +41,7 @@ pub fn metadata(state: &State) -> Bytes {
             health,
         }),
         runtime_version: options.version.clone(),
-        enabled_features: options.features.clone(),
+        enabled_features: state.features(),
         // There are no actors and no workflows here: what daprd says without a placement service.
         actor_runtime: Some(match state.app_was_healthy() {
             true => ActorRuntime {

@@ -2,12 +2,16 @@
 //!
 //! 1. A Configuration that cannot be read ends the start: it may hold what must be enforced.
 //! 2. A resource that cannot be read is told and left out, as in daprd.
+//! 3. Reading is bounded, and never waits for a writer: what is no file, but a pipe or a socket
+//!    under a file's name, is refused.
 
 use crate::config::resource::{self, Resource};
 use crate::config::spec::File;
 use crate::config::{Environment, yaml};
-use std::fs;
+use rustix::fs::OFlags;
+use std::fs::{self, FileType, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Files of one folder that are looked at.
@@ -16,9 +20,11 @@ const FILES_MAX: usize = 4096;
 /// The texts of the Configuration files, variables expanded.
 pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, String> {
     let read = |name: &String| {
-        let text = read(Path::new(name)).map_err(|error| {
-            format!("error loading configuration: stat {name}: {}", plain(&error))
-        })?;
+        let path = Path::new(name);
+        let failed =
+            |did, error| format!("error loading configuration: {did} {name}: {}", plain(&error));
+        fs::metadata(path).map_err(|error| failed("stat", error))?;
+        let text = read(path, yaml::FILE_MAX).map_err(|error| failed("read", error))?;
         Ok(File { name: name.clone(), text: env.expand(&text) })
     };
     names.iter().map(read).collect()
@@ -29,7 +35,7 @@ pub fn yaml_files(folder: &str) -> Vec<(String, Result<String, String>)> {
     let files = files_in(folder).map(|(yaml, _)| yaml).unwrap_or_default();
     let read = |path: PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        (name, read(&path).map_err(|error| plain(&error)))
+        (name, read(&path, yaml::FILE_MAX).map_err(|error| plain(&error)))
     };
     files.into_iter().map(read).collect()
 }
@@ -52,7 +58,9 @@ pub fn tell_resources(folders: &[String], app_id: &str) {
             }
         };
         for file in files {
-            match read(&file).map_err(|error| plain(&error)).and_then(|text| resource::read(&text))
+            match read(&file, yaml::FILE_MAX)
+                .map_err(|error| plain(&error))
+                .and_then(|text| resource::read(&text))
             {
                 Ok(resources) => {
                     for (place, resource) in resources.iter().enumerate() {
@@ -103,14 +111,27 @@ fn files_in(folder: &str) -> io::Result<(Vec<PathBuf>, Vec<String>)> {
     Ok((files, others))
 }
 
-fn read(path: &Path) -> io::Result<String> {
+/// The text of a file of `octets_max` at most.
+pub fn read(path: &Path, octets_max: usize) -> io::Result<String> {
+    // A pipe without a writer would be waited for.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    check(file.metadata()?.file_type())?;
     let mut text = String::new();
-    let file = fs::File::open(path)?;
-    file.take(yaml::FILE_MAX as u64 + 1).read_to_string(&mut text)?;
-    if text.len() > yaml::FILE_MAX {
-        return Err(io::Error::other(format!("larger than {} octets", yaml::FILE_MAX)));
+    file.take(octets_max as u64 + 1).read_to_string(&mut text)?;
+    if text.len() > octets_max {
+        return Err(io::Error::other(format!("larger than {octets_max} octets")));
     }
     Ok(text)
+}
+
+/// Files, and devices such as /dev/null.
+fn check(kind: FileType) -> io::Result<()> {
+    match kind.is_file() || kind.is_char_device() {
+        true => Ok(()),
+        false if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        false => Err(io::Error::other("not a file")),
+    }
 }
 
 fn plain(error: &io::Error) -> String {
@@ -129,6 +150,35 @@ mod tests {
         let text = "error loading configuration: stat /nowhere.yaml: no such file or directory";
         assert_eq!(missing, text);
         assert_eq!(configurations(&[], &env).unwrap().len(), 0);
+    }
+
+    /// What is no file is refused at once, with Go's words where Go has some.
+    #[test]
+    fn what_is_no_file_is_refused() {
+        let folder = std::env::temp_dir().join(format!("ringside-files-{}", std::process::id()));
+        fs::create_dir_all(folder.join("sub")).unwrap();
+        let fifo = folder.join("fifo");
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, 0o600.into(), 0)
+            .unwrap();
+        fs::write(folder.join("large"), vec![b'#'; yaml::FILE_MAX + 1]).unwrap();
+        fs::write(folder.join("binary"), [0xff, 0xfe, 0xfd]).unwrap();
+        std::os::unix::fs::symlink("loop", folder.join("loop")).unwrap();
+        for (name, did, error) in [
+            ("sub", "read", "is a directory"),
+            ("fifo", "read", "not a file"),
+            ("large", "read", "larger than 4194304 octets"),
+            ("binary", "read", "stream did not contain valid utf-8"),
+            ("loop", "stat", "too many levels of symbolic links"),
+            ("large/x", "stat", "not a directory"),
+        ] {
+            let path = folder.join(name).display().to_string();
+            let failure = configurations(std::slice::from_ref(&path), &Environment::default());
+            let text = format!("error loading configuration: {did} {path}: {error}");
+            assert_eq!(failure.unwrap_err(), text);
+        }
+        assert_eq!(read(Path::new("/dev/null"), 0).unwrap(), "");
+        assert!(read(Path::new("/dev/zero"), 9).unwrap_err().to_string().contains("larger"));
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]

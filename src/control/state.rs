@@ -8,6 +8,7 @@
 //! Refuses to know HTTP, sockets, DNS. Sources: Dapr's `pkg/healthz/healthz.go`,
 //! `pkg/api/universal/metadata.go`, `pkg/api/universal/shutdown.go`.
 
+use super::reload::record::Record;
 use super::resiliency::Loaded;
 use crate::config::App;
 use crate::identity::{AppId, Namespace};
@@ -20,7 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
@@ -47,8 +48,6 @@ pub struct StateOptions {
     pub namespace: Namespace,
     /// As `--version` prints it.
     pub version: String,
-    /// Features of daprd and of the Configuration that are enabled.
-    pub features: Vec<String>,
     pub app: Option<App>,
     /// `--app-channel-address`, told even without an app.
     pub app_host: String,
@@ -138,6 +137,9 @@ pub struct State {
     http_closed: Cell<bool>,
     http_closing: Notify,
     policies: RefCell<Arc<Policies>>,
+    features: RefCell<Vec<String>>,
+    /// Of files that changed while we run.
+    pub reloads: RefCell<Record>,
 }
 
 /// What is known of the app's health.
@@ -182,7 +184,9 @@ struct Told {
 }
 
 impl State {
+    #[allow(clippy::disallowed_methods, reason = "operators ask since when")]
     pub fn new(options: StateOptions) -> Rc<Self> {
+        let now = SystemTime::now();
         let workers = options.workers.len();
         Rc::new(Self {
             options,
@@ -204,6 +208,8 @@ impl State {
             http_closed: Cell::new(false),
             http_closing: Notify::new(),
             policies: RefCell::default(),
+            features: RefCell::default(),
+            reloads: RefCell::new(Record::new(now)),
         })
     }
 
@@ -213,6 +219,15 @@ impl State {
 
     pub fn set_policies(&self, policies: Arc<Policies>) {
         self.policies.replace(policies);
+    }
+
+    /// Features of daprd and of the Configuration that are enabled.
+    pub fn features(&self) -> Vec<String> {
+        self.features.borrow().clone()
+    }
+
+    pub fn set_features(&self, features: Vec<String>) {
+        self.features.replace(features);
     }
 
     /// `/v1.0/healthz` stays 500 until [`Self::ready`] is called for this name.
@@ -284,10 +299,12 @@ impl State {
         }
     }
 
-    /// `extended` of the metadata, with `daprRuntimeVersion`; sorted by key as Go's JSON is.
+    /// `extended` of the metadata, with `daprRuntimeVersion` how reloads went; sorted by key
+    /// as Go's JSON is.
     pub fn extended(&self) -> BTreeMap<String, String> {
         let mut extended = self.metadata.borrow().extended.clone();
         extended.insert("daprRuntimeVersion".to_owned(), self.options.version.clone());
+        self.reloads.borrow().tell(&mut extended);
         extended
     }
 
@@ -427,8 +444,11 @@ pub(crate) mod tests {
             app_id: AppId::new("vsrv").unwrap(),
             namespace: Namespace::new("default"),
             version: "1.18.1".to_owned(),
-            features: vec!["HotReload".to_owned(), "WorkflowsRemoteActivityReminder".to_owned()],
-            app: Some(App::at("127.0.0.1", 61051, AppProtocol::Grpc)),
+            app: Some(App {
+                host: "127.0.0.1".to_owned(),
+                port: 61051,
+                protocol: AppProtocol::Grpc,
+            }),
             app_host: "127.0.0.1".to_owned(),
             app_protocol: "grpc".to_owned(),
             app_concurrency_max: 0,

@@ -7,13 +7,12 @@
 use super::head::is_grpc;
 use super::peer::{Peer, Side};
 use super::{ConnKey, Proxy};
-use crate::config::{App, Config};
+use crate::config::Config;
 use crate::grpc::Code;
 use crate::grpc::status::encode_message;
 use crate::http2::{ErrorCode, FieldSection};
 use crate::identity::{AppId, TargetError};
 use crate::policy::method::quote;
-use crate::snapshot::Way;
 use data_encoding::BASE64_NOPAD;
 use prost::Message;
 use std::borrow::Cow;
@@ -52,9 +51,12 @@ impl Failure {
 
     /// daprd dials port 0 when no app port is given (spec 03 §3.9).
     pub fn no_app(config: &Config) -> Self {
-        let address = config.app.as_ref().map_or_else(|| "127.0.0.1:0".to_owned(), App::authority);
+        let (host, port) = match &config.app {
+            Some(app) => (app.host.as_str(), app.port),
+            None => ("127.0.0.1", 0),
+        };
         Self::unavailable(format!(
-            "connection error: desc = \"transport: Error while dialing: dial tcp {address}: \
+            "connection error: desc = \"transport: Error while dialing: dial tcp {host}:{port}: \
              connect: connection refused\""
         ))
     }
@@ -178,14 +180,9 @@ impl Proxy {
 
     #[cold]
     pub(super) fn blame_peer(&self, peer: &Peer, text: &str) -> String {
-        let Side::Upstream { pool, authority, way, .. } = &peer.side else {
-            return text.to_owned();
-        };
+        let Side::Upstream { pool, authority, .. } = &peer.side else { return text.to_owned() };
         let own = &self.snapshot.config.app_id;
-        let address = match way {
-            Way::Tcp(_) => String::from_utf8_lossy(authority.value()),
-            Way::Unix(path) => Cow::Borrowed(path.as_str()),
-        };
+        let address = String::from_utf8_lossy(authority.value());
         match self.pools.target(*pool) {
             Some(target) => {
                 format!("{text} (the sidecar of {target} at {address}, seen by that of {own})")

@@ -156,9 +156,7 @@ impl Proxy {
             && let Some(guard) = self.guards.get_mut(key)
             && guard.holds()
         {
-            guard.hold(fields);
-            let section = self.keeper.section();
-            return self.recycle(from, section);
+            return guard.hold(fields);
         }
         self.send_head(key, fields, end_stream, now);
         if end_stream {

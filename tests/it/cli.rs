@@ -233,13 +233,17 @@ fn appends_its_log_to_a_file() {
     assert!(sidecar.log().contains(text), "{}", sidecar.log());
 }
 
-/// Signals before anything runs, and the signal that restarts.
+/// The signal that restarts, when something holds from a start on.
 #[test]
 fn restarts_in_place_at_sighup() {
     let world = World::new("cli-sighup");
-    let mut sidecar = start(&world.folder("a"), "a", &[]);
+    let config = world.folder("conf").join("config.yaml");
+    fs::write(&config, "spec: {tracing: {samplingRate: '0'}}\n").expect("a Configuration");
+    let args = ["--config", config.to_str().expect("a plain path")];
+    let mut sidecar = start(&world.folder("a"), "a", &args);
     let running = "dapr initialized. Status: Running";
     sidecar.wait_for_line(running);
+    fs::write(&config, "spec: {tracing: {samplingRate: '1'}}\n").expect("a Configuration");
     sidecar.signal(Signal::HUP);
     sidecar.wait("a second start", |process| {
         (process.log().matches(running).count() == 2).then_some(())

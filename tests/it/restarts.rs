@@ -10,6 +10,7 @@ use crate::peer::tagged::{
 use crate::peer::{Kind, Sidecar, World};
 use h2::RecvStream;
 use rustix::process::Signal;
+use std::fs;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -129,6 +130,7 @@ fn the_callers_sidecar_restarts() {
     let mut caller = Sidecar::caller(&world, Kind::Ringside, "client");
     let load = Load::start(caller.ports.grpc, "server", CALLERS, 1);
     load.wait_for(300);
+    let config = world.folder("client-ringside").join("config.yaml");
     for _ in 0..2 {
         assert_eq!(caller.process.terminate().code(), Some(0), "{}", caller.process.tail());
         caller = Sidecar::caller(&world, Kind::Ringside, "client");
@@ -136,6 +138,9 @@ fn the_callers_sidecar_restarts() {
         let starts = |sidecar: &Sidecar| {
             sidecar.process.log().matches("dapr initialized. Status: Running").count()
         };
+        // Something that holds from a start on.
+        let text = fs::read_to_string(&config).expect("the Configuration");
+        fs::write(&config, format!("{text}  tracing: {{samplingRate: '1'}}\n")).expect("the same");
         caller.process.signal(Signal::HUP);
         let again = until(|| (starts(&caller) == 2).then_some(()));
         assert!(again.is_some(), "{}", caller.process.tail());

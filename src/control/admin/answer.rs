@@ -179,6 +179,7 @@ fn invoke(headers: &HeaderMap, path: &str) -> Answer {
 async fn metrics(state: &State) -> Answer {
     let (cells, workers) = state.scrape().await;
     let counters = &state.counters;
+    let reloads = state.reloads.borrow().clone();
     let numbers = [
         (names::LOG_DROPS, counters.log_drops.get()),
         (names::HTTP_CONNECTIONS, counters.http_connections.get()),
@@ -188,6 +189,11 @@ async fn metrics(state: &State) -> Answer {
         (names::SCRAPES_INCOMPLETE, counters.scrapes_incomplete.get()),
         (names::LOOKUPS, counters.lookups.get()),
         (names::LOOKUPS_FAILED, counters.lookups_failed.get()),
+        (names::RELOADS, reloads.readings),
+        (names::RELOADS_FAILED, reloads.refused),
+        (names::RELOAD_GOOD, u64::from(reloads.last_was_good())),
+        (names::RELOAD_GOOD_AT, reloads.good_seconds()),
+        (names::RESTART_PENDING, u64::from(reloads.restart_pending)),
     ];
     let body = render(&Exposition {
         app_id: state.options.app_id.as_str(),

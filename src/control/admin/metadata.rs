@@ -13,8 +13,8 @@ use std::time::Duration;
 struct Metadata<'a> {
     id: &'a str,
     runtime_version: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
-    enabled_features: &'a [String],
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    enabled_features: Vec<String>,
     extended: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "AppConnection::is_zero")]
     app_connection_properties: AppConnection<'a>,
@@ -95,7 +95,7 @@ pub fn render(state: &State) -> String {
     let metadata = Metadata {
         id: options.app_id.as_str(),
         runtime_version: &options.version,
-        enabled_features: &options.features,
+        enabled_features: state.features(),
         extended: state.extended(),
         app_connection_properties: app_connection(options),
         actor_runtime: ActorRuntime::of(state),
@@ -111,7 +111,7 @@ pub fn render(state: &State) -> String {
 pub fn app_connection(options: &StateOptions) -> AppConnection<'_> {
     let app = options.app.as_ref();
     AppConnection {
-        port: app.map_or(0, |app| i32::from(app.port())),
+        port: app.map_or(0, |app| i32::from(app.port)),
         protocol: &options.app_protocol,
         channel_address: &options.app_host,
         max_concurrency: options.app_concurrency_max,
@@ -186,6 +186,8 @@ mod tests {
     fn is_what_daprd_1_18_1_said() {
         let state = State::new(options());
         state.app_is_healthy(true);
+        let features = ["HotReload", "WorkflowsRemoteActivityReminder"];
+        state.set_features(features.map(str::to_owned).to_vec());
         // Recorded from daprd 1.18.1.
         let expected = r#"{"id":"vsrv","runtimeVersion":"1.18.1","enabledFeatures":["HotReload","WorkflowsRemoteActivityReminder"],"extended":{"daprRuntimeVersion":"1.18.1"},"appConnectionProperties":{"port":61051,"protocol":"grpc","channelAddress":"127.0.0.1"},"actorRuntime":{"runtimeStatus":"DISABLED","hostReady":false,"placement":"placement: disconnected"}}"#;
         assert_eq!(render(&state), format!("{expected}\n"));
@@ -214,7 +216,7 @@ mod tests {
         options.resiliency.names = vec!["rz".to_owned()];
         options.app_concurrency_max = 7;
         let protocol = AppProtocol::Http;
-        options.app = Some(App::at("127.0.0.1", 80, protocol));
+        options.app = Some(App { host: "127.0.0.1".to_owned(), port: 80, protocol });
         options.app_protocol = "http".to_owned();
         let body = render(&State::new(options));
         let expected = r#""appConnectionProperties":{"port":80,"protocol":"http","channelAddress":"127.0.0.1","maxConcurrency":7,"health":{"healthCheckPath":"/healthz","healthProbeInterval":"5s","healthProbeTimeout":"500ms","healthThreshold":3}}"#;

@@ -4,13 +4,13 @@
 //! 2. Reading is done by the blocking thread.
 
 use super::{Command, Publish, SCOPE};
+use crate::control::files;
+use crate::control::stamp::Stamp;
 use crate::identity::Target;
 use crate::resolve::Resolution;
 use crate::resolve::table::{FILE_OCTETS_MAX, Table};
 use std::collections::HashSet;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -28,16 +28,9 @@ pub struct StaticFile {
     publish: Publish,
 }
 
-/// What differs when the file does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Stamp {
-    Missing(String),
-    Present { inode: u64, octets: u64, modified: (i64, i64) },
-}
-
 impl StaticFile {
     pub fn open(path: PathBuf, publish: Publish) -> io::Result<Self> {
-        let stamp = stamp(&path);
+        let stamp = Stamp::of(&path);
         let table = read(&path).map_err(|error| {
             io::Error::new(io::ErrorKind::InvalidInput, format!("{}: {error}", path.display()))
         })?;
@@ -79,7 +72,7 @@ impl StaticFile {
     async fn look(&mut self) {
         let (path, before) = (self.path.clone(), self.stamp.clone());
         let looked = tokio::task::spawn_blocking(move || {
-            let now = stamp(&path);
+            let now = Stamp::of(&path);
             (now != before).then(|| (now, read(&path)))
         });
         let Ok(Some((stamp, table))) = looked.await else { return };
@@ -115,23 +108,8 @@ fn told(table: &Table, target: Target) -> Resolution {
     }
 }
 
-fn stamp(path: &Path) -> Stamp {
-    match std::fs::metadata(path) {
-        Ok(found) => Stamp::Present {
-            inode: found.ino(),
-            octets: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-        },
-        Err(error) => Stamp::Missing(error.to_string()),
-    }
-}
-
 fn read(path: &Path) -> Result<Table, String> {
-    let mut text = String::new();
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    // One octet more than may be, which the table refuses.
-    let mut bounded = file.take(FILE_OCTETS_MAX as u64 + 1);
-    bounded.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    let text = files::read(path, FILE_OCTETS_MAX).map_err(|error| error.to_string())?;
     Table::parse(&text).map_err(|error| error.to_string())
 }
 
