@@ -3,8 +3,10 @@
 //!
 //! `cargo bench --bench call` prints nanoseconds per call, best and median of some rounds, for
 //! calls that come one by one and many at a time. Only the proxies' share is timed.
-//! `cargo bench --bench call -- ROUNDS` for fewer rounds, as under an instruction counter; with
-//! `traced` behind it each hop is a span of a trace that is sampled at daprd's default rate.
+//! `cargo bench --bench call -- ROUNDS` for fewer rounds, as under an instruction counter. Words
+//! behind it put something in force: `traced`, each hop is a span of a trace that is sampled at
+//! daprd's default rate; `policies`, 100 policies of access control in front of the app, of which
+//! the last is the caller's, a retry policy and a circuit breaker for the target.
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
@@ -12,10 +14,15 @@ mod greeting;
 
 use bytes::Bytes;
 use greeting::{REQUEST, section};
+use ringside::config::access::{AccessControl as List, AppPolicy, Operation};
+use ringside::config::resiliency::Document;
 use ringside::config::{App, AppProtocol, Config, IoDriver, Tracing};
 use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId};
-use ringside::identity::{AppId, Namespace};
+use ringside::identity::{AppId, Namespace, SpiffeId};
+use ringside::policy::acl::AccessControl;
+use ringside::policy::resiliency::{Builder, Targets};
+use ringside::policy::{Policies, apis::Apis};
 use ringside::proxy::{
     Arrival, ConnId, Endpoint, Input, Listener, Output, Proxy, Resolution, Transmit,
 };
@@ -38,17 +45,73 @@ fn endpoint(port: u16) -> Endpoint {
     Endpoint(([127, 0, 0, 1], port).into())
 }
 
-fn sidecar(id: &str, tracing: Tracing, now: Instant) -> Proxy {
+/// What users may have in force; it lets each call pass.
+#[derive(Clone)]
+struct InForce {
+    policies: Arc<Policies>,
+    resiliency: Option<Arc<Targets>>,
+    caller: Option<SpiffeId>,
+    tracing: Tracing,
+}
+
+impl InForce {
+    /// What the words ask for.
+    fn new(now: Instant) -> Self {
+        let asked = |word| std::env::args().any(|argument| argument == word);
+        let tracing = match asked("traced") {
+            true => Tracing::Sampled { rate: 1e-4 },
+            false => Tracing::Passed,
+        };
+        match asked("policies") {
+            true => Self { tracing, ..Self::policies(now) },
+            false => Self { policies: Arc::default(), resiliency: None, caller: None, tracing },
+        }
+    }
+
+    fn policies(now: Instant) -> Self {
+        let policy = |n| AppPolicy {
+            app_id: if n == 99 { "client".to_owned() } else { format!("app-{n}") },
+            namespace: "default".to_owned(),
+            trust_domain: "public".to_owned(),
+            default_action: "deny".to_owned(),
+            operations: vec![Operation {
+                name: "/helloworld.Greeter/*".to_owned(),
+                action: "allow".to_owned(),
+            }],
+        };
+        let list = List {
+            default_action: "deny".to_owned(),
+            trust_domain: "public".to_owned(),
+            policies: (0..100).map(policy).collect(),
+        };
+        let compiled = AccessControl::compile(&list, false).expect("a list that is right");
+        let access = compiled.map(|(access, _)| access);
+        let text = "{kind: Resiliency, spec: {policies: {retries: {r: {maxRetries: 3}}, \
+                    circuitBreakers: {c: {trip: consecutiveFailures > 5}}}, \
+                    targets: {apps: {server: {retry: r, circuitBreaker: c}}}}}";
+        let document = Document::read(text).expect("YAML").expect("a resource");
+        let mut builder = Builder::default();
+        builder.add(document.decode().expect("a resource that is right")).expect("policies");
+        Self {
+            policies: Arc::new(Policies { access, apis: Apis::default() }),
+            resiliency: Some(Arc::new(builder.build(1, now))),
+            caller: SpiffeId::parse("spiffe://public/ns/default/client").ok(),
+            tracing: Tracing::Passed,
+        }
+    }
+}
+
+fn sidecar(id: &str, in_force: &InForce, now: Instant) -> Proxy {
     let config = Config {
         app_id: AppId::new(id).expect("an app ID"),
         namespace: Namespace::new("default"),
-        app: Some(App { host: "127.0.0.1".into(), port: 5000, protocol: AppProtocol::Grpc }),
+        app: Some(App::at("127.0.0.1", 5000, AppProtocol::Grpc)),
         mtls: false,
         api_token: None,
         app_token: None,
         max_body_size: 4 << 20,
         header_list_size: 64 << 10,
-        tracing,
+        tracing: in_force.tracing,
         drain_max: None,
         dapr_listen_addresses: Vec::new(),
         grpc_port: 50001,
@@ -57,8 +120,12 @@ fn sidecar(id: &str, tracing: Tracing, now: Instant) -> Proxy {
         forwards: Vec::new(),
         io: IoDriver::Auto,
     };
-    let snapshot =
-        Snapshot { app_endpoint: Some(endpoint(5000)), ..Snapshot::new(Arc::new(config)) };
+    let snapshot = Snapshot {
+        app: Some(endpoint(5000).into()),
+        policies: Arc::clone(&in_force.policies),
+        resiliency: in_force.resiliency.clone(),
+        ..Snapshot::new(Arc::new(config))
+    };
     Proxy::new(Arc::new(snapshot), now)
 }
 
@@ -72,9 +139,10 @@ struct Hop {
 }
 
 impl Hop {
-    fn new(id: &str, listener: Listener, tracing: Tracing, now: Instant) -> Self {
-        let mut proxy = sidecar(id, tracing, now);
-        let down = proxy.accept(Arrival { listener, peer: None, spiffe_id: None }, now);
+    fn new(id: &str, listener: Listener, in_force: &InForce, now: Instant) -> Self {
+        let mut proxy = sidecar(id, in_force, now);
+        let spiffe_id = in_force.caller.clone().filter(|_| matches!(listener, Listener::Internal));
+        let down = proxy.accept(Arrival { listener, peer: None, spiffe_id }, now);
         let mut hop = Self { proxy, down, up: None, down_dirty: false, up_dirty: false };
         hop.carry_out(now);
         hop
@@ -119,15 +187,14 @@ struct Chain {
 }
 
 impl Chain {
-    fn new(tracing: Tracing) -> Self {
-        let now = Instant::now();
+    fn new(in_force: &InForce, now: Instant) -> Self {
         let limits = Limits { connection_window: 64 << 20, ..Limits::default() };
         let end = |role| Connection::new(role, limits.clone(), classify_none, now);
         let mut chain = Self {
             caller: end(Role::Client),
             hops: [
-                Hop::new("client", Listener::Api, tracing, now),
-                Hop::new("server", Listener::Internal, tracing, now),
+                Hop::new("client", Listener::Api, in_force, now),
+                Hop::new("server", Listener::Internal, in_force, now),
             ],
             app: end(Role::Server),
             out: Transmit::new(),
@@ -273,15 +340,13 @@ fn serve(app: &mut Connection, bytes: Bytes, body: &Bytes) {
 fn main() {
     let given = std::env::args().find_map(|argument| argument.parse().ok());
     let count: usize = given.unwrap_or(ROUNDS).max(1);
-    let tracing = match std::env::args().any(|argument| argument == "traced") {
-        true => Tracing::Sampled { rate: 1e-4 },
-        false => Tracing::Passed,
-    };
     let body = Bytes::from([&[0, 0, 0, 0, 95][..], &[7; 95]].concat());
     let fields = section(request());
+    let now = Instant::now();
+    let in_force = InForce::new(now);
     for batch in [1, 10, 100] {
         let mut rounds = Vec::new();
-        let mut chain = Chain::new(tracing);
+        let mut chain = Chain::new(&in_force, now);
         for _ in 0..count {
             chain.spent = Duration::ZERO;
             for _ in 0..CALLS / batch {

@@ -157,7 +157,7 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
 fn export(flags: &Flags, settings: &Settings, env: &mut Environment) {
     let config = &settings.config;
     env.set("APP_ID", config.app_id.as_str());
-    env.set("APP_PORT", config.app.as_ref().map_or(0, |app| app.port).to_string());
+    env.set("APP_PORT", config.app.as_ref().map_or(0, |app| app.port()).to_string());
     env.set("DAPR_GRPC_PORT", config.grpc_port.to_string());
     env.set("DAPR_HTTP_PORT", config.http_port.to_string());
     env.set("DAPR_METRICS_PORT", flags.metrics_port.clone());

@@ -3,11 +3,13 @@
 //! 1. A snapshot is never changed, only replaced whole; epochs rise.
 //! 2. A worker holds one `Arc` per epoch; nothing is cloned per call.
 
-use crate::config::Config;
+use crate::config::{Config, SocketPath};
 use crate::identity::Identity;
 use crate::policy::Policies;
 use crate::policy::resiliency::Targets;
 use crate::resolve::Endpoint;
+use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Rises with every published snapshot; starts at 1.
@@ -23,9 +25,57 @@ pub struct Snapshot {
     pub resiliency: Option<Arc<Targets>>,
     /// Present iff `config.mtls`.
     pub identity: Option<Arc<Identity>>,
-    /// The app channel's address, looked up by control; `None` without an app or while the
-    /// lookup fails.
-    pub app_endpoint: Option<Endpoint>,
+    /// Where the app is, looked up by control; `None` without an app or while the lookup fails.
+    pub app: Option<Way>,
+}
+
+/// Where a connection leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Way {
+    Tcp(Endpoint),
+    /// To our app.
+    Unix(SocketPath),
+}
+
+impl Way {
+    pub fn endpoint(&self) -> Option<Endpoint> {
+        match self {
+            Self::Tcp(endpoint) => Some(*endpoint),
+            Self::Unix(_) => None,
+        }
+    }
+
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.endpoint().map(|Endpoint(address)| address)
+    }
+
+    /// The other end is on this machine.
+    pub fn is_local(&self) -> bool {
+        self.address().is_none_or(|address| address.ip().is_loopback())
+    }
+
+    /// As Go names a network.
+    pub fn network(&self) -> &'static str {
+        match self {
+            Self::Tcp(_) => "tcp",
+            Self::Unix(_) => "unix",
+        }
+    }
+}
+
+impl From<Endpoint> for Way {
+    fn from(endpoint: Endpoint) -> Self {
+        Self::Tcp(endpoint)
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(Endpoint(address)) => address.fmt(f),
+            Self::Unix(path) => path.fmt(f),
+        }
+    }
 }
 
 impl Snapshot {
@@ -39,7 +89,7 @@ impl Snapshot {
     /// The first one: what the flags say, and nothing that is found out later.
     pub fn new(config: Arc<Config>) -> Self {
         let policies = Arc::default();
-        let (identity, app_endpoint, resiliency) = (None, None, None);
-        Self { epoch: Epoch(1), config, policies, resiliency, identity, app_endpoint }
+        let (identity, app, resiliency) = (None, None, None);
+        Self { epoch: Epoch(1), config, policies, resiliency, identity, app }
     }
 }

@@ -291,8 +291,8 @@ impl Relay {
         let flags = Flags { app_id: "a".into(), app_port: "5000".into(), ..Flags::default() };
         let settings = Settings::new(&flags, &Environment::default()).expect("settings");
         let config = Config { tracing, ..settings.config };
-        let app_endpoint = Some(Endpoint(([127, 0, 0, 1], 5000).into()));
-        let snapshot = Snapshot { app_endpoint, ..Snapshot::new(Arc::new(config)) };
+        let app = Some(Endpoint(([127, 0, 0, 1], 5000).into()).into());
+        let snapshot = Snapshot { app, ..Snapshot::new(Arc::new(config)) };
         let mut proxy = Proxy::new(Arc::new(snapshot), Instant::now());
         let arrival = Arrival { listener: Listener::Internal, peer: None, spiffe_id: None };
         let down = proxy.accept(arrival, Instant::now());

@@ -164,7 +164,7 @@ fn config() -> Config {
     Config {
         app_id: AppId::new("client").expect("a good one"),
         namespace: Namespace::new("default"),
-        app: Some(App { host: "127.0.0.1".into(), port: 50051, protocol: AppProtocol::Grpc }),
+        app: Some(App::at("127.0.0.1", 50051, AppProtocol::Grpc)),
         mtls: false,
         api_token: None,
         app_token: Some("app-token".into()),
@@ -446,9 +446,9 @@ impl Bench {
 }
 
 fn snapshot(config: &Config, epoch: u64, app: u8) -> Snapshot {
-    let app_endpoint = (app & 3 != 0).then(|| endpoint(app));
+    let app = (app & 3 != 0).then(|| endpoint(app).into());
     let first = Snapshot::new(Arc::new(config.clone()));
-    Snapshot { epoch: Epoch(epoch), app_endpoint, ..first }
+    Snapshot { epoch: Epoch(epoch), app, ..first }
 }
 
 fuzz_target!(|data: &[u8]| {

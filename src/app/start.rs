@@ -6,7 +6,7 @@ use super::{Plan, announce, cpus};
 use crate::config::cpus::Crew;
 use crate::config::naming::{Dns, Naming, init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
-use crate::config::{App, AppProtocol, Config, DAPR_VERSION};
+use crate::config::{App, AppPlace, AppProtocol, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
 use crate::control::publish::Workers;
@@ -136,7 +136,7 @@ fn first_snapshot(
     resiliency: Option<Arc<Targets>>,
 ) -> Arc<Snapshot> {
     Arc::new(Snapshot {
-        app_endpoint: config.app.as_ref().and_then(app_channel::given),
+        app: config.app.as_ref().and_then(app_channel::given),
         policies: Arc::clone(&plan.policies),
         identity,
         resiliency,
@@ -366,7 +366,7 @@ fn state_options(
         namespace: config.namespace.clone(),
         version: DAPR_VERSION.to_owned(),
         app: config.app.clone(),
-        app_host: plan.flags.app_channel_address.clone(),
+        app_host: app_host(config.app.as_ref(), &plan.flags.app_channel_address),
         app_protocol: app_protocol(config.app.as_ref(), &plan.flags.app_protocol),
         app_concurrency_max: concurrency.max(0),
         app_health,
@@ -377,6 +377,14 @@ fn state_options(
         head_octets_max: usize::try_from(settings.http_header_bytes).unwrap_or(usize::MAX),
         h2c: !settings.http_without_h2c,
         workers,
+    }
+}
+
+/// Where the metadata says that the app is.
+fn app_host(app: Option<&App>, given: &str) -> String {
+    match app.map(|app| &app.place) {
+        Some(AppPlace::Socket(path)) => path.target(),
+        Some(AppPlace::Port { .. }) | None => given.to_owned(),
     }
 }
 

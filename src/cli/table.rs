@@ -121,6 +121,7 @@ pub const FLAGS: &[Flag] = &[
     used("version", Bool, "", "Print the version of Dapr that this follows, and end"),
     used("wait", Bool, "", "Wait for the sidecar on --dapr-http-port, and end"),
     used("ringside-app-max-concurrency-proxied", Bool, "true", "False: no bound, as in daprd"),
+    used("ringside-app-socket", String, "", "Unix socket that the app listens on, not a port"),
     used("ringside-drain-max", Duration, "", "Most time that calls get when shutting down"),
     used("ringside-forward", Strings, "", "PORT=APP[.NAMESPACE]: calls all go to that app"),
     used("ringside-io", String, "auto", "auto, uring or epoll"),

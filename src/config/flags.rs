@@ -66,6 +66,8 @@ pub struct Flags {
 /// `--ringside-*`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnFlags {
+    /// Empty: the app has a port, or there is none.
+    pub app_socket: String,
     pub io: String,
     pub workers: String,
     pub pin: String,
@@ -79,6 +81,7 @@ pub struct OwnFlags {
 impl Default for OwnFlags {
     fn default() -> Self {
         Self {
+            app_socket: String::new(),
             io: "auto".into(),
             workers: "auto".into(),
             pin: "auto".into(),

@@ -16,6 +16,7 @@ pub mod resiliency;
 pub mod resource;
 pub mod settings;
 pub mod shape;
+mod socket;
 pub mod spec;
 pub mod traces;
 pub mod yaml;
@@ -23,6 +24,7 @@ pub mod yaml;
 pub use env::Environment;
 pub use flags::{Flags, OwnFlags};
 pub use settings::Settings;
+pub use socket::{SOCKET_OCTETS_MAX, SocketPath};
 
 use crate::identity::{AppId, Namespace};
 use std::net::IpAddr;
@@ -30,6 +32,9 @@ use std::time::Duration;
 
 /// The Dapr version that we follow: in every log line, in `--version` and in the metadata.
 pub const DAPR_VERSION: &str = "1.18.1";
+
+/// Who is behind a Unix socket, where a name is asked for.
+const LOCALHOST: &str = "localhost";
 
 /// How the app is spoken to (`--app-protocol`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,19 +46,49 @@ pub enum AppProtocol {
     Grpcs,
 }
 
-/// The app channel; absent without `--app-port`.
+/// The app channel; absent without `--app-port` and `--ringside-app-socket`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct App {
-    /// `--app-channel-address`: a name or an address.
-    pub host: String,
-    pub port: u16,
+    pub place: AppPlace,
     pub protocol: AppProtocol,
 }
 
+/// Where the app listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AppPlace {
+    /// `--app-channel-address`, a name or an address, and `--app-port`.
+    Port { host: String, port: u16 },
+    /// `--ringside-app-socket`.
+    Socket(SocketPath),
+}
+
 impl App {
-    /// `:authority` of what is sent to it.
+    pub fn at(host: &str, port: u16, protocol: AppProtocol) -> Self {
+        Self { place: AppPlace::Port { host: host.to_owned(), port }, protocol }
+    }
+
+    /// `:authority` of what is sent to it; of a socket's what grpc-go says.
     pub fn authority(&self) -> String {
-        format!("{}:{}", self.host, self.port)
+        match &self.place {
+            AppPlace::Port { host, port } => format!("{host}:{port}"),
+            AppPlace::Socket(_) => LOCALHOST.to_owned(),
+        }
+    }
+
+    /// By what name TLS calls it.
+    pub fn host(&self) -> &str {
+        match &self.place {
+            AppPlace::Port { host, .. } => host,
+            AppPlace::Socket(_) => LOCALHOST,
+        }
+    }
+
+    /// 0: it has none.
+    pub fn port(&self) -> u16 {
+        match self.place {
+            AppPlace::Port { port, .. } => port,
+            AppPlace::Socket(_) => 0,
+        }
     }
 }
 

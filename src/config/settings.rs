@@ -7,7 +7,8 @@
 use super::cpus::{Pin, WorkerCount};
 use super::spec::Configuration;
 use super::{
-    App, AppProtocol, Config, Environment, Flags, Forward, IoDriver, Tracing, go, quantity,
+    App, AppPlace, AppProtocol, Config, Environment, Flags, Forward, IoDriver, SocketPath, Tracing,
+    go, quantity,
 };
 use crate::identity::{AppId, Namespace, Target};
 use std::fmt;
@@ -323,8 +324,23 @@ fn app(
             secured.1
         ));
     }
-    let host = flags.app_channel_address.clone();
-    Ok(port.map(|port| App { host, port, protocol }))
+    let place = app_place(flags, port)?;
+    Ok(place.map(|place| App { place, protocol }))
+}
+
+fn app_place(flags: &Flags, port: Option<u16>) -> Result<Option<AppPlace>, SettingsError> {
+    let (socket, host) = (flags.ringside.app_socket.as_str(), flags.app_channel_address.clone());
+    match (socket, port) {
+        ("", port) => Ok(port.map(|port| AppPlace::Port { host, port })),
+        (socket, None) => match SocketPath::parse(socket) {
+            Ok(path) => Ok(Some(AppPlace::Socket(path))),
+            Err(error) => refuse(format!("invalid value for 'ringside-app-socket': {error}")),
+        },
+        (_, Some(port)) => refuse(format!(
+            "'ringside-app-socket' and 'app-port' name two places of one app, {socket} and port \
+             {port}: give one of them"
+        )),
+    }
 }
 
 fn app_health(flags: &Flags) -> Result<Option<AppHealth>, SettingsError> {

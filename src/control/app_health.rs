@@ -61,9 +61,9 @@ pub async fn watch(app: &App, config: &AppHealth, workers: &Workers, state: &Rc<
     loop {
         ticks.tick().await;
         tracing::debug!(scope = SCOPE, "Probing app health");
-        let Some(endpoint) = workers.snapshot().app_endpoint else { continue };
+        let Some(way) = workers.snapshot().app.clone() else { continue };
         let begun = Instant::now();
-        let asking = probe.ask(&links, endpoint.0, config.timeout);
+        let asking = probe.ask(&links, &way, config.timeout);
         let outcome = timeout(config.timeout, asking).await.unwrap_or_else(|_| probe.too_late());
         if let Some(label) = &outcome.label {
             state.probes.borrow_mut().record(probe.kind(), label, begun.elapsed());

@@ -15,11 +15,12 @@ mod tls;
 pub use call::Status;
 pub use tls::{NO_ALPN, client_config, client_config_as};
 
+use crate::resolve::Endpoint;
+use crate::snapshot::Way;
 use bytes::Bytes;
 use h2::client::SendRequest;
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -58,7 +59,7 @@ pub struct Channel {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     Lookup { host: String, cause: String },
-    Dial { to: SocketAddr, cause: String },
+    Dial { to: Way, cause: String },
     Handshake(String),
     TimedOut,
 }
@@ -138,9 +139,9 @@ impl Channel {
 
 impl ConnectError {
     /// Whoever connected by other means.
-    pub fn of(to: SocketAddr, error: &io::Error) -> Self {
+    pub fn of(to: &Way, error: &io::Error) -> Self {
         match error.raw_os_error() {
-            Some(_) => Self::Dial { to, cause: system_text(error) },
+            Some(_) => Self::Dial { to: to.clone(), cause: system_text(error) },
             None => Self::Handshake(tls::cause(error)),
         }
     }
@@ -161,7 +162,9 @@ async fn dial(address: &Address) -> Result<TcpStream, ConnectError> {
     for to in found.take(ADDRESSES_MAX) {
         match TcpStream::connect(to).await {
             Ok(stream) => return Ok(stream),
-            Err(error) => failure = ConnectError::Dial { to, cause: system_text(&error) },
+            Err(error) => {
+                failure = ConnectError::of(&Way::Tcp(Endpoint(to)), &error);
+            }
         }
     }
     Err(failure)
@@ -192,7 +195,7 @@ impl fmt::Display for ConnectError {
                 write!(f, "Error while dialing: dial tcp: lookup {host}: {cause}")
             }
             Self::Dial { to, cause } => {
-                write!(f, "Error while dialing: dial tcp {to}: connect: {cause}")
+                write!(f, "Error while dialing: dial {} {to}: connect: {cause}", to.network())
             }
             Self::Handshake(cause) => write!(f, "authentication handshake failed: {cause}"),
             Self::TimedOut => write!(f, "no connection within {CONNECT_LIMIT:?}"),

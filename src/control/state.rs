@@ -444,11 +444,7 @@ pub(crate) mod tests {
             app_id: AppId::new("vsrv").unwrap(),
             namespace: Namespace::new("default"),
             version: "1.18.1".to_owned(),
-            app: Some(App {
-                host: "127.0.0.1".to_owned(),
-                port: 61051,
-                protocol: AppProtocol::Grpc,
-            }),
+            app: Some(App::at("127.0.0.1", 61051, AppProtocol::Grpc)),
             app_host: "127.0.0.1".to_owned(),
             app_protocol: "grpc".to_owned(),
             app_concurrency_max: 0,

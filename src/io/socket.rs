@@ -9,7 +9,7 @@ use super::reactor::{Event, Key, Reactor, Source};
 use crate::mailbox::Stream;
 use bytes::BytesMut;
 use rustix::event::PollFlags;
-use rustix::net::{SendAncillaryBuffer, SendFlags};
+use rustix::net::{SendAncillaryBuffer, SendFlags, SocketAddrUnix};
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -37,6 +37,11 @@ impl Socket {
     /// One that does not block and may not be connected yet; [`Self::connected`] is then due.
     pub(super) fn connecting(reactor: &Rc<Reactor>, fd: OwnedFd) -> io::Result<Self> {
         Ok(Self { source: reactor.adopt(fd)? })
+    }
+
+    /// Of a Unix socket, which is connected at once or not at all.
+    pub(super) fn connect(&self, to: &SocketAddrUnix) -> rustix::io::Result<()> {
+        rustix::net::connect(self.source.fd(), to)
     }
 
     /// Before the first read.

@@ -22,13 +22,13 @@ use super::turn::Listed;
 use super::{SCOPE, post, sys};
 use crate::config::IoDriver;
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
+use crate::proxy::Resolution;
 use crate::proxy::Transmit;
 use crate::proxy::{
     Arrival, CloseReason, ConnId, ControlRequest, Input, Level, Listener, LogLine, Output, Proxy,
     Question, Security,
 };
-use crate::proxy::{Endpoint, Resolution};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Way};
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -344,8 +344,8 @@ impl Worker {
                         core.mark_dirty(&conn);
                     }
                 }
-                Output::Dial { conn, endpoint, security } => {
-                    self.begin_dial(core, conn, endpoint, security);
+                Output::Dial { conn, way, security } => {
+                    self.begin_dial(core, conn, way, security);
                 }
                 Output::Resolve(target) => {
                     if let Err(ToControl::Resolve(target)) =
@@ -372,16 +372,10 @@ impl Worker {
         self.arm(core);
     }
 
-    fn begin_dial(
-        self: &Rc<Self>,
-        core: &mut Core,
-        id: ConnId,
-        endpoint: Endpoint,
-        security: Security,
-    ) {
+    fn begin_dial(self: &Rc<Self>, core: &mut Core, id: ConnId, way: Way, security: Security) {
         let dialing = Rc::new(Dialing::default());
         core.put(id, Slot::Dialing(id.generation, Rc::clone(&dialing)));
-        self.runtime.spawn(serve_dial(Rc::clone(self), id, endpoint, security, dialing));
+        self.runtime.spawn(serve_dial(Rc::clone(self), id, way, security, dialing));
     }
 
     /// The timer task looks again when the proxy wants to be told sooner.
@@ -420,13 +414,13 @@ fn close(core: &mut Core, id: ConnId) {
 async fn serve_dial(
     worker: Rc<Worker>,
     id: ConnId,
-    endpoint: Endpoint,
+    way: Way,
     security: Security,
     dialing: Rc<Dialing>,
 ) {
     let place = Place::take(&worker.load, Number::Connections);
     let contexts = worker.contexts();
-    let outcome = { dial::dial(endpoint.0, &security, &contexts, &dialing, &worker.runtime).await };
+    let outcome = { dial::dial(&way, &security, &contexts, &dialing, &worker.runtime).await };
     if dialing.is_cancelled() {
         return;
     }

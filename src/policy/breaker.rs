@@ -64,6 +64,13 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    pub fn state(self) -> State {
+        match self {
+            Self::Open => State::Open,
+            Self::TooMany => State::HalfOpen,
+        }
+    }
+
     /// gobreaker's texts.
     pub fn text(self) -> &'static str {
         match self {
@@ -171,19 +178,6 @@ impl Breakers {
         self.cell(seat).is_some()
     }
 
-    /// What it is now, and what time alone has changed. Counts as a use.
-    pub fn state(
-        &self,
-        seat: Seat,
-        worker: usize,
-        now: Instant,
-    ) -> Option<(State, Option<Change>)> {
-        let cell = self.cell(seat)?;
-        self.use_now(cell, worker, now);
-        let (word, change) = self.current(cell, self.millis(now));
-        Some((word.state, change))
-    }
-
     /// May a call be made? `None`: another method has taken the seat.
     pub fn begin(
         &self,
@@ -193,8 +187,7 @@ impl Breakers {
     ) -> Option<(Result<Permit, Refusal>, Option<Change>)> {
         let cell = self.cell(seat)?;
         self.use_now(cell, worker, now);
-        let millis = self.millis(now);
-        let (word, change) = self.current(cell, millis);
+        let (word, change) = self.current(cell, now);
         let Word { state, generation, .. } = word;
         let granted = match state {
             State::Closed => {
@@ -220,8 +213,7 @@ impl Breakers {
         now: Instant,
     ) -> Option<(State, Option<Change>)> {
         let cell = self.cell(seat)?;
-        let millis = self.millis(now);
-        let (word, change) = self.current(cell, millis);
+        let (word, change) = self.current(cell, now);
         if word.generation != permit.generation {
             return Some((word.state, change));
         }
@@ -230,15 +222,15 @@ impl Breakers {
             State::Closed => {
                 let counts = cell.fail(word.generation);
                 if self.rules.trip.is_due(&counts) {
-                    return Some(self.go(cell, word, State::Open, millis));
+                    return Some(self.go(cell, word, State::Open, now));
                 }
             }
             State::HalfOpen if success => {
                 if cell.trial_succeeded(word.generation) >= self.rules.max_requests {
-                    return Some(self.go(cell, word, State::Closed, millis));
+                    return Some(self.go(cell, word, State::Closed, now));
                 }
             }
-            State::HalfOpen => return Some(self.go(cell, word, State::Open, millis)),
+            State::HalfOpen => return Some(self.go(cell, word, State::Open, now)),
             // No permit is of a generation that is open.
             State::Open => {}
         }
@@ -282,23 +274,32 @@ impl Breakers {
     }
 
     fn use_now(&self, cell: &Cell, worker: usize, now: Instant) {
-        let nanos = now.saturating_duration_since(self.epoch).as_nanos();
         let Clock(clock) = &self.clocks[worker % self.lanes];
         let last = clock.load(Ordering::Relaxed);
-        let used = u64::try_from(nanos).unwrap_or(u64::MAX).max(last.saturating_add(1));
+        let used = self.nanos(now).max(last.saturating_add(1));
         clock.store(used, Ordering::Relaxed);
         cell.lane(worker).used.store(used, Ordering::Relaxed);
     }
 
+    /// Since the epoch; some 500 years of them.
+    fn nanos(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.epoch);
+        since.as_secs().saturating_mul(1_000_000_000).saturating_add(since.subsec_nanos().into())
+    }
+
     fn millis(&self, now: Instant) -> u64 {
-        let millis = now.saturating_duration_since(self.epoch).as_millis();
-        u64::try_from(millis).unwrap_or(EXPIRY_MAX).min(EXPIRY_MAX)
+        (self.nanos(now) / 1_000_000).min(EXPIRY_MAX)
     }
 
     /// gobreaker's `currentState`: what time alone has changed.
-    fn current(&self, cell: &Cell, now: u64) -> (Word, Option<Change>) {
+    #[inline(always)]
+    fn current(&self, cell: &Cell, now: Instant) -> (Word, Option<Change>) {
         let word = cell.word();
-        if !word.is_over(now) {
+        if word.expiry == 0 { (word, None) } else { self.after_time(cell, word, now) }
+    }
+
+    fn after_time(&self, cell: &Cell, word: Word, now: Instant) -> (Word, Option<Change>) {
+        if word.expiry >= self.millis(now) {
             return (word, None);
         }
         let to = match word.state {
@@ -311,7 +312,7 @@ impl Breakers {
 
     /// To the next generation, unless another worker went there first.
     #[cold]
-    fn go(&self, cell: &Cell, word: Word, to: State, now: u64) -> (State, Option<Change>) {
+    fn go(&self, cell: &Cell, word: Word, to: State, now: Instant) -> (State, Option<Change>) {
         let time = match to {
             State::Closed => self.rules.interval,
             State::Open => self.rules.timeout,
@@ -320,7 +321,7 @@ impl Breakers {
         let next = Word {
             state: to,
             generation: word.generation.wrapping_add(1),
-            expiry: if time == 0 { 0 } else { now.saturating_add(time) },
+            expiry: if time == 0 { 0 } else { self.millis(now).saturating_add(time) },
         };
         match cell.change(word, next) {
             Ok(()) => (to, (word.state != to).then_some(Change { from: word.state, to })),

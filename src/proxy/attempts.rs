@@ -32,7 +32,7 @@ use crate::grpc::{Code, MessageScanner};
 use crate::http2::FieldSection;
 use crate::observe::cells::Gauge;
 use crate::observe::policies::Applied;
-use crate::policy::breaker::Change;
+use crate::policy::breaker::{Change, Refusal};
 use crate::policy::timeout;
 use bytes::Bytes;
 use slotmap::Key;
@@ -56,13 +56,6 @@ impl Proxy {
     ) {
         let Some(call) = self.calls.get(key) else { return };
         let (pool, streaming) = (call.pool, call.tally.is_streaming());
-        self.tell_applied(&endpoint, now);
-        self.guards.insert(key, Guard::new(endpoint, streaming, now));
-        self.attempt(key, pool, fields, Vec::new(), now);
-    }
-
-    /// Each policy that there is, once for each call.
-    fn tell_applied(&mut self, endpoint: &Rc<Endpoint>, now: Instant) {
         let cells = self.cells.policies();
         if endpoint.policy.timeout.is_some() {
             cells.applied(endpoint.told, Applied::Timeout);
@@ -70,11 +63,8 @@ impl Proxy {
         if endpoint.policy.retry.is_some() {
             cells.applied(endpoint.told, Applied::Retry);
         }
-        let (state, change) = endpoint.state(now);
-        if let Some(state) = state {
-            self.cells.policies().breaker_applied(endpoint.told, state as usize, now);
-        }
-        self.tell_change(endpoint, change, now);
+        self.guards.insert(key, Guard::new(endpoint, streaming, now));
+        self.attempt(key, pool, fields, Vec::new(), now);
     }
 
     /// Asks the breaker, sets the timeout, sends the request on its way.
@@ -93,6 +83,13 @@ impl Proxy {
             Ok(permit) => (permit, None),
             Err(refusal) => (None, Some(refusal)),
         };
+        if guard.backoff.retries() == 0 {
+            // As the other policies: once for each call.
+            let met = permit.as_ref().map(|permit| permit.state);
+            if let Some(state) = met.or(refusal.map(Refusal::state)) {
+                self.cells.policies().breaker_applied(guard.endpoint.told, state as usize, now);
+            }
+        }
         guard.begun = now;
         guard.stage = Stage::Trying { permit, until };
         if change.is_some() {
@@ -126,14 +123,17 @@ impl Proxy {
         let Some(guard) = self.guards.get_mut(key) else { return };
         let Some(permit) = guard.take_permit() else { return };
         let before = permit.state;
-        let endpoint = Rc::clone(&guard.endpoint);
-        let Some((after, change)) = endpoint.end(permit, success, now) else { return };
+        let Some((after, change)) = guard.endpoint.end(permit, success, now) else { return };
         if before != after {
-            self.cells.policies().breaker_changed(endpoint.told, after as usize);
+            self.cells.policies().breaker_changed(guard.endpoint.told, after as usize);
         }
-        self.tell_change(&endpoint, change, now);
+        if change.is_some() {
+            let endpoint = Rc::clone(&guard.endpoint);
+            self.tell_change(&endpoint, change, now);
+        }
     }
 
+    #[cold]
     fn tell_change(&mut self, endpoint: &Endpoint, change: Option<Change>, now: Instant) {
         let Some(Change { from, to }) = change else { return };
         let message = format!(
@@ -237,7 +237,7 @@ impl Proxy {
             return false;
         }
         let Some(call) = self.calls.get(key) else { return false };
-        let target = self.pools.target(call.pool).cloned();
+        let target = self.pools.target(call.pool).cloned().map(Box::new);
         let Some(guard) = self.guards.get_mut(key) else { return false };
         let until = now + wait;
         guard.stage = Stage::Waiting { until, target };
@@ -375,7 +375,7 @@ impl Proxy {
         call.credited = octets.saturating_sub(held) as u32;
         // Its pool may have been dropped while nobody was in it.
         let pool = match target {
-            Some(target) if !self.pools.exists(call.pool) => match self.pools.of(target) {
+            Some(target) if !self.pools.exists(call.pool) => match self.pools.of(*target) {
                 Ok(pool) => pool,
                 Err(failure) => return self.fail(key, &failure, now),
             },
@@ -397,14 +397,17 @@ impl Proxy {
         let Some(held) = self.guards.get_mut(key).and_then(|guard| guard.held.take()) else {
             return;
         };
+        if let Some(kept) = self.calls.get_mut(key).and_then(|call| call.kept.take()) {
+            // The upstream connection has had another one for the head.
+            let fields = self.keeper.forget(kept);
+            self.keeper.give_section(fields);
+        }
         self.send_head(key, held, false, now);
     }
 
     fn drop_held(&mut self, key: CallKey) {
-        if let Some(fields) = self.guards.get_mut(key).and_then(|guard| guard.held.take())
-            && let Some(call) = self.calls.get(key)
-        {
-            self.recycle(call.down.conn, fields);
+        if let Some(fields) = self.guards.get_mut(key).and_then(|guard| guard.held.take()) {
+            self.keeper.give_section(fields);
         }
     }
 
@@ -429,7 +432,7 @@ impl Proxy {
             self.log(Level::Info, SCOPE, message, now);
         }
         if let Some(fields) = guard.held {
-            self.recycle(call.down.conn, fields);
+            self.keeper.give_section(fields);
         }
     }
 

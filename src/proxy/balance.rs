@@ -18,6 +18,7 @@ use super::peer::{Peer, Side};
 use super::{ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::Code;
 use crate::resolve::Endpoint;
+use crate::snapshot::Way;
 use std::time::{Duration, Instant};
 
 /// Endpoints of a target that one worker keeps connections to.
@@ -339,12 +340,13 @@ impl Proxy {
             return;
         }
         let endpoint = choices[self.pools.dice.below(choices.len())];
-        let conn = self.make_upstream(key, endpoint, now);
+        let way = Way::Tcp(endpoint);
+        let conn = self.make_upstream(key, way.clone(), now);
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         pool.places.probing.push(conn);
         let target = pool.target.clone();
         let security = self.security(target);
-        self.outputs.push_back(Output::Dial { conn: conn.into(), endpoint, security });
+        self.outputs.push_back(Output::Dial { conn: conn.into(), way, security });
         self.look_again(key, now + PATIENCE, now);
     }
 
@@ -359,26 +361,26 @@ impl Proxy {
     }
 
     pub(super) fn endpoint_of(&self, conn: ConnKey) -> Option<Endpoint> {
-        match self.peers.get(conn)?.side {
-            Side::Upstream { endpoint, .. } => Some(endpoint),
+        match &self.peers.get(conn)?.side {
+            Side::Upstream { way, .. } => way.endpoint(),
             Side::Downstream { .. } => None,
         }
     }
 
     /// A dial failed, or a connection broke or is going away.
-    pub(super) fn place_down(&mut self, key: PoolKey, endpoint: Endpoint, now: Instant) {
-        if let Some(pool) = self.pools.pools.get_mut(key) {
+    pub(super) fn place_down(&mut self, key: PoolKey, endpoint: Option<Endpoint>, now: Instant) {
+        if let (Some(pool), Some(endpoint)) = (self.pools.pools.get_mut(key), endpoint) {
             pool.places.down(endpoint, &mut self.pools.dice, now);
         }
     }
 
-    /// Connections to endpoints that are gone finish their calls and take no more.
-    pub(super) fn retire_missing(&mut self, key: PoolKey, endpoints: &[Endpoint]) {
+    /// Connections that lead where nobody is any more finish their calls and take no more.
+    pub(super) fn retire_missing(&mut self, key: PoolKey, is_there: impl Fn(&Way) -> bool) {
         let conns = self.pools.pools.get(key).map(|pool| pool.conns.clone()).unwrap_or_default();
         for conn in conns {
             let Some(peer) = self.peers.get_mut(conn) else { continue };
-            let Side::Upstream { endpoint, .. } = peer.side else { continue };
-            if !endpoints.contains(&endpoint) {
+            let Side::Upstream { way, .. } = &peer.side else { continue };
+            if !is_there(way) {
                 self.retire_upstream(conn);
             }
         }
@@ -387,7 +389,8 @@ impl Proxy {
     /// The other end of a connection says that it goes. False if nobody will miss it.
     pub(super) fn place_leaves(&mut self, conn: ConnKey, now: Instant) -> bool {
         let Some(peer) = self.peers.get(conn) else { return false };
-        let Side::Upstream { pool, endpoint, .. } = peer.side else { return false };
+        let Side::Upstream { pool, way, .. } = &peer.side else { return false };
+        let (pool, endpoint) = (*pool, way.endpoint());
         let idle = now.saturating_duration_since(peer.idle_since) >= UNUSED;
         let used = !(peer.calls.is_empty() && idle);
         if used {

@@ -1,8 +1,8 @@
 //! What crosses the border of the room: facts in, wishes out.
 
 use crate::identity::{SpiffeId, Target};
-use crate::resolve::{Endpoint, Resolution};
-use crate::snapshot::Snapshot;
+use crate::resolve::Resolution;
+use crate::snapshot::{Snapshot, Way};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ pub enum Output {
     Dirty(ConnId),
     Dial {
         conn: ConnId,
-        endpoint: Endpoint,
+        way: Way,
         security: Security,
     },
     /// Ask control; single flight per target.

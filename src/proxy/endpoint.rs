@@ -36,15 +36,6 @@ impl Endpoint {
         format!("endpoint[{}, {}:{}]", self.app, self.app, self.path)
     }
 
-    /// Its breaker's state, and what time alone changed.
-    pub(super) fn state(&self, now: Instant) -> (Option<State>, Option<Change>) {
-        let Some(breakers) = &self.policy.breakers else { return (None, None) };
-        match self.seated(now).and_then(|seat| breakers.state(seat, self.worker, now)) {
-            Some((state, change)) => (Some(state), change),
-            None => (None, None),
-        }
-    }
-
     /// Asks its breaker for a permit. Without a breaker there is none, and none is needed.
     pub(super) fn begin(&self, now: Instant) -> (Result<Option<Permit>, Refusal>, Option<Change>) {
         let Some(breakers) = &self.policy.breakers else { return (Ok(None), None) };

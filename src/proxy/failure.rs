@@ -7,12 +7,13 @@
 use super::head::is_grpc;
 use super::peer::{Peer, Side};
 use super::{ConnKey, Proxy};
-use crate::config::Config;
+use crate::config::{App, Config};
 use crate::grpc::Code;
 use crate::grpc::status::encode_message;
 use crate::http2::{ErrorCode, FieldSection};
 use crate::identity::{AppId, TargetError};
 use crate::policy::method::quote;
+use crate::snapshot::Way;
 use data_encoding::BASE64_NOPAD;
 use prost::Message;
 use std::borrow::Cow;
@@ -51,12 +52,9 @@ impl Failure {
 
     /// daprd dials port 0 when no app port is given (spec 03 §3.9).
     pub fn no_app(config: &Config) -> Self {
-        let (host, port) = match &config.app {
-            Some(app) => (app.host.as_str(), app.port),
-            None => ("127.0.0.1", 0),
-        };
+        let address = config.app.as_ref().map_or_else(|| "127.0.0.1:0".to_owned(), App::authority);
         Self::unavailable(format!(
-            "connection error: desc = \"transport: Error while dialing: dial tcp {host}:{port}: \
+            "connection error: desc = \"transport: Error while dialing: dial tcp {address}: \
              connect: connection refused\""
         ))
     }
@@ -180,9 +178,14 @@ impl Proxy {
 
     #[cold]
     pub(super) fn blame_peer(&self, peer: &Peer, text: &str) -> String {
-        let Side::Upstream { pool, authority, .. } = &peer.side else { return text.to_owned() };
+        let Side::Upstream { pool, authority, way, .. } = &peer.side else {
+            return text.to_owned();
+        };
         let own = &self.snapshot.config.app_id;
-        let address = String::from_utf8_lossy(authority.value());
+        let address = match way {
+            Way::Tcp(_) => String::from_utf8_lossy(authority.value()),
+            Way::Unix(path) => Cow::Borrowed(path.as_str()),
+        };
         match self.pools.target(*pool) {
             Some(target) => {
                 format!("{text} (the sidecar of {target} at {address}, seen by that of {own})")

@@ -33,8 +33,15 @@ pub(super) struct Guard {
 
 #[derive(Debug)]
 pub(super) enum Stage {
-    Trying { permit: Option<Permit>, until: Option<Instant> },
-    Waiting { until: Instant, target: Option<Target> },
+    Trying {
+        permit: Option<Permit>,
+        until: Option<Instant>,
+    },
+    /// The target lies behind a pointer: most calls never wait.
+    Waiting {
+        until: Instant,
+        target: Option<Box<Target>>,
+    },
     Standing,
 }
 

@@ -51,7 +51,7 @@ impl Proxy {
         pool.failed = 0;
         pool.resolved = true;
         pool.places.replace(&endpoints);
-        self.retire_missing(key, &endpoints);
+        self.retire_missing(key, |way| way.endpoint().is_some_and(|at| endpoints.contains(&at)));
         self.pump(key, now);
         self.spread(key, now);
     }

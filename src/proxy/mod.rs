@@ -360,8 +360,8 @@ impl Proxy {
 
     fn settings_heard(&mut self, key: ConnKey, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
-        let Side::Upstream { pool, endpoint, stage, .. } = &mut peer.side else { return };
-        let (pool, endpoint) = (*pool, *endpoint);
+        let Side::Upstream { pool, way, stage, .. } = &mut peer.side else { return };
+        let (pool, endpoint) = (*pool, way.endpoint());
         if let Stage::Greeting { .. } = stage {
             *stage = Stage::Ready;
             self.upstream_ready(pool, key, endpoint, now);
@@ -382,7 +382,7 @@ impl Proxy {
             }
             self.memo.clear();
             self.fixed = Fixed::new(&self.snapshot.config);
-            self.app_endpoint_changed(now);
+            self.app_moved(now);
         }
     }
 

@@ -12,7 +12,7 @@ use super::{CallKey, ConnKey, Listener, Output, PoolKey};
 use crate::http2::Connection;
 use crate::http2::field::PreparedField;
 use crate::http2::{ErrorCode, Sent, StreamId};
-use crate::resolve::Endpoint;
+use crate::snapshot::Way;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -49,7 +49,7 @@ pub enum Side {
     },
     Upstream {
         pool: PoolKey,
-        endpoint: Endpoint,
+        way: Way,
         /// `:authority` of every call on it.
         authority: PreparedField,
         to_app: bool,
@@ -176,7 +176,7 @@ impl Peer {
     pub fn named(&self) -> (&'static str, String) {
         match &self.side {
             Side::Downstream { listener, peer, .. } => downstream_name(*listener, *peer),
-            Side::Upstream { endpoint, .. } => ("dapr.runtime.grpc", endpoint.0.to_string()),
+            Side::Upstream { way, .. } => ("dapr.runtime.grpc", way.to_string()),
         }
     }
 

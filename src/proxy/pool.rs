@@ -25,6 +25,7 @@ use crate::http2::{Connection, FieldSection, Role};
 use crate::identity::{Namespace, Target};
 use crate::observe::cells::Gauge;
 use crate::resolve::Endpoint;
+use crate::snapshot::Way;
 use bytes::Bytes;
 use slotmap::SlotMap;
 use std::collections::HashMap;
@@ -293,7 +294,6 @@ impl Proxy {
 
     /// Starts a dial for those who wait, unless one is out or the pool is full.
     fn dial(&mut self, key: PoolKey, now: Instant) {
-        let app_endpoint = self.snapshot.app_endpoint;
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         if pool.dialing.is_some() || pool.asked.is_some() || pool.is_full() {
             return;
@@ -303,12 +303,12 @@ impl Proxy {
             // Another connection is not what they wait for.
             return;
         }
-        let endpoint = match (remote, resolved) {
-            (false, _) => app_endpoint,
+        let way = match (remote, resolved) {
+            (false, _) => self.snapshot.app.clone(),
             (true, false) => return self.ask(key, now),
-            (true, true) => self.choose(key, now),
+            (true, true) => self.choose(key, now).map(Way::Tcp),
         };
-        let Some(endpoint) = endpoint else {
+        let Some(way) = way else {
             // `resolved` lets no empty list in.
             debug_assert!(!remote, "a list of endpoints is empty");
             return self.fail_parked(
@@ -320,35 +320,30 @@ impl Proxy {
         };
         let Some(pool) = self.pools.pools.get(key) else { return };
         let target = pool.target.clone();
-        let conn = self.make_upstream(key, endpoint, now);
+        let conn = self.make_upstream(key, way.clone(), now);
         let security = self.security(target);
         if let Some(pool) = self.pools.pools.get_mut(key) {
             pool.dialing = Some(conn);
         }
-        self.outputs.push_back(Output::Dial { conn: conn.into(), endpoint, security });
+        self.outputs.push_back(Output::Dial { conn: conn.into(), way, security });
         self.hedge(key, now);
     }
 
-    pub(super) fn make_upstream(
-        &mut self,
-        pool: PoolKey,
-        endpoint: Endpoint,
-        now: Instant,
-    ) -> ConnKey {
+    pub(super) fn make_upstream(&mut self, pool: PoolKey, way: Way, now: Instant) -> ConnKey {
         let config = &self.snapshot.config;
         let authority = match (&config.app, pool == self.pools.app()) {
             (Some(app), true) => app.authority(),
-            (Some(_) | None, _) => endpoint.0.to_string(),
+            (Some(_) | None, _) => way.to_string(),
         };
         let to_app = pool == self.pools.app();
         let end = if to_app { End::App } else { End::Sidecar };
         let h2 = Connection::new(Role::Client, limits(config, end), head::classify, now);
         let side = Side::Upstream {
             pool,
-            endpoint,
             authority: rewrite::authority(&authority),
             to_app,
-            far_app: to_app && !endpoint.0.ip().is_loopback(),
+            far_app: to_app && !way.is_local(),
+            way,
             stage: Stage::Dialing,
         };
         self.cells.rise(Gauge::UpstreamConnections);
@@ -360,7 +355,7 @@ impl Proxy {
         match (target, &config.app) {
             (Some(target), _) if config.mtls => Security::Mtls(target),
             (None, Some(app)) if app.protocol == AppProtocol::Grpcs => {
-                Security::Unverified { host: app.host.clone() }
+                Security::Unverified { host: app.host().to_owned() }
             }
             (Some(_) | None, Some(_) | None) => Security::Plaintext,
         }
@@ -386,13 +381,15 @@ impl Proxy {
         &mut self,
         pool: PoolKey,
         conn: ConnKey,
-        endpoint: Endpoint,
+        endpoint: Option<Endpoint>,
         now: Instant,
     ) {
         let Some(pool) = self.pools.pools.get_mut(pool) else { return };
         pool.dialing.take_if(|dial| *dial == conn);
         pool.places.probing.retain(|dial| *dial != conn);
-        pool.places.up(endpoint, now);
+        if let Some(endpoint) = endpoint {
+            pool.places.up(endpoint, now);
+        }
         pool.conns.push(conn);
         pool.fresh = false;
         pool.failed = 0;
@@ -401,7 +398,8 @@ impl Proxy {
     pub(super) fn dial_failed(&mut self, conn: ConnKey, error: String, now: Instant) {
         let Some(peer) = self.peers.remove(conn) else { return };
         self.tally_gone(&peer);
-        if let Side::Upstream { pool, endpoint, .. } = peer.side {
+        if let Side::Upstream { pool, way, .. } = &peer.side {
+            let (pool, endpoint) = (*pool, way.endpoint());
             let error = self.blame_peer(&peer, &error);
             self.place_down(pool, endpoint, now);
             self.dial_over(pool, conn, error, now);
@@ -471,8 +469,8 @@ impl Proxy {
         let dialing = found.dialing == Some(conn) || found.places.probing.contains(&conn);
         let served = found.conns.contains(&conn);
         found.conns.retain(|key| *key != conn);
-        if let (true, Some(endpoint)) = (dialing || served, self.endpoint_of(conn)) {
-            self.place_down(pool, endpoint, now);
+        if dialing || served {
+            self.place_down(pool, self.endpoint_of(conn), now);
         }
         if dialing {
             let error =
@@ -486,10 +484,10 @@ impl Proxy {
     }
 
     /// A new snapshot may have moved the app.
-    pub(super) fn app_endpoint_changed(&mut self, now: Instant) {
+    pub(super) fn app_moved(&mut self, now: Instant) {
         let app = self.pools.app();
-        if let Some(endpoint) = self.snapshot.app_endpoint {
-            self.retire_missing(app, &[endpoint]);
+        if let Some(there) = self.snapshot.app.clone() {
+            self.retire_missing(app, |way| *way == there);
         }
         self.pump(app, now);
     }

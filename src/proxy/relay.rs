@@ -156,7 +156,9 @@ impl Proxy {
             && let Some(guard) = self.guards.get_mut(key)
             && guard.holds()
         {
-            return guard.hold(fields);
+            guard.hold(fields);
+            let section = self.keeper.section();
+            return self.recycle(from, section);
         }
         self.send_head(key, fields, end_stream, now);
         if end_stream {

@@ -34,6 +34,10 @@ const PINNED_OCTETS_MIN: usize = 16 << 10;
 const LISTS_MAX: usize = 64;
 const LIST_LEN_MAX: usize = 32;
 
+/// Field sections that wait for the next held head, and the largest that may.
+const SECTIONS_MAX: usize = 256;
+const SECTION_OCTETS_MAX: usize = 4 << 10;
+
 /// How often one call is made again.
 pub(super) const REPLAYS_MAX: u8 = 4;
 /// And how often after REFUSED_STREAM, as grpc-go: who refuses may be overloaded.
@@ -79,6 +83,8 @@ pub(super) struct Request {
 pub(super) struct Keeper {
     charge: usize,
     lists: Vec<Vec<Bytes>>,
+    /// For the connections whose heads are held, so that they lack none.
+    sections: Vec<FieldSection>,
 }
 
 impl Call {
@@ -166,6 +172,19 @@ impl Keeper {
             self.give_back(pieces);
         }
         fields
+    }
+
+    /// In exchange for a section that is held.
+    pub(super) fn section(&mut self) -> FieldSection {
+        self.sections.pop().unwrap_or_default()
+    }
+
+    /// A section that no connection waits for.
+    pub(super) fn give_section(&mut self, mut fields: FieldSection) {
+        if self.sections.len() < SECTIONS_MAX && fields.kept() <= SECTION_OCTETS_MAX {
+            fields.clear();
+            self.sections.push(fields);
+        }
     }
 
     fn give_back(&mut self, mut pieces: Vec<Bytes>) {

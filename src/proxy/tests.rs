@@ -1,12 +1,12 @@
 //! The proxy between two hand-driven HTTP/2 ends: no socket, a clock that stands.
 
 use super::*;
-use crate::config::{App, AppProtocol, IoDriver, Tracing};
+use crate::config::{App, AppPlace, AppProtocol, IoDriver, SocketPath, Tracing};
 use crate::http2::field::judge;
 use crate::http2::{Field, FieldSection};
 use crate::identity::{AppId, Namespace, Target};
 use crate::resolve::{Endpoint, Resolution};
-use crate::snapshot::Epoch;
+use crate::snapshot::{Epoch, Way};
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ pub(crate) fn config() -> Config {
     Config {
         app_id: AppId::new("client").unwrap(),
         namespace: Namespace::new("default"),
-        app: Some(App { host: "127.0.0.1".into(), port: 50051, protocol: AppProtocol::Grpc }),
+        app: Some(App::at("127.0.0.1", 50051, AppProtocol::Grpc)),
         mtls: false,
         api_token: None,
         app_token: None,
@@ -68,7 +68,7 @@ struct Bench {
     seen: HashMap<ConnId, Vec<String>>,
     /// What came of each stream's DATA.
     bodies: HashMap<(ConnId, u32), Vec<u8>>,
-    dialed: Vec<(ConnId, Endpoint, Security)>,
+    dialed: Vec<(ConnId, Way, Security)>,
     resolves: Vec<Target>,
     asked: Vec<ControlRequest>,
     closed: Vec<ConnId>,
@@ -91,8 +91,8 @@ fn endpoint(text: &str) -> Endpoint {
 impl Bench {
     #[allow(clippy::disallowed_methods)]
     fn new(config: Config) -> Self {
-        let app_endpoint = Some(endpoint(APP));
-        let snapshot = Snapshot { app_endpoint, ..Snapshot::new(Arc::new(config)) };
+        let app = Some(endpoint(APP).into());
+        let snapshot = Snapshot { app, ..Snapshot::new(Arc::new(config)) };
         let now = Instant::now();
         Self {
             proxy: Proxy::new(Arc::new(snapshot), now),
@@ -162,8 +162,8 @@ impl Bench {
                 }
                 self.note(conn);
             }
-            Output::Dial { conn, endpoint, security } => {
-                self.dialed.push((conn, endpoint, security));
+            Output::Dial { conn, way, security } => {
+                self.dialed.push((conn, way, security));
             }
             Output::Resolve(target) => self.resolves.push(target),
             Output::Close(conn) => self.closed.push(conn),
@@ -355,7 +355,8 @@ fn a_call_to_another_app_goes_out_and_comes_back() {
     bench.call(caller, &[("dapr-app-id", "server.prod")], Some(MESSAGE));
     assert_eq!(bench.resolves[0].to_string(), "server.prod");
     bench.resolve();
-    assert_eq!((bench.dialed[0].1, &bench.dialed[0].2), (endpoint(REMOTE), &Security::Plaintext));
+    assert_eq!(bench.dialed[0].1, endpoint(REMOTE).into());
+    assert_eq!(bench.dialed[0].2, Security::Plaintext);
     let callee = bench.dial_done();
     let seen = bench.seen[&callee].join("\n");
     assert!(seen.contains(":authority=10.0.0.9:50002"), "{seen}");
@@ -390,12 +391,32 @@ fn an_app_that_is_down_is_unavailable_at_once() {
     let caller = bench.accept(Listener::Internal);
     bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
     let (conn, at, _) = bench.dialed[0].clone();
-    assert_eq!(at, endpoint(APP));
+    assert_eq!(at, endpoint(APP).into());
     let error = "connection error: desc = \"transport: Error while dialing\"".to_owned();
     bench.handle(Input::DialFailed { conn, error });
     let last = bench.last(caller);
     assert!(last.contains("grpc-status=14") && last.contains("Error while dialing"), "{last}");
     assert!(last.ends_with("END"));
+}
+
+/// It is dialled by its path, called as grpc-go calls such an app, and blamed by its path.
+#[test]
+fn an_app_may_be_on_a_socket() {
+    let path = SocketPath::parse("/run/app.sock").unwrap();
+    let app = App { place: AppPlace::Socket(path.clone()), protocol: AppProtocol::Grpc };
+    let config = Arc::new(Config { app: Some(app), ..config() });
+    let mut bench = Bench::new(Config::clone(&config));
+    let way = Way::Unix(path);
+    let told = Snapshot { epoch: Epoch(2), app: Some(way.clone()), ..Snapshot::new(config) };
+    bench.handle(Input::Snapshot(Arc::new(told)));
+    let caller = bench.accept(Listener::Internal);
+    bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    assert_eq!(bench.dialed[0].1, way);
+    let callee = bench.dial_done();
+    assert!(bench.seen[&callee].join("\n").contains(":authority=localhost"));
+    bench.handle(Input::Closed { conn: callee, reason: CloseReason::Eof });
+    let last = bench.last(caller);
+    assert!(last.contains("(the app at /run/app.sock, seen by the sidecar of client)"), "{last}");
 }
 
 #[test]

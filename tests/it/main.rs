@@ -13,6 +13,7 @@ mod acl;
 mod admin;
 mod app_concurrency;
 mod app_health;
+mod app_socket;
 mod bad_input;
 mod bench;
 mod calls;

@@ -49,11 +49,8 @@ fn config(app_id: &str, app: Option<SocketAddr>, mtls: bool) -> Config {
     Config {
         app_id: AppId::new(app_id).unwrap(),
         namespace: Namespace::new("default"),
-        app: app.map(|address| App {
-            host: address.ip().to_string(),
-            port: address.port(),
-            protocol: AppProtocol::Grpc,
-        }),
+        app: app
+            .map(|address| App::at(&address.ip().to_string(), address.port(), AppProtocol::Grpc)),
         mtls,
         api_token: None,
         app_token: None,
@@ -88,8 +85,8 @@ impl Sidecar {
         workers: usize,
     ) -> Self {
         let config = Arc::new(config(app_id, app, identity.is_some()));
-        let app_endpoint = app.map(Endpoint);
-        let snapshot = Snapshot { identity, app_endpoint, ..Snapshot::new(config) };
+        let app = app.map(|address| Endpoint(address).into());
+        let snapshot = Snapshot { identity, app, ..Snapshot::new(config) };
         let (control, from) = mailbox(64).unwrap();
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (api, internal) = (bind(), bind());

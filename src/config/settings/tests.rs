@@ -1,6 +1,7 @@
 //! Texts and defaults as daprd 1.18.1 gave them.
 
 use super::*;
+use crate::config::OwnFlags;
 
 fn flags() -> Flags {
     Flags { app_id: "a".into(), ..Flags::default() }
@@ -140,8 +141,28 @@ fn the_app() {
         f.app_ssl = true;
     })
     .unwrap();
-    assert_eq!((found.port, found.protocol), (50051, AppProtocol::Grpcs));
-    assert_eq!(found.host, "127.0.0.1");
+    assert_eq!(found, App::at("127.0.0.1", 50051, AppProtocol::Grpcs));
+}
+
+#[test]
+fn an_app_on_a_socket() {
+    let app = |port: &str, socket: &str| {
+        let (port, socket) = (port.to_owned(), socket.to_owned());
+        let own = OwnFlags { app_socket: socket, ..OwnFlags::default() };
+        let flags = Flags { app_port: port, ringside: own, ..flags() };
+        Settings::new(&flags, &env(&[])).map(|settings| settings.config.app)
+    };
+    let found = app("", "/run/app.sock").unwrap().unwrap();
+    assert_eq!(found.place, AppPlace::Socket(SocketPath::parse("/run/app.sock").unwrap()));
+    assert_eq!((found.authority().as_str(), found.port()), ("localhost", 0));
+    // `dapr run` passes 0 and -1 for no port.
+    for none in ["0", "-1"] {
+        assert_eq!(app(none, "/run/app.sock").unwrap(), Some(found.clone()));
+    }
+    let refused = app("50051", "/run/app.sock").unwrap_err().0;
+    assert!(refused.contains("'ringside-app-socket' and 'app-port'"), "{refused}");
+    let refused = app("", &"x".repeat(108)).unwrap_err().0;
+    assert!(refused.contains("at most 107 octets"), "{refused}");
 }
 
 #[test]

@@ -111,7 +111,7 @@ pub fn render(state: &State) -> String {
 pub fn app_connection(options: &StateOptions) -> AppConnection<'_> {
     let app = options.app.as_ref();
     AppConnection {
-        port: app.map_or(0, |app| i32::from(app.port)),
+        port: app.map_or(0, |app| i32::from(app.port())),
         protocol: &options.app_protocol,
         channel_address: &options.app_host,
         max_concurrency: options.app_concurrency_max,
@@ -216,7 +216,7 @@ mod tests {
         options.resiliency.names = vec!["rz".to_owned()];
         options.app_concurrency_max = 7;
         let protocol = AppProtocol::Http;
-        options.app = Some(App { host: "127.0.0.1".to_owned(), port: 80, protocol });
+        options.app = Some(App::at("127.0.0.1", 80, protocol));
         options.app_protocol = "http".to_owned();
         let body = render(&State::new(options));
         let expected = r#""appConnectionProperties":{"port":80,"protocol":"http","channelAddress":"127.0.0.1","maxConcurrency":7,"health":{"healthCheckPath":"/healthz","healthProbeInterval":"5s","healthProbeTimeout":"500ms","healthThreshold":3}}"#;

@@ -7,11 +7,13 @@
 use crate::config::{App, AppProtocol};
 use crate::control::rpc::NO_ALPN;
 use crate::identity::AnyServer;
+use crate::resolve::Endpoint;
+use crate::snapshot::Way;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
@@ -22,6 +24,14 @@ use tokio_rustls::rustls::{ClientConfig, Error};
 pub trait Link: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Link for T {}
+
+/// Connected, and nothing else.
+pub async fn reach(way: &Way) -> io::Result<Box<dyn Link>> {
+    Ok(match way {
+        Way::Tcp(Endpoint(address)) => Box::new(TcpStream::connect(address).await?),
+        Way::Unix(path) => Box::new(UnixStream::connect(path.for_kernel()).await?),
+    })
+}
 
 /// How connections to one app are made.
 pub struct Links {
@@ -48,7 +58,7 @@ impl Links {
             AppProtocol::Https | AppProtocol::Grpcs => Some(anybody(alpn).map(TlsConnector::from)),
             AppProtocol::Http | AppProtocol::H2c | AppProtocol::Grpc => None,
         };
-        Self { host: app.host.clone(), tls, alpn }
+        Self { host: app.host().to_owned(), tls, alpn }
     }
 
     /// Of URLs on these connections.
@@ -57,15 +67,16 @@ impl Links {
     }
 
     /// Connected and, where the app has TLS, past the handshake.
-    pub async fn connect(&self, address: SocketAddr) -> io::Result<Box<dyn Link>> {
-        let stream = TcpStream::connect(address).await?;
+    pub async fn connect(&self, way: &Way) -> io::Result<Box<dyn Link>> {
+        let stream = reach(way).await?;
         match &self.tls {
-            None => Ok(Box::new(stream)),
+            None => Ok(stream),
             Some(Err(error)) => Err(io::Error::other(error.clone())),
             Some(Ok(connector)) => {
                 // No SNI goes out for an address (RFC 6066 §3).
+                let ip = way.address().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |at| at.ip());
                 let name = ServerName::try_from(self.host.clone())
-                    .unwrap_or_else(|_| ServerName::from(address.ip()));
+                    .unwrap_or_else(|_| ServerName::from(ip));
                 let stream = connector.connect(name, stream).await?;
                 if self.alpn.is_some() && stream.get_ref().1.alpn_protocol() != self.alpn {
                     return Err(io::Error::other(NO_ALPN));

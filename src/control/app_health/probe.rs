@@ -12,12 +12,12 @@ use crate::control::rpc::{Channel, ConnectError, Status, system_text};
 use crate::grpc::Code;
 use crate::observe::names::STATUS_NAMES;
 use crate::observe::probes::ProbeKind;
+use crate::snapshot::Way;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use std::net::SocketAddr;
 use std::time::Duration;
 
 const HEALTH_CHECK: &str = "/dapr.proto.runtime.v1.AppCallbackHealthCheck/HealthCheck";
@@ -67,18 +67,13 @@ impl Probe {
     }
 
     /// To be given up after `limit`; then [`Self::too_late`] is what came of it.
-    pub(super) async fn ask(
-        &mut self,
-        links: &Links,
-        address: SocketAddr,
-        limit: Duration,
-    ) -> Outcome {
+    pub(super) async fn ask(&mut self, links: &Links, way: &Way, limit: Duration) -> Outcome {
         match self {
             Self::Grpc { authority, channel } => {
-                Outcome::of_grpc(check(links, address, authority, channel, limit).await)
+                Outcome::of_grpc(check(links, way, authority, channel, limit).await)
             }
             Self::Http { authority, path, version } => {
-                let got = get(links, address, authority, path, *version).await;
+                let got = get(links, way, authority, path, *version).await;
                 Outcome::of_http(got)
             }
         }
@@ -121,7 +116,7 @@ impl Outcome {
 
 async fn check(
     links: &Links,
-    address: SocketAddr,
+    way: &Way,
     authority: &str,
     kept: &mut Option<Channel>,
     limit: Duration,
@@ -133,10 +128,8 @@ async fn check(
         }
     }
     let unavailable = |error: ConnectError| Status::new(Code::Unavailable, error.to_string());
-    let link = links
-        .connect(address)
-        .await
-        .map_err(|error| unavailable(ConnectError::of(address, &error)))?;
+    let link =
+        links.connect(way).await.map_err(|error| unavailable(ConnectError::of(way, &error)))?;
     let channel = Channel::over(link, links.scheme(), authority).await.map_err(unavailable)?;
     kept.insert(channel).unary::<()>(HEALTH_CHECK, &(), limit).await
 }
@@ -144,15 +137,18 @@ async fn check(
 /// The status of the answer, or Go's text of why there is none.
 async fn get(
     links: &Links,
-    address: SocketAddr,
+    way: &Way,
     authority: &str,
     path: &str,
     version: Version,
 ) -> Result<u16, String> {
     let url = format!("{}://{authority}{path}", links.scheme());
     let failed = |cause: String| format!("Get {url:?}: {cause}");
-    let link = links.connect(address).await.map_err(|error| match error.raw_os_error() {
-        Some(_) => failed(format!("dial tcp {address}: connect: {}", system_text(&error))),
+    let link = links.connect(way).await.map_err(|error| match error.raw_os_error() {
+        Some(_) => {
+            let cause = system_text(&error);
+            failed(format!("dial {} {way}: connect: {cause}", way.network()))
+        }
         None => failed(error.to_string()),
     })?;
     let asked = match version {
@@ -197,7 +193,9 @@ async fn http2(link: Box<dyn Link>, mut request: Asked) -> hyper::Result<Respons
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::resolve::Endpoint;
     use std::convert::Infallible;
+    use std::net::SocketAddr;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU16, Ordering};
     use tokio::net::TcpListener;
@@ -209,12 +207,13 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(20);
 
     fn app(protocol: AppProtocol, address: SocketAddr) -> App {
-        App { host: address.ip().to_string(), port: address.port(), protocol }
+        App::at(&address.ip().to_string(), address.port(), protocol)
     }
 
     async fn probe(protocol: AppProtocol, address: SocketAddr, path: &str) -> Outcome {
         let app = app(protocol, address);
-        Probe::new(&app, path).ask(&Links::for_probes(&app), address, LIMIT).await
+        let way = Way::Tcp(Endpoint(address));
+        Probe::new(&app, path).ask(&Links::for_probes(&app), &way, LIMIT).await
     }
 
     /// A server of HTTP, 1 or 2 as it is asked, that answers `/well` with `status`.

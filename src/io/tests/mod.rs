@@ -8,18 +8,21 @@ use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, deadline};
 use super::socket::{Shutdown, Socket};
 use super::tls::{Contexts, Handshake, HandshakeError, Secured, Session, handshake};
-use crate::config::IoDriver;
+use crate::config::{IoDriver, SocketPath};
 use crate::http2::{Segment, Transmit};
 use crate::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
 use crate::mailbox::Stream;
-use crate::proxy::Security;
+use crate::proxy::{Endpoint, Security};
+use crate::snapshot::Way;
 use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 mod reactor;
@@ -408,14 +411,27 @@ fn dials_and_says_why_not() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let dialing = Dialing::default();
-        let dialed =
-            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &runtime).await.unwrap();
+        let dialed = dial::dial(
+            &Way::Tcp(Endpoint(address)),
+            &Security::Plaintext,
+            &contexts,
+            &dialing,
+            &runtime,
+        )
+        .await
+        .unwrap();
         let (mut peer, _) = listener.accept().unwrap();
         peer.write_all(b"hello").unwrap();
         assert_eq!(dialed.socket.read().await.unwrap(), &b"hello"[..]);
         drop((listener, peer));
-        let refused =
-            dial::dial(address, &Security::Plaintext, &contexts, &dialing, &runtime).await;
+        let refused = dial::dial(
+            &Way::Tcp(Endpoint(address)),
+            &Security::Plaintext,
+            &contexts,
+            &dialing,
+            &runtime,
+        )
+        .await;
         assert_eq!(
             refused.unwrap_err(),
             format!(
@@ -444,7 +460,14 @@ fn a_hanging_dial_can_be_taken_back() {
             hanging.push((Rc::clone(&dialing), Rc::clone(&ended)));
             let own = Rc::clone(&runtime);
             runtime.spawn(async move {
-                let _ = dial::dial(address, &Security::Plaintext, &contexts, &dialing, &own).await;
+                let _ = dial::dial(
+                    &Way::Tcp(Endpoint(address)),
+                    &Security::Plaintext,
+                    &contexts,
+                    &dialing,
+                    &own,
+                )
+                .await;
                 ended.notify();
             });
         }
@@ -454,6 +477,68 @@ fn a_hanging_dial_can_be_taken_back() {
             ended.wait().await;
             assert!(dialing.is_cancelled());
         }
+    });
+}
+
+/// A socket in no file system, under a name that nobody else has.
+fn abstract_socket() -> (SocketPath, UnixListener) {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = format!("ringside-io-{}-{number}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let listener = UnixListener::bind_addr(&address).unwrap();
+    (SocketPath::parse(&format!("@{name}")).unwrap(), listener)
+}
+
+#[test]
+fn dials_unix_sockets_and_says_why_not() {
+    on_each_driver(async |runtime| {
+        let contexts = Contexts::new(None).unwrap();
+        let dial = async |path: &SocketPath| {
+            let (way, dialing) = (Way::Unix(path.clone()), Dialing::default());
+            dial::dial(&way, &Security::Plaintext, &contexts, &dialing, &runtime).await
+        };
+        let (name, listener) = abstract_socket();
+        let dialed = dial(&name).await.unwrap();
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"hello").unwrap();
+        assert_eq!(dialed.socket.read().await.unwrap(), &b"hello"[..]);
+        drop((listener, peer));
+        let missing = SocketPath::parse("no/such/socket").unwrap();
+        for (path, cause) in [(name, "connection refused"), (missing, "no such file or directory")]
+        {
+            assert_eq!(
+                dial(&path).await.unwrap_err(),
+                format!(
+                    "connection error: desc = \"transport: Error while dialing: dial unix {path}: \
+                     connect: {cause}\""
+                )
+            );
+        }
+    });
+}
+
+/// The kernel refuses who comes to a full backlog, and does not try again by itself.
+#[test]
+fn a_full_backlog_of_a_unix_socket_is_waited_for() {
+    on_each_driver(async |runtime| {
+        let (path, listener) = abstract_socket();
+        socket2::SockRef::from(&listener).listen(0).unwrap();
+        let address = socket2::SockAddr::unix(path.for_kernel()).unwrap();
+        let first = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None);
+        let first = first.unwrap();
+        first.connect(&address).unwrap();
+        let contexts = Contexts::new(None).unwrap();
+        let (way, dialing) = (Way::Unix(path), Dialing::default());
+        let dial = dial::dial(&way, &Security::Plaintext, &contexts, &dialing, &runtime);
+        // The dial comes first, and is refused; only then is there room.
+        let room = async { listener.accept().unwrap() };
+        let (dialed, _) = both(dial, room).await;
+        assert!(dialed.is_ok(), "{}", dialed.unwrap_err());
+        // Nobody makes room for this one, and it is taken back.
+        let hanging = dial::dial(&way, &Security::Plaintext, &contexts, &dialing, &runtime);
+        let (refused, ()) = both(hanging, async { dialing.cancel() }).await;
+        assert!(refused.unwrap_err().contains("resource temporarily unavailable"));
     });
 }
 

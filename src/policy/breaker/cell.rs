@@ -69,10 +69,6 @@ impl Word {
         let generation = (word >> EXPIRY_BITS) as u32 & GENERATION_MASK;
         Self { state, generation, expiry: word & EXPIRY_MAX }
     }
-
-    pub(super) fn is_over(self, now: u64) -> bool {
-        self.expiry != 0 && self.expiry < now
-    }
 }
 
 /// What the workers count together in one generation. Closed: failures in a row and in all.

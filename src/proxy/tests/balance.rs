@@ -77,9 +77,9 @@ impl Fleet {
     }
 
     fn dial(&mut self) {
-        while let Some((conn, endpoint, _)) = self.bench.dialed.get(self.dials).cloned() {
+        while let Some((conn, way, _)) = self.bench.dialed.get(self.dials).cloned() {
             self.dials += 1;
-            let at = usize::from(endpoint.0.port() - 1000);
+            let at = usize::from(way.address().unwrap().port() - 1000);
             if self.replicas[at].hangs {
                 continue;
             }

@@ -47,13 +47,13 @@ fn with_app(app: &str) -> (Bench, ConnId, ConnId) {
     let mut bench = Bench::new(config());
     let snapshot = Snapshot {
         epoch: Epoch(2),
-        app_endpoint: Some(endpoint(app)),
+        app: Some(endpoint(app).into()),
         ..Snapshot::new(Arc::new(config()))
     };
     bench.handle(Input::Snapshot(Arc::new(snapshot)));
     let caller = bench.accept(Listener::Internal);
     bench.call(caller, &TO_APP, Some(MESSAGE));
-    assert_eq!(bench.dialed[0].1, endpoint(app));
+    assert_eq!(bench.dialed[0].1, endpoint(app).into());
     let app = bench.dial_done();
     (bench, caller, app)
 }

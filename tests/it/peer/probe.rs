@@ -53,6 +53,11 @@ impl ProbeApp {
         Self::launch(world, "narrow-app", port, None, &["-max-streams", &streams.to_string()])
     }
 
+    /// On a Unix socket.
+    pub fn on_socket(world: &World, name: &str, socket: &str, svid: Option<&Path>) -> Self {
+        Self::launch(world, name, 0, svid, &["-address", &format!("unix:{socket}")])
+    }
+
     /// On another address than loopback's.
     pub fn start_on(world: &World, host: &str) -> Self {
         let port = claim();

@@ -186,7 +186,7 @@ fn config(side: Side, plan: &Plan) -> Config {
     Config {
         app_id: AppId::new(id).unwrap(),
         namespace: Namespace::new("default"),
-        app: Some(App { host: "127.0.0.1".into(), port, protocol: AppProtocol::Grpc }),
+        app: Some(App::at("127.0.0.1", port, AppProtocol::Grpc)),
         mtls: plan.mtls,
         api_token: None,
         app_token: None,
@@ -209,7 +209,7 @@ impl Worker {
         let app_port = Some(APP_PORTS[side as usize]);
         let snapshot = Snapshot {
             identity: plan.mtls.then(|| identity(side, 1)),
-            app_endpoint: app_port.map(endpoint),
+            app: app_port.map(|port| endpoint(port).into()),
             ..Snapshot::new(Arc::clone(&config))
         };
         Self {
@@ -338,7 +338,8 @@ impl World {
                     assert!(!self.workers[who].dirty.contains(&conn), "Dirty twice");
                     self.workers[who].dirty.push(conn);
                 }
-                Output::Dial { conn, endpoint, security } => {
+                Output::Dial { conn, way, security } => {
+                    let endpoint = way.endpoint().expect("every app has a port");
                     let internal = INTERNAL_PORTS.contains(&endpoint.0.port());
                     let to_sidecar = internal || endpoint.0.port() == DEAD_PORT;
                     match security {
@@ -644,7 +645,7 @@ impl World {
         let snapshot = Snapshot {
             epoch: Epoch(sidecar.epoch),
             identity: self.plan.mtls.then(|| identity(who.side, sidecar.epoch)),
-            app_endpoint: app_port.map(endpoint),
+            app: app_port.map(|port| endpoint(port).into()),
             ..Snapshot::new(Arc::clone(&sidecar.config))
         };
         if app_port.is_none() {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	spb "google.golang.org/genproto/googleapis/rpc/status"
@@ -155,13 +156,17 @@ func serve(stream grpc.ServerStream, done *departure) error {
 
 func runApp(args []string) {
 	flags := flag.NewFlagSet("app", flag.ExitOnError)
-	address := flags.String("address", "127.0.0.1:0", "where to listen")
+	address := flags.String("address", "127.0.0.1:0", "where to listen; unix:PATH is a socket")
 	maxAge := flags.Duration("max-age", 0, "tell connections to go away at this age; 0 is never")
 	maxStreams := flags.Uint("max-streams", 0, "calls at once on a connection; 0 is any number")
 	identity := tlsFlags(flags)
 	flags.Parse(args)
 
-	listener, err := net.Listen("tcp", *address)
+	network, at := "tcp", *address
+	if path, ok := strings.CutPrefix(at, "unix:"); ok {
+		network, at = "unix", path
+	}
+	listener, err := net.Listen(network, at)
 	must(err)
 	calls := make(chan int64, 1)
 	calls <- 0
