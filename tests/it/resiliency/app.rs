@@ -66,7 +66,7 @@ async fn serve(stream: TcpStream, attempts: Attempts) {
 }
 
 /// `14` alone, `h14` behind a head, `m14` behind a message, `p14` with a pushback; `r2` resets;
-/// `ok` echoes, `late` after a second, `hang` never answers.
+/// `ok` echoes, `late` after three seconds, `hang` never answers.
 async fn play(
     step: &str,
     attempt: usize,
@@ -98,7 +98,7 @@ async fn play(
         }
         ("", "ok" | "late") => {
             if code == "late" {
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+                tokio::time::sleep(std::time::Duration::from_secs(3)).await;
             }
             let mut stream = answer.send_response(head().body(()).ok()?, false).ok()?;
             stream.send_data(body.into(), false).ok()?;
