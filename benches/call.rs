@@ -119,6 +119,7 @@ fn sidecar(id: &str, in_force: &InForce, now: Instant) -> Proxy {
         internal_port: 50002,
         forwards: Vec::new(),
         io: IoDriver::Auto,
+        logging: Default::default(),
     };
     let snapshot = Snapshot {
         app: Some(endpoint(5000).into()),

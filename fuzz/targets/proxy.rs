@@ -178,6 +178,7 @@ fn config() -> Config {
         internal_port: 50002,
         forwards: vec![Forward { port: 50003, app_id: "server".into() }],
         io: IoDriver::Auto,
+        logging: Default::default(),
     }
 }
 
@@ -380,7 +381,7 @@ impl Bench {
                     self.resolving.push(target);
                 }
                 Output::Close(conn) => self.gone(conn),
-                Output::Log(_) | Output::Control(_) | Output::Drained => {}
+                Output::Log(_) | Output::Heard(_) | Output::Control(_) | Output::Drained => {}
             }
         }
     }

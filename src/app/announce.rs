@@ -36,8 +36,12 @@ pub fn configuration(plan: &Plan) {
             names.join(" ")
         );
     }
-    if plan.settings.api_logging.unwrap_or(configuration.api_logging.enabled) {
-        tracing::warn!("API logging was asked for: calls of the API are not logged yet");
+    let octets = plan.settings.config.logging.contents;
+    if octets > 0 {
+        tracing::warn!(
+            "--ringside-log-contents: the log shows the first {octets} octets of what calls carry \
+             each way, whatever that is"
+        );
     }
 }
 

@@ -5,18 +5,24 @@
 //! 2. A line is laid out by whoever logs it; only finished lines travel.
 //! 3. [`Log::flush`] returns when all that was logged before is written, or after
 //!    [`FLUSH_TIME_MAX`]: a reader of stdout that has stopped must not keep us from ending.
+//! 4. Warnings that repeat themselves are left out and counted (`repeats`): by the writer, so that
+//!    who logs takes no lock.
+//! 5. The level may change at any time, for all threads.
 //!
 //! Only our own events are taken: a library's have other targets.
 
+mod repeats;
+
 use crate::config::{DAPR_VERSION, Flags};
 use crate::observe::log::{Event, Field, Layout, Severity, Value};
+use repeats::{Kind, Repeats};
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant, SystemTime};
 use tracing::field::{Field as Name, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata, Subscriber};
@@ -40,11 +46,15 @@ pub struct Log {
     layout: Arc<Layout>,
     queue: SyncSender<Message>,
     drops: Arc<AtomicU64>,
+    /// A [`Severity`].
+    level: Arc<AtomicU8>,
 }
 
 #[derive(Debug)]
 enum Message {
     Line(String),
+    /// One that is left out when it repeats itself.
+    Warning(String, Kind),
     Flush(SyncSender<()>),
 }
 
@@ -59,21 +69,23 @@ impl Log {
             instance,
             version: DAPR_VERSION,
         };
-        let log = Self { layout: Arc::new(layout), queue, drops };
+        let level = Severity::parse(&flags.log_level);
+        let now = level.unwrap_or(Severity::Info) as u8;
+        let level_now = Arc::new(AtomicU8::new(now));
+        let log = Self { layout: Arc::new(layout), queue, drops, level: level_now };
         let opened = open(&flags.log_file);
         let (sink, failure) = match opened {
             Ok(sink) => (sink, None),
             Err(error) => (Sink::Stdout(io::stdout()), Some(error)),
         };
-        let writer = Writer { lines, sink, log: log.clone_without_queue() };
+        let writer = Writer::new(lines, sink, &log);
         let spawned = std::thread::Builder::new().name("log".to_owned()).spawn(|| writer.run());
         let failure = failure.or_else(|| spawned.err().map(|error| error.to_string()));
-        let level = Severity::parse(&flags.log_level);
         let bad_level = || format!("invalid value for --log-level: {}", flags.log_level);
         if let Some(failure) = failure.or_else(|| level.is_none().then(bad_level)) {
             return Err((log, failure));
         }
-        let layer = LogLayer { log: log.clone(), least: level.unwrap_or(Severity::Info) };
+        let layer = LogLayer { log: log.clone() };
         let subscriber = tracing_subscriber::registry().with(layer);
         // Fails only when there is one already: a test that runs the app twice.
         let _ = tracing::subscriber::set_global_default(subscriber);
@@ -83,6 +95,18 @@ impl Log {
     /// The line that ends a process which cannot go on.
     pub fn fatal(&self, message: &str) {
         self.line(Severity::Fatal, SCOPE, message, &[]);
+    }
+
+    /// What is told from now on.
+    pub fn set_level(&self, level: Severity) {
+        self.level.store(level as u8, Ordering::Relaxed);
+        // What was found out of each place that logs holds no more.
+        tracing::callsite::rebuild_interest_cache();
+        self.line(Severity::Info, SCOPE, &format!("Log level set to: {}", level.flag()), &[]);
+    }
+
+    pub fn level(&self) -> Severity {
+        Severity::of(self.level.load(Ordering::Relaxed))
     }
 
     /// Lines that found the queue full, since the start.
@@ -113,7 +137,15 @@ impl Log {
         let message = cut(message);
         let event = Event { at: now(), severity, scope, message, fields };
         self.layout.write(&mut line, event);
-        if self.queue.try_send(Message::Line(line)).is_err() {
+        let warning = matches!(severity, Severity::Warning | Severity::Error);
+        let message = match warning && fields.is_empty() {
+            true => {
+                let (scope, message) = (scope.to_owned(), message.to_owned());
+                Message::Warning(line, Kind { severity, scope, message })
+            }
+            false => Message::Line(line),
+        };
+        if self.queue.try_send(message).is_err() {
             self.drops.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -126,6 +158,11 @@ impl Log {
 #[allow(clippy::disallowed_methods, reason = "a log line carries the time")]
 fn now() -> SystemTime {
     SystemTime::now()
+}
+
+#[allow(clippy::disallowed_methods, reason = "repeated lines are counted by the second")]
+fn clock() -> Instant {
+    Instant::now()
 }
 
 fn cut(message: &str) -> &str {
@@ -175,20 +212,26 @@ struct Writer {
     lines: Receiver<Message>,
     sink: Sink,
     log: Dropped,
+    repeats: Repeats,
 }
 
 impl Writer {
+    fn new(lines: Receiver<Message>, sink: Sink, log: &Log) -> Self {
+        Self { lines, sink, log: log.clone_without_queue(), repeats: Repeats::default() }
+    }
+
     /// Ends with the last [`Log`].
     fn run(mut self) {
         let mut batch = String::new();
-        while let Ok(first) = self.lines.recv() {
+        while let Ok(first) = self.next() {
             batch.clear();
-            let mut flushed = self.take(first, &mut batch);
+            let mut flushed = first.and_then(|first| self.take(first, &mut batch));
             while flushed.is_none() && batch.len() < WRITE_OCTETS {
                 let Ok(next) = self.lines.try_recv() else { break };
                 flushed = self.take(next, &mut batch);
             }
             self.tell_drops(&mut batch);
+            self.tell_left_out(&mut batch, flushed.is_some());
             self.sink.write(batch.as_bytes());
             if let Some(done) = flushed {
                 let _ = done.try_send(());
@@ -196,13 +239,41 @@ impl Writer {
         }
     }
 
-    fn take(&self, message: Message, batch: &mut String) -> Option<SyncSender<()>> {
+    /// A message, or nothing when it is time to tell what was left out; an error at the end.
+    fn next(&self) -> Result<Option<Message>, ()> {
+        let Some(due) = self.repeats.due() else {
+            return self.lines.recv().map(Some).map_err(drop);
+        };
+        match self.lines.recv_timeout(due.saturating_duration_since(clock())) {
+            Ok(message) => Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(()),
+        }
+    }
+
+    fn take(&mut self, message: Message, batch: &mut String) -> Option<SyncSender<()>> {
         match message {
             Message::Line(line) => {
                 batch.push_str(&line);
                 None
             }
+            Message::Warning(line, kind) => {
+                if self.repeats.admit(kind, clock()) {
+                    batch.push_str(&line);
+                }
+                None
+            }
             Message::Flush(done) => Some(done),
+        }
+    }
+
+    fn tell_left_out(&mut self, batch: &mut String, all: bool) {
+        for (kind, count) in self.repeats.left_out(clock(), all) {
+            let Kind { severity, scope, message } = kind;
+            let message = format!("{message} ({count} more such lines were left out)");
+            let event =
+                Event { at: now(), severity, scope: &scope, message: &message, fields: &[] };
+            self.log.layout.write(batch, event);
         }
     }
 
@@ -225,7 +296,6 @@ impl Writer {
 /// `tracing`'s events as lines.
 struct LogLayer {
     log: Log,
-    least: Severity,
 }
 
 impl<S: Subscriber> Layer<S> for LogLayer {
@@ -244,7 +314,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
         let scope = found.scope.as_deref().or_else(|| scope_of(event.metadata()));
         let scope = scope.unwrap_or(SCOPE);
         let severity = severity(*event.metadata().level());
-        if severity >= self.least || PINNED.contains(&scope) {
+        if severity >= self.log.level() || PINNED.contains(&scope) {
             self.log.line(severity, scope, &found.message, &found.fields);
         }
     }
@@ -253,7 +323,7 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 impl LogLayer {
     /// The pinned loggers speak at INFO, so that much must pass the filter in front.
     fn most(&self) -> Level {
-        if self.least == Severity::Debug { Level::DEBUG } else { Level::INFO }
+        if self.log.level() == Severity::Debug { Level::DEBUG } else { Level::INFO }
     }
 }
 
@@ -324,12 +394,13 @@ mod tests {
             instance: "vm".to_owned(),
             version: DAPR_VERSION,
         };
-        Log { layout: Arc::new(layout), queue, drops: Arc::default() }
+        let level = Arc::new(AtomicU8::new(Severity::Warning as u8));
+        Log { layout: Arc::new(layout), queue, drops: Arc::default(), level }
     }
 
     fn lines(messages: &Receiver<Message>) -> Vec<String> {
         let lines = messages.try_iter().map(|message| match message {
-            Message::Line(line) => line,
+            Message::Line(line) | Message::Warning(line, _) => line,
             Message::Flush(_) => "flush".to_owned(),
         });
         lines.collect()
@@ -338,7 +409,7 @@ mod tests {
     #[test]
     fn events_become_lines() {
         let (queue, messages) = sync_channel(8);
-        let layer = LogLayer { log: log(queue), least: Severity::Warning };
+        let layer = LogLayer { log: log(queue) };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(scope = "dapr.runtime.grpc.api", code = 7, "text {}", 1);
             tracing::info!("below the level");
@@ -364,17 +435,66 @@ mod tests {
         }
         assert_eq!(log.drops(), 2);
         assert_eq!(lines(&messages).len(), 1);
-        let mut writer = Writer {
-            lines: messages,
-            sink: Sink::Stdout(io::stdout()),
-            log: log.clone_without_queue(),
-        };
+        let mut writer = Writer::new(messages, Sink::Stdout(io::stdout()), &log);
         let mut batch = String::new();
         writer.tell_drops(&mut batch);
         assert!(batch.contains("2 log lines were dropped"), "{batch}");
         batch.clear();
         writer.tell_drops(&mut batch);
         assert_eq!(batch, "");
+    }
+
+    /// What the writer made of some lines.
+    fn written(say: impl FnOnce(&Log)) -> String {
+        let (queue, messages) = sync_channel(64);
+        let log = log(queue);
+        let name = format!("ringside-log-{:?}", std::thread::current().id());
+        let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
+        let writer = Writer::new(messages, Sink::File(File::create(&path).unwrap()), &log);
+        let thread = std::thread::Builder::new().spawn(|| writer.run()).unwrap();
+        say(&log);
+        log.flush();
+        drop(log);
+        thread.join().unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        text
+    }
+
+    #[test]
+    fn repeated_warnings_are_counted_not_written() {
+        let text = written(|log| {
+            for _ in 0..20 {
+                log.line(Severity::Warning, SCOPE, "again", &[]);
+                log.line(Severity::Info, SCOPE, "calm", &[]);
+            }
+            log.line(Severity::Warning, "dapr.other", "again", &[]);
+        });
+        assert_eq!(text.matches("msg=calm ").count(), 20);
+        assert_eq!(text.matches("msg=again ").count(), 6, "five and the other scope's: {text}");
+        let left_out = "level=warning msg=\"again (15 more such lines were left out)\"";
+        assert!(text.contains(left_out), "{text}");
+    }
+
+    #[test]
+    fn the_level_changes_while_it_runs() {
+        let (queue, messages) = sync_channel(8);
+        let log = log(queue);
+        let layer = LogLayer { log: log.clone() };
+        tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
+            for level in [Severity::Debug, Severity::Error] {
+                log.set_level(level);
+                assert_eq!(log.level(), level);
+                for _ in 0..2 {
+                    tracing::debug!("of {}", level.flag());
+                }
+            }
+        });
+        let lines = lines(&messages);
+        let told = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!((told("\"of debug\""), told("\"of error\"")), (2, 0), "{lines:?}");
+        assert_eq!(told("\"Log level set to: debug\""), 1);
+        assert_eq!(told("\"Log level set to: error\""), 1, "told at any level");
     }
 
     #[test]
@@ -390,8 +510,7 @@ mod tests {
         let (queue, messages) = sync_channel(8);
         let log = log(queue);
         let file = File::options().write(true).open("/dev/null").unwrap();
-        let writer =
-            Writer { lines: messages, sink: Sink::File(file), log: log.clone_without_queue() };
+        let writer = Writer::new(messages, Sink::File(file), &log);
         let thread = std::thread::Builder::new().spawn(|| writer.run()).unwrap();
         log.fatal("x");
         log.flush();

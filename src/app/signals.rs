@@ -1,5 +1,7 @@
-//! The signals that end or restart the process.
+//! The signals that end or restart the process, and the one that makes the log tell more.
 
+use super::log::Log;
+use crate::observe::log::Severity;
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -54,5 +56,22 @@ impl Signals {
                 Caught::Hangup => {}
             }
         }
+    }
+}
+
+/// SIGUSR1: the log's level becomes debug, and at the next one what it was.
+pub async fn follow_level(log: Log) {
+    let mut signals = match signal(SignalKind::user_defined1()) {
+        Ok(signals) => signals,
+        Err(error) => return tracing::warn!("cannot catch SIGUSR1: {error}"),
+    };
+    let mut before = Severity::Info;
+    while signals.recv().await.is_some() {
+        let now = log.level();
+        let next = if now == Severity::Debug { before } else { Severity::Debug };
+        if now != Severity::Debug {
+            before = now;
+        }
+        log.set_level(next);
     }
 }

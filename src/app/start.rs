@@ -2,10 +2,11 @@
 
 use super::bound::{self, Bound};
 use super::log::Log;
-use super::{Plan, announce, cpus};
+use super::{Plan, announce, cpus, signals};
 use crate::config::cpus::Crew;
 use crate::config::naming::{Dns, Naming, init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
+use crate::config::spec::ApiLogging;
 use crate::config::{App, AppPlace, AppProtocol, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
@@ -119,7 +120,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
         reflection: Reflection::default(),
     };
     spawn_local(read_mail(desk, mail, end));
-    spawn_local(carry_drops(log.clone(), Rc::clone(&state)));
+    look_after(log, &state);
     if let Some((options, first)) = identity {
         spawn_local(rotate(options, first, Rc::clone(&workers), Rc::clone(&state)));
     }
@@ -371,6 +372,7 @@ fn state_options(
         app_concurrency_max: concurrency.max(0),
         app_health,
         resiliency,
+        api_logging: ApiLogging { enabled: config.logging.api, ..plan.configuration.api_logging },
         api_token: config.api_token.clone(),
         allowed_origins: settings.allowed_origins.clone(),
         body_octets_max: config.max_body_size,
@@ -459,6 +461,12 @@ impl Drop for EndNotice {
         });
         let _ = self.end.try_send(format!("worker {} ended: {why}", self.index));
     }
+}
+
+/// What goes on for the log's sake.
+fn look_after(log: &Log, state: &Rc<State>) {
+    spawn_local(carry_drops(log.clone(), Rc::clone(state)));
+    spawn_local(signals::follow_level(log.clone()));
 }
 
 /// The log counts its drops for every thread; the metrics are this thread's.

@@ -301,6 +301,7 @@ fn numbers(reader: &mut Reader<'_>, flags: &mut Flags) {
         ("app-health-probe-interval", &mut flags.app_health_probe_interval),
         ("app-health-probe-timeout", &mut flags.app_health_probe_timeout),
         ("app-health-threshold", &mut flags.app_health_threshold),
+        ("ringside-log-contents", &mut flags.ringside.log_contents),
     ] {
         *slot = reader.int(name, *slot);
     }

@@ -125,6 +125,7 @@ pub const FLAGS: &[Flag] = &[
     used("ringside-drain-max", Duration, "", "Most time that calls get when shutting down"),
     used("ringside-forward", Strings, "", "PORT=APP[.NAMESPACE]: calls all go to that app"),
     used("ringside-io", String, "auto", "auto, uring or epoll"),
+    used("ringside-log-contents", Int, "0", "Octets of each call's messages shown in the log"),
     used("ringside-pin", String, "auto", "Each worker on a CPU of its own: auto, on or off"),
     used("ringside-resolve-file", String, "", "YAML of app ids and endpoints, not mDNS"),
     used("ringside-workers", String, "auto", "Threads that carry calls; auto: by the CPUs"),

@@ -119,6 +119,16 @@ pub enum Tracing {
     Sampled { rate: f64 },
 }
 
+/// What the log is told of single calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallLogging {
+    /// A line for each call of the API.
+    pub api: bool,
+    /// Octets of what a call carries each way that the log shows; 0: none
+    /// (`--ringside-log-contents`).
+    pub contents: u32,
+}
+
 /// Everything that the datapath needs to know; the rest of the flags stay with `control` and `app`.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -143,4 +153,5 @@ pub struct Config {
     pub internal_port: u16,
     pub forwards: Vec<Forward>,
     pub io: IoDriver,
+    pub logging: CallLogging,
 }

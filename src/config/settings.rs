@@ -7,8 +7,8 @@
 use super::cpus::{Pin, WorkerCount};
 use super::spec::Configuration;
 use super::{
-    App, AppPlace, AppProtocol, Config, Environment, Flags, Forward, IoDriver, SocketPath, Tracing,
-    go, quantity,
+    App, AppPlace, AppProtocol, CallLogging, Config, Environment, Flags, Forward, IoDriver,
+    SocketPath, Tracing, go, quantity,
 };
 use crate::identity::{AppId, Namespace, Target};
 use std::fmt;
@@ -24,6 +24,8 @@ const BODY_SIZE_DEFAULT: i64 = 4 << 20;
 const READ_BUFFER_DEFAULT: i64 = 4 << 10;
 const GRACE_SECONDS_DEFAULT: u64 = 5;
 const WORKERS_MAX: usize = 1024;
+/// Octets of messages that a line may show each way.
+const CONTENTS_MAX: u32 = 16 << 10;
 
 /// Why the process does not start; the text is daprd's where daprd has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -226,6 +228,7 @@ impl Settings {
             internal_port: 0,
             forwards,
             io: driver(&flags.ringside.io)?,
+            logging: CallLogging { api: false, contents: contents(flags.ringside.log_contents)? },
             namespace,
         };
         let filled = |text: &str| (!text.is_empty()).then(|| text.to_owned());
@@ -260,6 +263,7 @@ impl Settings {
     /// Lets the Configuration change what it may.
     pub fn apply(&mut self, configuration: &Configuration) {
         self.config.tracing = configuration.tracing.tracing();
+        self.config.logging.api = self.api_logging.unwrap_or(configuration.api_logging.enabled);
     }
 }
 
@@ -444,6 +448,18 @@ fn workers(text: &str) -> Result<WorkerCount, SettingsError> {
             "invalid value for 'ringside-workers': {text:?} is neither auto nor 1 to {WORKERS_MAX}"
         )),
     }
+}
+
+fn contents(octets: i64) -> Result<u32, SettingsError> {
+    let fits = u32::try_from(octets).ok().filter(|octets| *octets <= CONTENTS_MAX);
+    fits.map_or_else(
+        || {
+            refuse(format!(
+                "invalid value for 'ringside-log-contents': {octets} is not 0 to {CONTENTS_MAX}"
+            ))
+        },
+        Ok,
+    )
 }
 
 fn pin(text: &str) -> Result<Pin, SettingsError> {

@@ -10,6 +10,7 @@
 //! `pkg/api/http/server.go`.
 
 mod answer;
+mod called;
 mod cors;
 pub mod metadata;
 mod process;

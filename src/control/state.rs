@@ -11,6 +11,7 @@
 use super::reload::record::Record;
 use super::resiliency::Loaded;
 use crate::config::App;
+use crate::config::spec::ApiLogging;
 use crate::identity::{AppId, Namespace};
 use crate::mailbox::{Sender, ToWorker};
 use crate::observe::cells::{Cells, Gauge, Increment};
@@ -58,6 +59,8 @@ pub struct StateOptions {
     pub app_health: Option<AppHealth>,
     /// Of Resiliency resources.
     pub resiliency: Loaded,
+    /// Of the HTTP API's calls.
+    pub api_logging: ApiLogging,
     /// `DAPR_API_TOKEN`.
     pub api_token: Option<String>,
     /// `--allowed-origins`; empty: no CORS.
@@ -450,6 +453,7 @@ pub(crate) mod tests {
             app_concurrency_max: 0,
             app_health: None,
             resiliency: Loaded::default(),
+            api_logging: ApiLogging::default(),
             api_token: None,
             allowed_origins: String::new(),
             body_octets_max: 4 << 20,

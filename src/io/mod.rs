@@ -19,6 +19,7 @@ mod dial;
 mod driver;
 mod epoll;
 mod flush;
+mod heard;
 mod listener;
 mod load;
 mod local;

@@ -19,7 +19,7 @@ use super::local::{Notify, Place, either};
 use super::placement::Placement;
 use super::tls::Contexts;
 use super::turn::Listed;
-use super::{SCOPE, post, sys};
+use super::{SCOPE, heard, post, sys};
 use crate::config::IoDriver;
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
 use crate::proxy::Resolution;
@@ -358,6 +358,7 @@ impl Worker {
                 }
                 Output::Close(id) => close(core, id),
                 Output::Log(line) => log(&line),
+                Output::Heard(account) => heard::log(&account),
                 Output::Control(ControlRequest { call, question }) => {
                     let question = to_control(self.index, call, question);
                     if self.control.send(question).is_err() {

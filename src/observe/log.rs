@@ -33,6 +33,17 @@ impl Severity {
         })
     }
 
+    /// As `--log-level` takes it.
+    pub fn flag(self) -> &'static str {
+        if self == Self::Warning { "warn" } else { self.as_str() }
+    }
+
+    /// The one of that number.
+    pub fn of(number: u8) -> Self {
+        let all = [Self::Debug, Self::Info, Self::Warning, Self::Error, Self::Fatal];
+        all.into_iter().find(|one| *one as u8 == number).unwrap_or(Self::Info)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Debug => "debug",

@@ -1,6 +1,7 @@
 //! What is counted and how it is told: names, per-worker cells, text exposition, log layout, trace
 //! context. PURE.
 
+pub mod account;
 pub mod callers;
 pub mod cells;
 pub mod exposition;

@@ -62,6 +62,11 @@ impl Caller {
     pub(super) fn door(&self) -> Door {
         self.door
     }
+
+    /// As its certificate names it.
+    pub(super) fn name(&self) -> Option<&str> {
+        self.id.as_ref().map(SpiffeId::as_str)
+    }
 }
 
 impl Proxy {

@@ -26,6 +26,7 @@ use super::replay::Kept;
 use super::rewrite::{self, ContentType};
 use super::route;
 use super::tally::Tally;
+use super::witness::Witness;
 use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{self, Code, MessageScanner};
 use crate::http2::{ErrorCode, FieldSection, StreamId};
@@ -83,6 +84,8 @@ pub struct Call {
     pub(super) response_scanner: MessageScanner,
     pub(super) begun: Instant,
     pub(super) tally: Tally,
+    /// What somebody will be told of it.
+    pub(super) witness: Option<Box<Witness>>,
 }
 
 impl Call {
@@ -100,6 +103,7 @@ pub(super) struct Plan {
     pub(super) tally: Tally,
     /// The policy for it.
     pub(super) endpoint: Option<Rc<Endpoint>>,
+    pub(super) witness: Option<Box<Witness>>,
 }
 
 impl Proxy {
@@ -122,6 +126,9 @@ impl Proxy {
             }
             Err(Aside::Failed(failure)) => {
                 self.tally_rejected(&fields, listener, &failure);
+                if self.witnesses.listen(listener) {
+                    self.witness_rejected(conn, &fields, listener, &failure, now);
+                }
                 self.reject(conn, stream, fields, end_stream, &failure);
                 return;
             }
@@ -162,6 +169,7 @@ impl Proxy {
             response_scanner: MessageScanner::default(),
             begun: now,
             tally: plan.tally,
+            witness: plan.witness,
         });
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
@@ -212,6 +220,10 @@ impl Proxy {
         let request_scanner = route::scanner(&head, listener);
         let tally = Tally::new(listener, route.method, head.stream);
         let span = self.tracer.begin(fields, listener);
+        let witness = match self.witnesses.listen(listener) {
+            true => self.witness(conn, fields, Some(route.pool), now),
+            false => None,
+        };
         match self.pools.callee(route.pool) {
             Some(callee) => {
                 let drop_token = self.snapshot.config.api_token.is_some();
@@ -227,7 +239,7 @@ impl Proxy {
             }
         }
         let Route { pool, endpoint, .. } = route;
-        Ok(Plan { pool, deadline, content_type, request_scanner, tally, endpoint })
+        Ok(Plan { pool, deadline, content_type, request_scanner, tally, endpoint, witness })
     }
 
     /// Answers a stream that never became a call.
@@ -311,6 +323,9 @@ impl Proxy {
         self.leave(call.down, now);
         let latency = now.saturating_duration_since(call.begun);
         call.tally.ended(&mut self.cells, status, latency);
+        if let Some(witness) = call.witness.take() {
+            self.testify(witness, status, latency);
+        }
         let passed_on = match &call.up {
             Up::Parked(parked) => {
                 self.unpark(call.down.conn, parked.octets);

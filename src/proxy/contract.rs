@@ -1,6 +1,7 @@
 //! What crosses the border of the room: facts in, wishes out.
 
 use crate::identity::{SpiffeId, Target};
+use crate::observe::account::Account;
 use crate::resolve::Resolution;
 use crate::snapshot::{Snapshot, Way};
 use bytes::Bytes;
@@ -109,6 +110,8 @@ pub enum Output {
     /// Close when all that was transmitted is written; the ID is free from now on.
     Close(ConnId),
     Log(LogLine),
+    /// A call that somebody listens to is over.
+    Heard(Box<Account>),
     /// A call that ends here asks something of control; answered by [`Input::Answered`].
     Control(ControlRequest),
     /// After `Drain`: no call is left and every connection was told.

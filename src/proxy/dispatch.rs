@@ -86,6 +86,9 @@ impl Proxy {
         call.up = Up::Open(Leg { conn, stream, slot: peer.calls.len() as u32, sent: 0 });
         self.app_calls.opened(call.pool == self.pools.app());
         call.tally.sent(&mut self.cells);
+        if let Some(witness) = &mut call.witness {
+            witness.opened(peer.named().1, now);
+        }
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
         peer.touch(conn, &mut self.outputs);

@@ -62,13 +62,18 @@ impl Failure {
     /// Sources: the tracing interceptor's text, and the director's when tracing is off or the
     /// method is one of Dapr's own.
     pub fn no_target(tracing: bool, path: &[u8]) -> Self {
-        let daprs = [&b"/dapr.proto.runtime."[..], b"/dapr.proto.internals.", b"/TaskHubSidecar"];
-        let message = if tracing && !daprs.iter().any(|prefix| path.starts_with(prefix)) {
-            "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata"
-        } else {
+        let message = if Self::is_of_proxy(tracing, path) {
             "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found"
+        } else {
+            "cannot proxy request: missing dapr-callee-app-id or dapr-app-id metadata"
         };
         Self::new(Code::Unknown, message)
+    }
+
+    /// Is it daprd's proxy that misses a target, not the interceptor before it?
+    pub fn is_of_proxy(tracing: bool, path: &[u8]) -> bool {
+        let daprs = [&b"/dapr.proto.runtime."[..], b"/dapr.proto.internals.", b"/TaskHubSidecar"];
+        !tracing || daprs.iter().any(|prefix| path.starts_with(prefix))
     }
 
     pub fn target(error: &TargetError) -> Self {

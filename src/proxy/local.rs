@@ -137,6 +137,10 @@ impl Proxy {
     ) {
         let head = head::read_request(&fields);
         let told = method.is_unary().then(|| self.cells.method(b"", head.path));
+        let witness = match self.witnesses.listen(Listener::Api) {
+            true => self.witness(conn, &fields, None, now),
+            false => None,
+        };
         let plan = Plan {
             pool: self.pools.app(),
             // A malformed one was refused before the path was looked at.
@@ -145,6 +149,7 @@ impl Proxy {
             request_scanner: MessageScanner::default(),
             tally: Tally::new(Listener::Api, told, false),
             endpoint: None,
+            witness,
         };
         let force = fields.iter().any(|field| {
             field.name == b"dapr-force-shutdown" && field.value.eq_ignore_ascii_case(b"true")
@@ -262,6 +267,9 @@ impl Proxy {
         // Control's answers are bounded far below 4 GiB.
         framed.put_u32(message.len() as u32);
         framed.extend_from_slice(message);
+        if let Some(witness) = &mut call.witness {
+            witness.saw_response(&framed);
+        }
         peer.h2.send_data(stream, framed.freeze(), false);
         peer.touch(conn, &mut self.outputs);
     }

@@ -45,6 +45,7 @@ mod timers;
 mod told;
 mod tracer;
 mod waiting;
+mod witness;
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -81,6 +82,7 @@ use std::time::{Duration, Instant};
 use timers::Timers;
 use told::Told;
 use tracer::Tracer;
+use witness::Witnesses;
 
 new_key_type! {
     /// A call of this worker.
@@ -157,6 +159,7 @@ pub struct Proxy {
     begun: Instant,
     /// Its number among the workers that share circuit breakers.
     seat: usize,
+    witnesses: Witnesses,
 }
 
 impl Proxy {
@@ -165,6 +168,7 @@ impl Proxy {
             fixed: Fixed::new(&snapshot.config),
             tracer: Tracer::new(snapshot.config.tracing),
             seat: snapshot.resiliency.as_ref().map_or(0, |targets| targets.join()),
+            witnesses: Witnesses::new(snapshot.config.logging),
             snapshot,
             peers: SlotMap::with_key(),
             calls: SlotMap::with_key(),
@@ -382,6 +386,7 @@ impl Proxy {
             }
             self.memo.clear();
             self.fixed = Fixed::new(&self.snapshot.config);
+            self.witnesses.follow(self.snapshot.config.logging);
             self.app_moved(now);
         }
     }

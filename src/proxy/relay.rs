@@ -42,6 +42,9 @@ impl Proxy {
 
     fn relay_request(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
+        if let Some(witness) = &mut call.witness {
+            witness.saw_request(&data);
+        }
         let max = self.snapshot.config.max_body_size;
         if let Err(TooLarge { len, .. }) = call.request_scanner.scan(&data, max) {
             self.cells.limit_hit("message_size");
@@ -80,6 +83,9 @@ impl Proxy {
 
     fn relay_response(&mut self, key: CallKey, data: Bytes, end_stream: bool, now: Instant) {
         let Some(call) = self.calls.get_mut(key) else { return };
+        if let Some(witness) = &mut call.witness {
+            witness.saw_response(&data);
+        }
         let max = response_max(self.snapshot.config.max_body_size);
         if let Err(TooLarge { len, before }) = call.response_scanner.scan(&data, max) {
             self.cells.limit_hit("message_size");
@@ -134,6 +140,9 @@ impl Proxy {
             return self.recycle(from, fields);
         }
         let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
+        if let Some(witness) = &mut call.witness {
+            witness.answered(now);
+        }
         call.response_ended |= end_stream;
         if !ours && told.is_none() {
             let (code, text) = Failure::of_response(head.status, head.content_type);

@@ -59,6 +59,23 @@ pub fn admit(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Res
     check_token(head, listener, config)
 }
 
+/// Does a request get as far as daprd's proxy, behind whose interceptors the log of the API's calls
+/// is kept? With tracing one of them refuses what names no app.
+pub fn reaches_proxy(
+    head: &RequestHead<'_>,
+    listener: Listener,
+    config: &Config,
+    apis: &Apis,
+) -> bool {
+    let names_app = head.callee_app_id.or(head.app_id).is_some()
+        || matches!(listener, Listener::Forward(_))
+        || Failure::is_of_proxy(config.tracing != Tracing::Off, head.path);
+    check_protocol(head, listener).is_ok()
+        && check_api(head, listener, apis).is_ok()
+        && check_token(head, listener, config).is_ok()
+        && names_app
+}
+
 /// grpc-go's `http2_server.go` and `server.go`; and, at every port and before any policy, that the
 /// path is nothing that another reader takes for another path: what is judged is what is
 /// dispatched.

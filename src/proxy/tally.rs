@@ -40,11 +40,7 @@ enum Attempt {
 impl Tally {
     pub(super) fn new(listener: Listener, method: Option<MethodId>, stream: bool) -> Self {
         let kind = if stream { CallKind::Streaming } else { CallKind::Unary };
-        let hop = match listener {
-            Listener::Internal => Hop::Inbound,
-            Listener::Api | Listener::Forward(_) => Hop::Outbound,
-        };
-        Self { hop, kind, method, attempt: Attempt::None }
+        Self { hop: Hop::from(listener), kind, method, attempt: Attempt::None }
     }
 
     pub(super) fn sent(&mut self, cells: &mut Cells) {
@@ -92,6 +88,15 @@ impl Tally {
             cells.received(hop, method, kind, status, latency);
         }
         cells.completed(hop, method, kind, status, latency);
+    }
+}
+
+impl From<Listener> for Hop {
+    fn from(listener: Listener) -> Self {
+        match listener {
+            Listener::Internal => Self::Inbound,
+            Listener::Api | Listener::Forward(_) => Self::Outbound,
+        }
     }
 }
 

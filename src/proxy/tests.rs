@@ -5,6 +5,7 @@ use crate::config::{App, AppPlace, AppProtocol, IoDriver, SocketPath, Tracing};
 use crate::http2::field::judge;
 use crate::http2::{Field, FieldSection};
 use crate::identity::{AppId, Namespace, Target};
+use crate::observe::account::Account;
 use crate::resolve::{Endpoint, Resolution};
 use crate::snapshot::{Epoch, Way};
 use std::collections::HashMap;
@@ -23,6 +24,7 @@ mod resiliency;
 mod stalled;
 mod statuses;
 mod traces;
+mod witness;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.
 pub(crate) fn config() -> Config {
@@ -43,6 +45,7 @@ pub(crate) fn config() -> Config {
         internal_port: 50002,
         forwards: Vec::new(),
         io: IoDriver::Auto,
+        logging: Default::default(),
     }
 }
 
@@ -79,6 +82,7 @@ struct Bench {
     /// Lines for the log, and the last of them.
     lines: usize,
     last_line: String,
+    heard: Vec<Account>,
 }
 
 const APP: &str = "127.0.0.1:50051";
@@ -110,6 +114,7 @@ impl Bench {
             stalled: false,
             lines: 0,
             last_line: String::new(),
+            heard: Vec::new(),
         }
     }
 
@@ -172,6 +177,7 @@ impl Bench {
                 self.lines += 1;
                 self.last_line = line.message;
             }
+            Output::Heard(account) => self.heard.push(*account),
             Output::Control(request) => self.asked.push(request),
         }
     }

@@ -33,6 +33,7 @@ mod interop_languages;
 mod keepalive;
 mod lifecycle;
 mod load;
+mod logs;
 mod mdns;
 mod namespaces;
 mod naming;

@@ -64,6 +64,7 @@ fn config(app_id: &str, app: Option<SocketAddr>, mtls: bool) -> Config {
         internal_port: 0,
         forwards: Vec::new(),
         io: IoDriver::Auto,
+        logging: Default::default(),
     }
 }
 

@@ -6,6 +6,7 @@
 //!
 //! Source: Dapr's `pkg/api/http/{server,middlewares,healthz,metadata,shutdown}.go`.
 
+use super::called::Called;
 use super::{Surface, cors, metadata, process, route, watch};
 use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State};
 use crate::observe::exposition::{Exposition, render};
@@ -62,7 +63,12 @@ async fn api(request: Request<Incoming>, state: &State, budget: &Budget) -> Answ
     // Only a browser's request needs its fields after the request is gone.
     let asked = if allowed.is_empty() { HeaderMap::new() } else { request.headers().clone() };
     let mut answer = if has_token(&request, state) {
-        endpoint(request, false, state, budget).await
+        let called = Called::begin(&request, state.options.api_logging, &state.policies().apis);
+        let answer = endpoint(request, false, state, budget).await;
+        if let Some(called) = called {
+            called.end(answer.status(), answer.body().size_hint().lower());
+        }
+        answer
     } else {
         plain(StatusCode::UNAUTHORIZED, "invalid api token\n")
     };

@@ -21,6 +21,21 @@ pub enum Route {
     MethodNotAllowed,
 }
 
+impl Route {
+    /// As `IsHealthCheck` of Dapr's endpoints.
+    pub fn is_health_check(&self) -> bool {
+        match self {
+            Self::Healthz | Self::HealthzOutbound => true,
+            Self::Metadata
+            | Self::PutMetadata(_)
+            | Self::Shutdown
+            | Self::Invoke
+            | Self::NotFound
+            | Self::MethodNotAllowed => false,
+        }
+    }
+}
+
 const METADATA: Endpoint = Endpoint { group: "v1/metadata", route: "v1.0/metadata" };
 const PUT_METADATA: Endpoint = Endpoint { group: "v1/metadata", route: "v1.0/metadata/{key}" };
 const SHUTDOWN: Endpoint = Endpoint { group: "v1/shutdown", route: "v1.0/shutdown" };

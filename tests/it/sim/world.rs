@@ -200,6 +200,7 @@ fn config(side: Side, plan: &Plan) -> Config {
         internal_port: 50002,
         forwards: Vec::new(),
         io: IoDriver::Auto,
+        logging: Default::default(),
     }
 }
 
@@ -371,6 +372,7 @@ impl World {
                     let told = line.message.starts_with("Limit unread_responses ");
                     assert!(calm || excused || told, "{who:?} complains: {}", line.message);
                 }
+                Output::Heard(account) => panic!("nobody listens to {account:?}"),
                 Output::Control(request) => panic!("nobody asked for {request:?}"),
                 Output::Drained => {
                     assert_eq!(self.workers[who].proxy.calls(), 0);
