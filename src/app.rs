@@ -23,7 +23,8 @@ pub use wait::wait_until_outbound_ready;
 use crate::config::settings::{SettingsError, check_flags, security};
 use crate::config::spec::Configuration;
 use crate::config::{DAPR_VERSION, Environment, Flags, Settings};
-use crate::control::reload::source::{Loaded, Reading, Source};
+use crate::control::files::Text;
+use crate::control::reload::source::{Gathered, Loaded, Source};
 use crate::control::reload::watch::Stamps;
 use crate::policy::Policies;
 use log::Log;
@@ -49,7 +50,9 @@ struct Plan {
     policies: Arc<Policies>,
     /// Where these two were read, and may be read again.
     source: Arc<Source>,
-    stamps: Option<Stamps>,
+    stamps: Stamps,
+    /// Of resources; taken by the start.
+    resources: Vec<Text>,
     flags: Flags,
     instance: String,
 }
@@ -141,15 +144,20 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
     }
     export(&flags, &settings, env);
     let grpc = ["grpc", "grpcs"].iter().any(|name| flags.app_protocol.eq_ignore_ascii_case(name));
-    let configurations = settings.config_files.clone();
-    let source = Arc::new(Source { configurations, env: env.clone(), http: !grpc });
-    let Reading { stamps, loaded } = source.read();
+    let source = Arc::new(Source {
+        configurations: settings.config_files.clone(),
+        env: env.clone(),
+        folders: settings.resource_folders.clone(),
+        http: !grpc,
+    });
+    let Gathered { stamps, configurations, resources } = source.gather().map_err(SettingsError)?;
+    let loaded = configurations.and_then(|files| source.compile(&files));
     let Loaded { configuration, policies, warning } = loaded.map_err(SettingsError)?;
     settings.apply(&configuration);
     if let Some(warning) = warning {
         tracing::warn!(scope = "dapr.acl", "{warning}");
     }
-    Ok(Plan { settings, configuration, policies, source, stamps, flags, instance })
+    Ok(Plan { settings, configuration, policies, source, stamps, resources, flags, instance })
 }
 
 /// What daprd puts into its environment, for the Configuration's variables (spec: its own

@@ -11,8 +11,8 @@ use crate::config::{App, AppPlace, AppProtocol, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
 use crate::control::publish::Workers;
-use crate::control::reload::Reloader;
-use crate::control::resiliency::{self, Loaded};
+use crate::control::reload::{First, Reloader};
+use crate::control::resiliency::{Loaded, Shelf};
 use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
 use crate::control::sentry::{self, SentryOptions, TokenSource};
 use crate::control::state::{self, State, StateOptions};
@@ -78,16 +78,15 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let app_calls_max = plan.settings.app_calls_max.filter(|_| config.app.is_some());
     let crew = cpus::crew(plan.settings.workers, plan.settings.pin)
         .sharing(plan.settings.workers, app_calls_max);
-    let loaded =
-        resiliency::load(&plan.settings.resource_folders, app_id.as_str(), crew.workers, begun);
+    let mut shelf = Shelf::new(app_id.as_str(), crew.workers);
+    let change = shelf.take(&std::mem::take(&mut plan.resources), false, begun);
+    let loaded = change.loaded.unwrap_or_default();
     let first = identity.as_ref().map(|(_, first)| Arc::clone(first));
     let snapshot = first_snapshot(&config, &plan, first, loaded.targets.clone());
     let Mail { senders, scrapers, inboxes } =
         mail(crew.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
-    let state = State::new(state_options(&plan, &config, loaded, scrapers));
-    state.set_policies(Arc::clone(&plan.policies));
-    state.set_features(plan.configuration.features.clone());
+    let state = first_state(&plan, &config, scrapers, loaded, &shelf);
     let resolver = resolver(&plan, &workers, &state)?;
     announce::channel(&plan);
     let Bound { calls, http, http_addresses, files } = bound::everything(&plan, internal).await?;
@@ -99,7 +98,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let (end, ended) = mpsc::channel(crew.workers + 1);
     start_workers(&crew, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
-    let reloader = follow_files(&plan, &state, &workers);
+    let reloader = follow_files(&plan, &state, &workers, shelf);
     let app_found = Rc::new(Cell::new(false));
     let health = plan.settings.app_health.clone();
     let sidecar = Sidecar {
@@ -143,6 +142,23 @@ fn first_snapshot(
         resiliency,
         ..Snapshot::new(Arc::clone(config))
     })
+}
+
+fn first_state(
+    plan: &Plan,
+    config: &Config,
+    workers: Vec<Sender<ToWorker>>,
+    resiliency: Loaded,
+    shelf: &Shelf,
+) -> Rc<State> {
+    let state = State::new(state_options(plan, config, workers));
+    state.set_policies(Arc::clone(&plan.policies));
+    state.set_features(plan.configuration.features.clone());
+    state.set_resiliency(resiliency);
+    if shelf.is_wrong() {
+        state.reloads.borrow_mut().begins_refused();
+    }
+    state
 }
 
 /// The ends of every worker's mailbox.
@@ -198,12 +214,17 @@ async fn read_mail(desk: Desk, mail: Mailbox<ToControl>, end: mpsc::Sender<Strin
     }
 }
 
-fn follow_files(plan: &Plan, state: &Rc<State>, workers: &Rc<Workers>) -> Rc<Reloader> {
+fn follow_files(
+    plan: &Plan,
+    state: &Rc<State>,
+    workers: &Rc<Workers>,
+    shelf: Shelf,
+) -> Rc<Reloader> {
     let source = Arc::clone(&plan.source);
     let reloader = Reloader::new(source, Rc::clone(state), Rc::clone(workers));
-    let (first, stamps) = (plan.configuration.clone(), plan.stamps.clone());
+    let (configuration, stamps) = (plan.configuration.clone(), plan.stamps.clone());
     let follower = Rc::clone(&reloader);
-    spawn_local(async move { follower.run(first, stamps).await });
+    spawn_local(async move { follower.run(First { configuration, shelf, stamps }).await });
     reloader
 }
 
@@ -348,12 +369,7 @@ fn announced(plan: &Plan) -> Result<Announced, String> {
     })
 }
 
-fn state_options(
-    plan: &Plan,
-    config: &Config,
-    resiliency: Loaded,
-    workers: Vec<Sender<ToWorker>>,
-) -> StateOptions {
+fn state_options(plan: &Plan, config: &Config, workers: Vec<Sender<ToWorker>>) -> StateOptions {
     let settings = &plan.settings;
     let app_health = settings.app_health.as_ref().map(|health| state::AppHealth {
         path: health.path.clone(),
@@ -371,7 +387,6 @@ fn state_options(
         app_protocol: app_protocol(config.app.as_ref(), &plan.flags.app_protocol),
         app_concurrency_max: concurrency.max(0),
         app_health,
-        resiliency,
         api_logging: ApiLogging { enabled: config.logging.api, ..plan.configuration.api_logging },
         api_token: config.api_token.clone(),
         allowed_origins: settings.allowed_origins.clone(),

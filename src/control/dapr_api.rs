@@ -52,8 +52,8 @@ pub fn metadata(state: &State) -> Bytes {
             false => ActorRuntime::default(),
         }),
         workflows: Some(MetadataWorkflows { connected_workers: 0 }),
-        resiliencies: options
-            .resiliency
+        resiliencies: state
+            .resiliency()
             .names
             .iter()
             .map(|name| MetadataResiliency { name: name.clone() })

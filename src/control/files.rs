@@ -1,4 +1,4 @@
-//! Files that are read at the start: Configurations, resources.
+//! Files that are read at the start and when they change: Configurations, resources.
 //!
 //! 1. A Configuration that cannot be read ends the start: it may hold what must be enforced.
 //! 2. A resource that cannot be read is told and left out, as in daprd.
@@ -17,6 +17,9 @@ use std::path::{Path, PathBuf};
 /// Files of one folder that are looked at.
 const FILES_MAX: usize = 4096;
 
+/// Octets of all resource files together.
+const FOLDERS_OCTETS_MAX: usize = 64 << 20;
+
 /// The texts of the Configuration files, variables expanded.
 pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, String> {
     let read = |name: &String| {
@@ -30,12 +33,41 @@ pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, 
     names.iter().map(read).collect()
 }
 
-/// Names and texts of a folder's YAML files in their order, without a word; none if it is missing.
-pub fn yaml_files(folder: &str) -> Vec<(String, Result<String, String>)> {
-    let files = files_in(folder).map(|(yaml, _)| yaml).unwrap_or_default();
+/// A resource file, and what is in it.
+#[derive(Clone, Debug)]
+pub struct Text {
+    pub path: PathBuf,
+    /// An error is why it could not be read.
+    pub content: Result<String, String>,
+}
+
+impl Text {
+    /// Of the file in its folder.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    pub fn is_blank(&self) -> bool {
+        self.content.as_ref().is_ok_and(|content| content.trim().is_empty())
+    }
+}
+
+/// The YAML files of all folders in their order, without a word; of a missing folder none.
+pub fn yaml_files(folders: &[String]) -> Vec<PathBuf> {
+    let files = |folder: &String| files_in(folder).map(|(yaml, _)| yaml).unwrap_or_default();
+    folders.iter().flat_map(files).collect()
+}
+
+/// What is in them.
+pub fn texts(files: Vec<PathBuf>) -> Vec<Text> {
+    let mut left = FOLDERS_OCTETS_MAX;
     let read = |path: PathBuf| {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        (name, read(&path, yaml::FILE_MAX).map_err(|error| plain(&error)))
+        let content = read(&path, yaml::FILE_MAX.min(left)).map_err(|error| match left {
+            0..yaml::FILE_MAX => format!("all files are larger than {FOLDERS_OCTETS_MAX} octets"),
+            yaml::FILE_MAX.. => plain(&error),
+        });
+        left -= content.as_ref().map_or(0, String::len);
+        Text { path, content }
     };
     files.into_iter().map(read).collect()
 }
@@ -184,6 +216,24 @@ mod tests {
     #[test]
     fn a_missing_folder_is_left_out() {
         tell_resources(&["/nowhere".to_owned()], "a");
-        assert!(yaml_files("/nowhere").is_empty());
+        assert!(yaml_files(&["/nowhere".to_owned()]).is_empty());
+    }
+
+    /// However many there are, and however large: one that would be too much is an error.
+    #[test]
+    fn folders_are_bounded() {
+        let folder = std::env::temp_dir().join(format!("ringside-folder-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let large = "#".repeat(yaml::FILE_MAX);
+        for n in 0..17 {
+            fs::write(folder.join(format!("{n:02}.yaml")), &large).unwrap();
+        }
+        fs::write(folder.join("99.txt"), "no YAML").unwrap();
+        let texts = texts(yaml_files(&[folder.display().to_string()]));
+        let whole: Vec<bool> = texts.iter().map(|text| text.content.is_ok()).collect();
+        assert_eq!(whole, [vec![true; 16], vec![false]].concat());
+        let error = texts[16].content.as_ref().unwrap_err();
+        assert_eq!(error, "all files are larger than 67108864 octets");
+        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -9,8 +9,9 @@
 //! ```
 //!
 //! 1. What is read is taken whole or not at all; calls that run end under what they began with.
-//! 2. What would end a start is told with an ERROR, once, and changes nothing; nor does a file that
-//!    held something and holds nothing now: whoever empties a file is about to write it.
+//! 2. A Configuration that would end a start is told with an ERROR, once, and changes nothing; nor
+//!    does one that held something and holds nothing now: whoever empties a file is about to write
+//!    it. Of Resiliency resources, each file counts for itself (`control::resiliency`).
 //! 3. Files are looked at and read by the helper thread. Only those that are read are looked at;
 //!    how many there are, and how large, is bounded where they are read (`control::files`).
 //! 4. Without the feature `HotReload` nothing is looked at; SIGHUP is followed all the same.
@@ -22,14 +23,15 @@ pub mod source;
 pub mod watch;
 
 use super::publish::Workers;
+use super::resiliency::{self, Shelf};
 use super::state::State;
 use crate::config::change::Change;
 use crate::config::spec::Configuration;
 use record::Outcome;
-use source::{Loaded, Reading, Source};
+use source::{Loaded, Source};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::Notify;
 use watch::{Look, Stamps, Watch};
 
@@ -46,12 +48,35 @@ pub struct Reloader {
     restart: Notify,
 }
 
+/// What was read at the start.
+#[derive(Debug)]
+pub struct First {
+    pub configuration: Configuration,
+    pub shelf: Shelf,
+    pub stamps: Stamps,
+}
+
 /// What there is to compare with.
 struct Held {
     started: Configuration,
     in_force: Configuration,
     /// What differs of the two, and holds only for a whole run.
     pending: Vec<&'static str>,
+    /// What the Configurations say now is not in force.
+    refused: bool,
+}
+
+/// What the helper thread works with.
+struct Files {
+    source: Arc<Source>,
+    watch: Watch,
+    shelf: Shelf,
+}
+
+/// What it found.
+struct Reading {
+    configuration: Result<Loaded, String>,
+    resiliency: resiliency::Change,
 }
 
 impl Reloader {
@@ -70,75 +95,113 @@ impl Reloader {
         self.restart.notified().await;
     }
 
-    /// For as long as we run; `first` is what was read at the start.
-    pub async fn run(&self, first: Configuration, stamps: Option<Stamps>) {
-        let mut watch = Watch::new(stamps);
-        let mut held = Held { started: first.clone(), in_force: first, pending: Vec::new() };
+    /// For as long as we run.
+    pub async fn run(&self, First { configuration: first, shelf, stamps }: First) {
+        let (started, in_force) = (first.clone(), first);
+        let mut held = Held { started, in_force, pending: Vec::new(), refused: false };
+        let mut files =
+            Files { source: Arc::clone(&self.source), watch: Watch::new(stamps), shelf };
         loop {
             let hot = held.in_force.reloads() && !self.source.is_empty();
             let asked = tokio::select! {
                 () = self.asked.notified() => true,
                 () = tokio::time::sleep(LOOK_INTERVAL), if hot => false,
             };
-            let source = Arc::clone(&self.source);
-            let looked = tokio::task::spawn_blocking(move || look(watch, &source, asked));
+            let looked = tokio::task::spawn_blocking(move || {
+                let (look, reading) = files.look(asked);
+                (files, look, reading)
+            });
             // The helper thread is gone: this is the end.
-            let Ok((after, look, reading)) = looked.await else { return };
-            watch = after;
+            let Ok((back, look, reading)) = looked.await else { return };
+            files = back;
             if look == (Look::Moving { long: true }) {
-                let files = self.source.names();
-                tracing::warn!(scope = SCOPE, "{files}: changing all the time; read once at rest");
+                tracing::warn!(
+                    scope = SCOPE,
+                    "some file of {} changes all the time; it is read once it rests",
+                    self.source.places()
+                );
             }
-            if let Some(Reading { loaded, .. }) = reading {
-                self.take(loaded, asked, &mut held);
+            if let Some(reading) = reading {
+                self.take(reading, asked, &mut held, files.shelf.is_wrong());
             }
         }
     }
 
-    fn take(&self, loaded: Result<Loaded, String>, asked: bool, held: &mut Held) {
-        let outcome = match loaded.and_then(|loaded| not_emptied(loaded, &held.in_force)) {
+    /// `wrong`: some Resiliency resource is.
+    fn take(&self, reading: Reading, asked: bool, held: &mut Held, wrong: bool) {
+        let Reading { configuration, resiliency } = reading;
+        let resiliency::Change { loaded: resiliency, names, failed } = resiliency;
+        let loaded = configuration.and_then(|loaded| not_emptied(loaded, &held.in_force));
+        held.refused = loaded.is_err();
+        let carried = match &loaded {
+            Ok(loaded) => Change::between(&held.in_force, &loaded.configuration).carried,
+            Err(_) => Vec::new(),
+        };
+        let changed = resiliency.is_some() || !carried.is_empty();
+        if changed {
+            self.publish(loaded.as_ref().ok().filter(|_| !carried.is_empty()), resiliency);
+        }
+        if !names.is_empty() {
+            let names = names.join(", ");
+            tracing::info!(scope = SCOPE, "Resiliency reloaded: {names} changed, and in force now");
+        }
+        match loaded {
+            Ok(loaded) => self.tell(loaded, &carried, asked, held),
             Err(error) => {
                 let what = self.source.what(&error);
                 tracing::error!(
                     scope = SCOPE,
                     "cannot reload {what}: {error}; what was in force stays in force"
                 );
-                Outcome::Refused
             }
-            Ok(loaded) => self.apply(loaded, asked, held),
-        };
-        #[allow(clippy::disallowed_methods, reason = "operators ask since when")]
-        let now = SystemTime::now();
-        let mut record = self.state.reloads.borrow_mut();
-        record.count(outcome, now);
-        record.restart_pending = !held.pending.is_empty();
-        drop(record);
-        if outcome == Outcome::Unchanged && asked && held.pending.is_empty() {
-            tracing::info!(scope = SIGNALS, "nothing has changed that would need a restart");
         }
-        if outcome != Outcome::Refused && asked && !held.pending.is_empty() {
+        let refused = held.refused || wrong;
+        let pending = !held.pending.is_empty();
+        let outcome = Outcome { changed, failed: failed || held.refused, refused };
+        self.record(outcome, pending);
+        if asked && pending && !held.refused {
             self.restart.notify_one();
+        } else if asked && !changed && !refused {
+            tracing::info!(scope = SIGNALS, "nothing has changed that would need a restart");
         }
     }
 
-    /// Publishes what a snapshot carries, and tells of the rest.
-    fn apply(&self, loaded: Loaded, asked: bool, held: &mut Held) -> Outcome {
-        let Loaded { configuration, policies, warning } = loaded;
-        let carried = Change::between(&held.in_force, &configuration).carried;
-        let beyond = Change::between(&held.started, &configuration).beyond;
-        if !carried.is_empty() {
+    /// What a snapshot carries, at once.
+    fn publish(&self, loaded: Option<&Loaded>, resiliency: Option<resiliency::Loaded>) {
+        let policies = loaded.map(|loaded| Arc::clone(&loaded.policies));
+        let targets = resiliency.as_ref().map(|resiliency| resiliency.targets.clone());
+        if let Some(Loaded { configuration, policies, .. }) = loaded {
             self.state.set_features(configuration.features.clone());
-            self.state.set_policies(Arc::clone(&policies));
-            self.workers.publish(|snapshot| snapshot.policies = policies);
-            tell_fields(&configuration, &held.in_force);
+            self.state.set_policies(Arc::clone(policies));
+        }
+        if let Some(resiliency) = resiliency {
+            self.state.set_resiliency(resiliency);
+        }
+        self.workers.publish(|snapshot| {
+            if let Some(policies) = policies {
+                snapshot.policies = policies;
+            }
+            if let Some(targets) = targets {
+                snapshot.resiliency = targets;
+            }
+        });
+    }
+
+    /// Says what a Configuration changed, and remembers it.
+    fn tell(&self, loaded: Loaded, carried: &[&str], asked: bool, held: &mut Held) {
+        let Loaded { configuration, warning, .. } = loaded;
+        let files = self.source.names();
+        if !carried.is_empty() {
             if let Some(warning) = warning {
                 tracing::warn!(scope = "dapr.acl", "{warning}");
             }
-            let (files, fields) = (self.source.names(), carried.join(", "));
+            let fields = carried.join(", ");
             tracing::info!(scope = SCOPE, "{files} reloaded: {fields} changed, and in force now");
         }
+        tell_fields(&configuration, &held.in_force);
+        let beyond = Change::between(&held.started, &configuration).beyond;
         if beyond != held.pending && !beyond.is_empty() && !asked {
-            let (files, fields) = (self.source.names(), beyond.join(", "));
+            let fields = beyond.join(", ");
             tracing::warn!(
                 scope = SCOPE,
                 "{files}: {fields} changed, which holds from the next start on: SIGHUP restarts \
@@ -147,21 +210,42 @@ impl Reloader {
         }
         held.pending = beyond;
         held.in_force = configuration;
-        match carried.is_empty() {
-            true => Outcome::Unchanged,
-            false => Outcome::Changed,
-        }
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "operators ask since when")]
+    fn record(&self, outcome: Outcome, pending: bool) {
+        let mut record = self.state.reloads.borrow_mut();
+        record.count(outcome, SystemTime::now());
+        record.restart_pending = pending;
     }
 }
 
-/// On the helper thread.
-fn look(mut watch: Watch, source: &Source, asked: bool) -> (Watch, Look, Option<Reading>) {
-    let look = if asked { Look::Changed } else { watch.look(source.stamps()) };
-    let reading = (look == Look::Changed).then(|| source.read());
-    if let Some(reading) = &reading {
-        watch.was_read(reading.stamps.clone());
+impl Files {
+    /// On the helper thread.
+    #[allow(clippy::disallowed_methods, reason = "breakers begin with their policies")]
+    fn look(&mut self, asked: bool) -> (Look, Option<Reading>) {
+        let look = match asked {
+            true => Look::Changed,
+            false => self.watch.look(self.source.stamps()),
+        };
+        if look != Look::Changed {
+            return (look, None);
+        }
+        let gathered = self.source.gather();
+        self.watch.was_read(gathered.as_ref().ok().map(|gathered| gathered.stamps.clone()));
+        let reading = match gathered {
+            Ok(gathered) => Reading {
+                configuration: gathered
+                    .configurations
+                    .and_then(|files| self.source.compile(&files)),
+                resiliency: self.shelf.take(&gathered.resources, asked, Instant::now()),
+            },
+            Err(error) => {
+                Reading { configuration: Err(error), resiliency: resiliency::Change::default() }
+            }
+        };
+        (look, Some(reading))
     }
-    (watch, look, reading)
 }
 
 fn not_emptied(loaded: Loaded, before: &Configuration) -> Result<Loaded, String> {

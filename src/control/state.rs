@@ -57,8 +57,6 @@ pub struct StateOptions {
     /// 0: unlimited.
     pub app_concurrency_max: i32,
     pub app_health: Option<AppHealth>,
-    /// Of Resiliency resources.
-    pub resiliency: Loaded,
     /// Of the HTTP API's calls.
     pub api_logging: ApiLogging,
     /// `DAPR_API_TOKEN`.
@@ -141,6 +139,7 @@ pub struct State {
     http_closing: Notify,
     policies: RefCell<Arc<Policies>>,
     features: RefCell<Vec<String>>,
+    resiliency: RefCell<Rc<Loaded>>,
     /// Of files that changed while we run.
     pub reloads: RefCell<Record>,
 }
@@ -212,6 +211,7 @@ impl State {
             http_closing: Notify::new(),
             policies: RefCell::default(),
             features: RefCell::default(),
+            resiliency: RefCell::default(),
             reloads: RefCell::new(Record::new(now)),
         })
     }
@@ -231,6 +231,15 @@ impl State {
 
     pub fn set_features(&self, features: Vec<String>) {
         self.features.replace(features);
+    }
+
+    /// Of Resiliency resources.
+    pub fn resiliency(&self) -> Rc<Loaded> {
+        Rc::clone(&self.resiliency.borrow())
+    }
+
+    pub fn set_resiliency(&self, loaded: Loaded) {
+        self.resiliency.replace(Rc::new(loaded));
     }
 
     /// `/v1.0/healthz` stays 500 until [`Self::ready`] is called for this name.
@@ -452,7 +461,6 @@ pub(crate) mod tests {
             app_protocol: "grpc".to_owned(),
             app_concurrency_max: 0,
             app_health: None,
-            resiliency: Loaded::default(),
             api_logging: ApiLogging::default(),
             api_token: None,
             allowed_origins: String::new(),

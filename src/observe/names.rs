@@ -220,21 +220,21 @@ pub const LOOKUPS_FAILED: Series =
     counter("ringside_name_lookups_failed_total", "Name resolutions that found nothing.", &[]);
 pub const RELOADS: Series = counter(
     "ringside_config_reloads_total",
-    "How often Configuration files were read again: as they changed, or at SIGHUP.",
+    "How often Configuration and resource files were read again: as they changed, or at SIGHUP.",
     &[],
 );
 pub const RELOADS_FAILED: Series = counter(
     "ringside_config_reload_failures_total",
-    "Of those, how many were refused: what was in force stayed in force.",
+    "Of those, how many found something wrong: what was in force stayed in force.",
     &[],
 );
 pub const RELOAD_GOOD: Series = gauge(
     "ringside_config_last_reload_successful",
-    "1 if what the Configuration files say now is in force, 0 if it was refused.",
+    "1 if what the files say now is in force, 0 if some of it was refused.",
 );
 pub const RELOAD_GOOD_AT: Series = gauge(
     "ringside_config_last_reload_success_timestamp_seconds",
-    "When Configuration files were read last that were not refused, the start included.",
+    "When all files were right the last time they were read, the start included.",
 );
 pub const RESTART_PENDING: Series = gauge(
     "ringside_config_restart_pending",

@@ -3,7 +3,9 @@
 use crate::peer::bare::exchange;
 use crate::peer::process::until;
 use crate::peer::sidecar::{Options, http_get, unchunked};
-use crate::peer::tagged::{self, App, Checker, End, Load, Wish, connect, message, open, runtime};
+use crate::peer::tagged::{
+    self, App, Checker, End, Load, Wish, connect, message, open, runtime, unary,
+};
 use crate::peer::{Kind, Sidecar, World};
 use http::Request;
 use rustix::process::Signal;
@@ -484,5 +486,181 @@ fn the_same_edit_beside_daprd() {
         subject.becomes(DENIED, "an edit");
         let log = subject.sidecar.process.log();
         assert_eq!(log.contains(restarted), kind == Kind::Daprd, "{log}");
+    }
+}
+
+/// A Resiliency resource: calls to `server` may take so long.
+fn within(name: &str, timeout: &str) -> String {
+    format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {{name: {name}}}\nspec:\n  \
+         policies: {{timeouts: {{t: {timeout}}}}}\n  targets: {{apps: {{server: {{timeout: t}}}}}}\n"
+    )
+}
+
+const AT_ONCE: &str = "1ms";
+const PATIENT: &str = "10m";
+const DEADLINE_EXCEEDED: &str = "4";
+
+/// How a call to `server` ends that the app thinks about, for much longer than [`AT_ONCE`].
+fn thought_about(port: u16) -> String {
+    static TAG: AtomicU64 = AtomicU64::new(1 << 57);
+    let tag = TAG.fetch_add(1, Ordering::Relaxed);
+    let call =
+        async { unary(&connect(port).await.expect("a connection"), "server", tag, 400).await };
+    match runtime().block_on(call) {
+        End::Ok => "0".to_owned(),
+        End::Status(status, _) => status.to_string(),
+        End::Lost(why) => why,
+    }
+}
+
+fn becomes(caller: &mut Sidecar, status: &str, after: &str) {
+    let port = caller.ports.grpc;
+    let found = until(|| (thought_about(port) == status).then_some(()));
+    assert!(found.is_some(), "no {status} after {after}\n{}", caller.process.tail());
+}
+
+fn resiliencies(sidecar: &Sidecar) -> serde_json::Value {
+    let answer = http_get(sidecar.ports.http, "/v1.0/metadata").expect("metadata");
+    let metadata: serde_json::Value = serde_json::from_str(&unchunked(&answer)).expect("JSON");
+    metadata["resiliencies"].clone()
+}
+
+/// Resources come, change, turn wrong, and go: file by file, while streams go on under what they
+/// began with.
+#[test]
+fn follows_resiliency_file_by_file() {
+    let mut world = World::new("reload-resiliency");
+    world.reserve(&["server", "client"]);
+    let folder = world.folder("resources");
+    let app = App::start();
+    let _callee = Sidecar::callee(&world, Kind::Ringside, "server", app.port);
+    let mut caller = Sidecar::caller(&world, Kind::Ringside, "client");
+    let port = caller.ports.grpc;
+    let streams = Streams::start(port, 4);
+    streams.wait_for(20);
+    assert_eq!(thought_about(port), "0");
+    assert!(resiliencies(&caller).is_null());
+
+    let file = folder.join("r.yaml");
+    replace(&file, &within("rz", AT_ONCE));
+    becomes(&mut caller, DEADLINE_EXCEEDED, "a new resource");
+    assert_eq!(resiliencies(&caller)[0]["name"], "rz");
+    streams.wait_for(20);
+
+    for (wrong, error) in [
+        ("kind: Resiliency\nspec: [\n".to_owned(), "error converting YAML to JSON: yaml: "),
+        (within("rz", "soon"), "Could not read resiliency policy rz: invalid duration"),
+        (String::new(), "Could not read resiliency file r.yaml: it holds nothing any more"),
+    ] {
+        replace(&file, &wrong);
+        let line = caller.process.wait_for_line(error);
+        assert!(line.contains("level=error") && line.contains(plain(&file)), "{line}");
+        assert!(line.contains("what it said before stays in force"), "{line}");
+        assert_eq!(thought_about(port), DEADLINE_EXCEEDED, "{error}");
+        assert_eq!(figure(&caller, "ringside_config_last_reload_successful"), 0);
+    }
+    replace(&file, &within("rz", PATIENT));
+    becomes(&mut caller, "0", "a longer time");
+    assert_eq!(figure(&caller, "ringside_config_last_reload_successful"), 1);
+    assert_eq!(figure(&caller, "ringside_config_reload_failures_total"), 3);
+
+    // Later files lie over earlier ones, and only those that are for us.
+    let others = format!("{}scopes: [other]\n", within("others", AT_ONCE));
+    replace(&folder.join("s.yaml"), &others);
+    let ours = format!("{}scopes: [client]\n", within("ours", AT_ONCE));
+    replace(&folder.join("t.yaml"), &ours);
+    becomes(&mut caller, DEADLINE_EXCEEDED, "a resource that lies over the other");
+    let names = resiliencies(&caller);
+    assert_eq!((&names[0]["name"], &names[1]["name"]), (&"rz".into(), &"ours".into()));
+    fs::remove_file(folder.join("t.yaml")).expect("a file");
+    becomes(&mut caller, "0", "its end");
+    replace(&file, &within("rz", AT_ONCE));
+    becomes(&mut caller, DEADLINE_EXCEEDED, "a short time");
+    fs::remove_file(&file).expect("a file");
+    becomes(&mut caller, "0", "the end of all");
+    assert!(resiliencies(&caller).is_null());
+
+    streams.wait_for(20);
+    let ends = streams.stop();
+    assert!(ends.iter().all(|end| matches!(end, Ok(End::Ok))), "{ends:?}");
+    assert_eq!(caller.process.log().matches(RUNNING).count(), 1);
+}
+
+/// Files that cannot be, beside one that is right: each is left out with an ERROR, at the start and
+/// later, and nobody is held up.
+#[test]
+fn resiliency_files_that_cannot_be_are_left_out() {
+    let mut world = World::new("reload-resources");
+    world.reserve(&["server", "client"]);
+    let folder = world.folder("resources");
+    fs::write(folder.join("right.yaml"), within("right", AT_ONCE)).expect("a resource");
+    let nested = "(".repeat(20_000);
+    let nested = format!(
+        "kind: Resiliency\nmetadata: {{name: nested}}\nspec:\n  policies:\n    circuitBreakers: \
+         {{b: {{trip: \"{nested}\"}}}}\n"
+    );
+    let mut all = hostile();
+    all.push((Hostile::Text(nested), "Could not read resiliency policy nested: "));
+    // A folder is none of the folder's files.
+    all.retain(|(hostile, _)| !matches!(hostile, Hostile::Folder));
+    let put = || {
+        for (number, (hostile, _)) in all.iter().enumerate() {
+            hostile.put(&folder.join(format!("h{number}.yaml")));
+        }
+    };
+    let wrong = |log: &str| {
+        let lines = log.lines().filter(|line| line.contains("level=error"));
+        let told = ["resource type: error", "Could not read resiliency"];
+        lines.filter(|line| told.iter().any(|told| line.contains(told))).count()
+    };
+    put();
+    let app = App::start();
+    let mut callee = Sidecar::callee(&world, Kind::Ringside, "server", app.port);
+    let caller = Sidecar::caller(&world, Kind::Ringside, "client");
+    assert_eq!(wrong(&caller.process.log()), all.len(), "{}", caller.process.log());
+    assert_eq!(thought_about(caller.ports.grpc), DEADLINE_EXCEEDED);
+    assert_eq!(figure(&caller, "ringside_config_last_reload_successful"), 0);
+    assert_eq!(callee.process.terminate().code(), Some(0));
+    drop(caller);
+
+    for number in 0..all.len() {
+        fs::remove_file(folder.join(format!("h{number}.yaml"))).expect("a file");
+    }
+    let _callee = Sidecar::callee(&world, Kind::Ringside, "server", app.port);
+    let mut caller = Sidecar::caller(&world, Kind::Ringside, "client");
+    assert_eq!(figure(&caller, "ringside_config_last_reload_successful"), 1);
+    put();
+    let expected = all.len();
+    caller
+        .process
+        .wait("an error for each", |process| (wrong(&process.log()) == expected).then_some(()));
+    assert_eq!(thought_about(caller.ports.grpc), DEADLINE_EXCEEDED);
+    replace(&folder.join("right.yaml"), &within("right", PATIENT));
+    becomes(&mut caller, "0", "a change beside them");
+    assert_eq!(wrong(&caller.process.log()), expected, "each is told once");
+}
+
+/// daprd restarts for it; ringside does not.
+#[test]
+fn the_same_resiliency_beside_daprd() {
+    for kind in [Kind::Daprd, Kind::Ringside] {
+        let mut world = World::new(&format!("reload-resiliency-{}", kind.name()));
+        world.reserve(&["server", "client"]);
+        let app = App::start();
+        let _callee = Sidecar::callee(&world, Kind::Ringside, "server", app.port);
+        let file = world.folder("resources").join("r.yaml");
+        fs::write(&file, within("rz", PATIENT)).expect("a resource");
+        let mut caller = Sidecar::caller(&world, kind, "client");
+        assert_eq!(thought_about(caller.ports.grpc), "0");
+        fs::write(&file, within("rz", AT_ONCE)).expect("a resource");
+        if kind == Kind::Daprd {
+            caller.process.wait("a second start", |process| {
+                (process.log().matches(RUNNING).count() == 2).then_some(())
+            });
+        }
+        becomes(&mut caller, DEADLINE_EXCEEDED, "an edit");
+        let starts = caller.process.log().matches(RUNNING).count();
+        assert_eq!(starts, if kind == Kind::Daprd { 2 } else { 1 });
     }
 }

@@ -185,7 +185,7 @@ fn invoke(headers: &HeaderMap, path: &str) -> Answer {
 async fn metrics(state: &State) -> Answer {
     let (cells, workers) = state.scrape().await;
     let counters = &state.counters;
-    let reloads = state.reloads.borrow().clone();
+    let (reloads, resiliency) = (state.reloads.borrow().clone(), state.resiliency());
     let numbers = [
         (names::LOG_DROPS, counters.log_drops.get()),
         (names::HTTP_CONNECTIONS, counters.http_connections.get()),
@@ -196,7 +196,7 @@ async fn metrics(state: &State) -> Answer {
         (names::LOOKUPS, counters.lookups.get()),
         (names::LOOKUPS_FAILED, counters.lookups_failed.get()),
         (names::RELOADS, reloads.readings),
-        (names::RELOADS_FAILED, reloads.refused),
+        (names::RELOADS_FAILED, reloads.failures),
         (names::RELOAD_GOOD, u64::from(reloads.last_was_good())),
         (names::RELOAD_GOOD_AT, reloads.good_seconds()),
         (names::RESTART_PENDING, u64::from(reloads.restart_pending)),
@@ -204,8 +204,8 @@ async fn metrics(state: &State) -> Answer {
     let body = render(&Exposition {
         app_id: state.options.app_id.as_str(),
         cells: &cells,
-        resiliency_loaded: &state.options.resiliency.right,
-        resiliency_label: &state.options.resiliency.label,
+        resiliency_loaded: &resiliency.right,
+        resiliency_label: &resiliency.label,
         workers: &workers,
         rotation_failures: &counters.rotation_failures(),
         probes: &state.probes.borrow(),

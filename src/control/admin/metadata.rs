@@ -91,7 +91,7 @@ impl AppConnection<'_> {
 
 /// The body: JSON and a newline.
 pub fn render(state: &State) -> String {
-    let options = &state.options;
+    let (options, resiliency) = (&state.options, state.resiliency());
     let metadata = Metadata {
         id: options.app_id.as_str(),
         runtime_version: &options.version,
@@ -99,7 +99,7 @@ pub fn render(state: &State) -> String {
         extended: state.extended(),
         app_connection_properties: app_connection(options),
         actor_runtime: ActorRuntime::of(state),
-        resiliencies: options.resiliency.names.iter().map(|name| Resiliency { name }).collect(),
+        resiliencies: resiliency.names.iter().map(|name| Resiliency { name }).collect(),
     };
     // Strings and numbers always serialize.
     let mut body = json(&metadata);
@@ -180,6 +180,7 @@ fn go_duration(duration: Duration) -> String {
 mod tests {
     use super::*;
     use crate::config::App;
+    use crate::control::resiliency::Loaded;
     use crate::control::state::tests::options;
 
     #[test]
@@ -213,12 +214,13 @@ mod tests {
             threshold: 3,
         };
         options.app_health = Some(health);
-        options.resiliency.names = vec!["rz".to_owned()];
         options.app_concurrency_max = 7;
         let protocol = AppProtocol::Http;
         options.app = Some(App::at("127.0.0.1", 80, protocol));
         options.app_protocol = "http".to_owned();
-        let body = render(&State::new(options));
+        let state = State::new(options);
+        state.set_resiliency(Loaded { names: vec!["rz".to_owned()], ..Loaded::default() });
+        let body = render(&state);
         let expected = r#""appConnectionProperties":{"port":80,"protocol":"http","channelAddress":"127.0.0.1","maxConcurrency":7,"health":{"healthCheckPath":"/healthz","healthProbeInterval":"5s","healthProbeTimeout":"500ms","healthThreshold":3}}"#;
         assert!(body.contains(expected), "{body}");
         assert!(body.ends_with("\"resiliencies\":[{\"name\":\"rz\"}]}\n"), "{body}");

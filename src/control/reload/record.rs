@@ -10,30 +10,34 @@ use time::format_description::well_known::Rfc3339;
 pub struct Record {
     /// Readings since then.
     pub readings: u64,
-    pub refused: u64,
+    /// Readings that found something wrong.
+    pub failures: u64,
     /// Of the last reading that was good.
     pub good_at: SystemTime,
     /// When what is in force was read; `None`: at the start.
     changed_at: Option<SystemTime>,
-    /// When what there is now was refused.
+    /// Since when something that files say is refused.
     refused_at: Option<SystemTime>,
     /// Something changed that holds only for a whole run.
     pub restart_pending: bool,
 }
 
 /// What became of a reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Changed,
-    Unchanged,
-    Refused,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Something new is in force.
+    pub changed: bool,
+    /// Something was refused that was not before.
+    pub failed: bool,
+    /// Something that the files say now is not in force.
+    pub refused: bool,
 }
 
 impl Record {
     pub fn new(now: SystemTime) -> Self {
         Self {
             readings: 0,
-            refused: 0,
+            failures: 0,
             good_at: now,
             changed_at: None,
             refused_at: None,
@@ -42,20 +46,21 @@ impl Record {
     }
 
     pub fn count(&mut self, outcome: Outcome, now: SystemTime) {
+        let Outcome { changed, failed, refused } = outcome;
         self.readings = self.readings.saturating_add(1);
-        match outcome {
-            Outcome::Refused => {
-                self.refused = self.refused.saturating_add(1);
-                self.refused_at = Some(now);
-            }
-            Outcome::Changed | Outcome::Unchanged => {
-                self.good_at = now;
-                self.refused_at = None;
-            }
+        self.failures = self.failures.saturating_add(u64::from(failed));
+        if !refused {
+            self.good_at = now;
         }
-        if outcome == Outcome::Changed {
+        if changed {
             self.changed_at = Some(now);
         }
+        self.refused_at = self.refused_at.filter(|_| refused && !failed).or(refused.then_some(now));
+    }
+
+    /// At the start: something was left out.
+    pub fn begins_refused(&mut self) {
+        self.refused_at = Some(self.good_at);
     }
 
     pub fn last_was_good(&self) -> bool {
@@ -104,18 +109,24 @@ mod tests {
             told.into_iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
         };
         assert_eq!((told(&record).len(), record.good_seconds()), (0, 0));
-        record.count(Outcome::Unchanged, at(1));
+        let nothing = Outcome::default();
+        let changed = Outcome { changed: true, ..nothing };
+        let failed = Outcome { failed: true, refused: true, ..nothing };
+        record.count(nothing, at(1));
         assert_eq!((told(&record).len(), record.good_seconds()), (0, 1));
-        record.count(Outcome::Changed, at(60));
-        record.count(Outcome::Refused, at(61));
+        record.count(changed, at(60));
+        record.count(failed, at(61));
+        record.count(Outcome { refused: true, ..nothing }, at(62));
         record.restart_pending = true;
         let since = "ringsideConfigurationSince=1970-01-01T00:01:00Z";
         let refused = "ringsideConfigurationRefused=1970-01-01T00:01:01Z";
         assert_eq!(told(&record), [refused, since, "ringsideRestartPending=true"]);
         assert_eq!((record.good_seconds(), record.last_was_good()), (60, false));
-        record.count(Outcome::Unchanged, at(62));
+        record.count(nothing, at(63));
         record.restart_pending = false;
         assert_eq!(told(&record), [since]);
-        assert_eq!((record.readings, record.refused, record.last_was_good()), (4, 1, true));
+        assert_eq!((record.readings, record.failures, record.last_was_good()), (5, 1, true));
+        record.begins_refused();
+        assert_eq!((told(&record).len(), record.last_was_good()), (2, false));
     }
 }

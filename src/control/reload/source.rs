@@ -1,14 +1,14 @@
-//! What files say, read and compiled: at the start and at each reload, by the same rules.
+//! What files say, gathered and compiled: at the start and at each reload, by the same rules.
 //!
 //! Blocks: on the helper thread while calls are served.
 
 use super::watch::Stamps;
 use crate::config::Environment;
 use crate::config::spec::{Configuration, File};
-use crate::control::files;
+use crate::control::files::{self, Text};
 use crate::control::stamp::Stamp;
 use crate::policy::Policies;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Readings of files that change meanwhile.
@@ -21,11 +21,21 @@ pub struct Source {
     pub configurations: Vec<String>,
     /// For the variables in them.
     pub env: Environment,
+    /// Of `--resources-path`: Resiliency resources are looked for there.
+    pub folders: Vec<String>,
     /// Our app is said to speak HTTP.
     pub http: bool,
 }
 
-/// Everything that the files came to.
+/// What all files hold, at one moment.
+#[derive(Debug)]
+pub struct Gathered {
+    pub stamps: Stamps,
+    pub configurations: Result<Vec<File>, String>,
+    pub resources: Vec<Text>,
+}
+
+/// What the Configurations came to.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub configuration: Configuration,
@@ -34,52 +44,56 @@ pub struct Loaded {
     pub warning: Option<&'static str>,
 }
 
-/// What one reading gave.
-#[derive(Debug)]
-pub struct Reading {
-    /// `None`: the files changed meanwhile, each time.
-    pub stamps: Option<Stamps>,
-    /// An error names file, place and reason where there is one.
-    pub loaded: Result<Loaded, String>,
-}
-
 impl Source {
     /// There is nothing to read.
     pub fn is_empty(&self) -> bool {
-        self.configurations.is_empty()
+        self.configurations.is_empty() && self.folders.is_empty()
     }
 
-    /// For who is told of them all.
+    /// For who is told of all Configurations.
     pub fn names(&self) -> String {
         self.configurations.join(", ")
     }
 
-    /// What an error is about: all files, unless it names one.
+    /// All places that are looked at.
+    pub fn places(&self) -> String {
+        [&self.configurations[..], &self.folders[..]].concat().join(", ")
+    }
+
+    /// What an error is about: all Configurations, unless it names one.
     pub fn what(&self, error: &str) -> String {
         match self.configurations.iter().any(|name| error.contains(name.as_str())) {
             true => "the Configuration".to_owned(),
-            false => self.names(),
+            false => self.places(),
         }
     }
 
     pub fn stamps(&self) -> Stamps {
-        let stamp = |name: &String| (name.into(), Stamp::of(Path::new(name)));
-        self.configurations.iter().map(stamp).collect()
+        self.stamps_with(&files::yaml_files(&self.folders))
     }
 
-    pub fn read(&self) -> Reading {
+    fn stamps_with(&self, resources: &[PathBuf]) -> Stamps {
+        let configurations = self.configurations.iter().map(PathBuf::from);
+        let files = configurations.chain(resources.iter().cloned());
+        files.map(|path| (path.clone(), Stamp::of(&path))).collect()
+    }
+
+    /// An error: the files changed meanwhile, each time.
+    pub fn gather(&self) -> Result<Gathered, String> {
         for _ in 0..READINGS_MAX {
-            let before = self.stamps();
-            let files = files::configurations(&self.configurations, &self.env);
+            let resources = files::yaml_files(&self.folders);
+            let before = self.stamps_with(&resources);
+            let configurations = files::configurations(&self.configurations, &self.env);
+            let resources = files::texts(resources);
             if self.stamps() == before {
-                let loaded = files.and_then(|files| self.compile(&files));
-                return Reading { stamps: Some(before), loaded };
+                return Ok(Gathered { stamps: before, configurations, resources });
             }
         }
-        Reading { stamps: None, loaded: Err("it changes while it is read".to_owned()) }
+        Err("files change while they are read".to_owned())
     }
 
-    fn compile(&self, files: &[File]) -> Result<Loaded, String> {
+    /// An error names file, place and reason where there is one.
+    pub fn compile(&self, files: &[File]) -> Result<Loaded, String> {
         let configuration = Configuration::load(files).map_err(|error| error.to_string())?;
         let compiled = Policies::compile(&configuration, self.http);
         let (policies, warning) = compiled.map_err(|error| error.to_string())?;

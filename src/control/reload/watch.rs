@@ -33,10 +33,9 @@ pub enum Look {
 }
 
 impl Watch {
-    /// `read`: see [`Self::was_read`].
-    pub fn new(read: Option<Stamps>) -> Self {
-        let seen = read.clone().unwrap_or_default();
-        Self { read, seen, unrest: 0 }
+    /// With what was read at the start.
+    pub fn new(read: Stamps) -> Self {
+        Self { seen: read.clone(), read: Some(read), unrest: 0 }
     }
 
     pub fn look(&mut self, now: Stamps) -> Look {
@@ -81,7 +80,7 @@ mod tests {
 
     #[test]
     fn reads_at_rest_and_once() {
-        let mut watch = Watch::new(Some(stamps(1)));
+        let mut watch = Watch::new(stamps(1));
         assert_eq!(watch.look(stamps(1)), Look::Same);
         assert_eq!(watch.look(stamps(2)), MOVING);
         assert_eq!(watch.look(stamps(3)), MOVING, "a second go");
@@ -95,7 +94,7 @@ mod tests {
     /// It changed while it was read: what it looks like now is read again, once it rests.
     #[test]
     fn a_change_during_the_reading_is_not_missed() {
-        let mut watch = Watch::new(None);
+        let mut watch = Watch::new(Vec::new());
         assert_eq!(watch.look(stamps(1)), MOVING);
         assert_eq!(watch.look(stamps(1)), Look::Changed);
         watch.was_read(None);
@@ -106,7 +105,7 @@ mod tests {
 
     #[test]
     fn endless_writing_is_told_once() {
-        let mut watch = Watch::new(Some(Vec::new()));
+        let mut watch = Watch::new(Vec::new());
         let looks: Vec<Look> = (1..100).map(|n| watch.look(stamps(n))).collect();
         let told = looks.iter().filter(|look| **look == Look::Moving { long: true }).count();
         assert_eq!((told, looks.len()), (1, 99));
