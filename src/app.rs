@@ -28,7 +28,10 @@ use crate::control::reload::source::{Gathered, Loaded, Source};
 use crate::control::reload::watch::Stamps;
 use crate::policy::Policies;
 use log::Log;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::sync::Arc;
 
@@ -109,7 +112,7 @@ fn end(log: &Log, ending: Ending) -> ExitCode {
 /// The same program with the same arguments, in place of this one: every descriptor closes.
 fn again() -> std::io::Error {
     let program = match std::env::current_exe() {
-        Ok(program) => program,
+        Ok(program) => in_its_place(program),
         Err(error) => return error,
     };
     let mut args = std::env::args_os();
@@ -118,6 +121,15 @@ fn again() -> std::io::Error {
         command.arg0(name);
     }
     command.args(args).exec()
+}
+
+/// Linux says so of a program that another file has taken the place of.
+fn in_its_place(program: PathBuf) -> PathBuf {
+    let name = program.as_os_str().as_bytes().strip_suffix(b" (deleted)");
+    match name.map(OsStr::from_bytes).map(PathBuf::from) {
+        Some(place) if !program.exists() => place,
+        Some(_) | None => program,
+    }
 }
 
 /// Complaints come in daprd's order: security, flags, Configuration.

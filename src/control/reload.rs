@@ -38,6 +38,8 @@ use watch::{Look, Stamps, Watch};
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 
 const SCOPE: &str = "dapr.runtime.hotreload";
+const ENABLED: &str = "Hot reloading enabled. Daprd will reload 'Configuration' and 'Resiliency' \
+                       resources when they are added, updated or deleted.";
 const SIGNALS: &str = "dapr.signals";
 
 pub struct Reloader {
@@ -101,6 +103,9 @@ impl Reloader {
         let mut held = Held { started, in_force, pending: Vec::new(), refused: false };
         let mut files =
             Files { source: Arc::clone(&self.source), watch: Watch::new(stamps), shelf };
+        if held.in_force.reloads() {
+            tracing::info!(scope = SCOPE, "{ENABLED}");
+        }
         loop {
             let hot = held.in_force.reloads() && !self.source.is_empty();
             let asked = tokio::select! {
@@ -111,8 +116,7 @@ impl Reloader {
                 let (look, reading) = files.look(asked);
                 (files, look, reading)
             });
-            // The helper thread is gone: this is the end.
-            let Ok((back, look, reading)) = looked.await else { return };
+            let Ok((back, look, reading)) = looked.await else { return self.gives_up() };
             files = back;
             if look == (Look::Moving { long: true }) {
                 tracing::warn!(
@@ -125,6 +129,16 @@ impl Reloader {
                 self.take(reading, asked, &mut held, files.shelf.is_wrong());
             }
         }
+    }
+
+    /// The helper thread is gone, as at the end of the process, or it panicked.
+    fn gives_up(&self) {
+        tracing::error!(
+            scope = SCOPE,
+            "reading {} failed for good; what is in force stays until the next start",
+            self.source.places()
+        );
+        self.record(Outcome { changed: false, failed: true, refused: true }, false);
     }
 
     /// `wrong`: some Resiliency resource is.

@@ -15,7 +15,11 @@ use std::path::Path;
 
 /// Starts ringside as given, with ports that nobody else has.
 fn start(folder: &Path, name: &str, args: &[&str]) -> Process {
-    let mut sidecar = command(ringside());
+    start_program(&ringside(), folder, name, args)
+}
+
+fn start_program(program: &Path, folder: &Path, name: &str, args: &[&str]) -> Process {
+    let mut sidecar = command(program);
     sidecar.args(["--app-id", "a", "--dapr-listen-addresses", "127.0.0.1"]);
     for flag in
         ["--dapr-grpc-port", "--dapr-http-port", "--metrics-port", "--dapr-internal-grpc-port"]
@@ -197,6 +201,7 @@ fn logs_its_start_as_daprd() {
         ("dapr.runtime", "The request body size parameter is: 4194304 bytes"),
         ("dapr.runtime.grpc.internal", "gRPC server listening on TCP address: :"),
         ("dapr.runtime", "Internal gRPC server is running on :"),
+        ("dapr.runtime.hotreload", "Hot reloading enabled. Daprd will reload '"),
         ("dapr.runtime", "dapr initialized. Status: Running. Init Elapsed "),
         ("dapr.signals", "Received signal 'terminated'; beginning shutdown"),
         ("dapr.runtime", "Dapr is shutting down"),
@@ -233,16 +238,22 @@ fn appends_its_log_to_a_file() {
     assert!(sidecar.log().contains(text), "{}", sidecar.log());
 }
 
-/// The signal that restarts, when something holds from a start on.
+/// The signal that restarts, when something holds from a start on; by then the program may be a
+/// newer one.
 #[test]
 fn restarts_in_place_at_sighup() {
     let world = World::new("cli-sighup");
+    let program = world.folder("bin").join("ringside");
+    fs::copy(ringside(), &program).expect("a copy of the program");
     let config = world.folder("conf").join("config.yaml");
     fs::write(&config, "spec: {tracing: {samplingRate: '0'}}\n").expect("a Configuration");
     let args = ["--config", config.to_str().expect("a plain path")];
-    let mut sidecar = start(&world.folder("a"), "a", &args);
+    let mut sidecar = start_program(&program, &world.folder("a"), "a", &args);
     let running = "dapr initialized. Status: Running";
     sidecar.wait_for_line(running);
+    let newer = program.with_extension("new");
+    fs::copy(ringside(), &newer).expect("another copy");
+    fs::rename(&newer, &program).expect("the newer one in its place");
     fs::write(&config, "spec: {tracing: {samplingRate: '1'}}\n").expect("a Configuration");
     sidecar.signal(Signal::HUP);
     sidecar.wait("a second start", |process| {

@@ -447,6 +447,7 @@ fn without_hot_reload_sighup_is_waited_for() {
     let off = "  features: [{name: HotReload, enabled: false}]\n";
     fs::write(&file, by_default("allow", off)).expect("a Configuration");
     let mut subject = Subject::start(&mut world, Kind::Ringside, &file);
+    assert!(!subject.sidecar.process.log().contains("Hot reloading enabled"));
     replace(&file, &by_default("deny", off));
     subject.sidecar.process.signal(Signal::HUP);
     subject.becomes(DENIED, "SIGHUP");

@@ -29,11 +29,15 @@ fn policies(spec: &str, workers: usize, now: Instant) -> Arc<Targets> {
 impl Bench {
     fn with_policies(config: Config, policies: Arc<Targets>) -> Self {
         let mut bench = Self::new(config);
-        let mut snapshot = Snapshot::clone(&bench.proxy.snapshot);
-        snapshot.epoch = Epoch(2);
-        snapshot.resiliency = Some(policies);
-        bench.handle(Input::Snapshot(Arc::new(snapshot)));
+        bench.now_under(Some(policies));
         bench
+    }
+
+    fn now_under(&mut self, policies: Option<Arc<Targets>>) {
+        let mut snapshot = Snapshot::clone(&self.proxy.snapshot);
+        snapshot.epoch = Epoch(snapshot.epoch.0 + 1);
+        snapshot.resiliency = policies;
+        self.handle(Input::Snapshot(Arc::new(snapshot)));
     }
 
     #[allow(clippy::disallowed_methods)]
@@ -416,4 +420,54 @@ fn a_request_may_end_while_it_waits() {
     let caller = bench.ends.get(&caller).unwrap();
     assert_eq!(caller.streams(), 0);
     assert!(bench.proxy.keeper.is_empty());
+}
+
+/// A call ends under the policies that it began with, whatever holds by then.
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn running_calls_keep_their_policies() {
+    let mut bench = Bench::with_spec(SPEC);
+    let (caller, callee) = bench.begin(&[]);
+    bench.now_under(None);
+    bench.say(callee, 1, &FAILED, true);
+    bench.ms(100);
+    assert_eq!(bench.attempts(callee), 2, "tried again");
+    bench.answer(callee, 3, MESSAGE);
+    assert!(bench.last(caller).ends_with(OK));
+    bench.call(caller, &TO, Some(MESSAGE));
+    bench.say(callee, 5, &FAILED, true);
+    assert!(bench.last(caller).contains("grpc-status=14"), "nobody tries the new one again");
+    let running = bench.call(caller, &TO, Some(MESSAGE)).0;
+    bench.now_under(Some(policies(SPEC, 1, Instant::now())));
+    bench.ms(5000);
+    assert_eq!(bench.attempts(callee), 4, "nor does the time of those that ran already end");
+    bench.answer(callee, 7, MESSAGE);
+    assert_eq!(*bench.last(caller), format!("{running} HEADERS {OK}"));
+    bench.call(caller, &TO, Some(MESSAGE));
+    bench.ms(1000);
+    bench.ms(100);
+    assert_eq!(bench.attempts(callee), 6, "the next call's does");
+}
+
+/// What comes of a call that a breaker let through counts for that one, not for its successor;
+/// nor does it matter that workers have other numbers by then.
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn new_breakers_begin_anew() {
+    let first = policies(BREAKER, 2, Instant::now());
+    let mut workers = [0, 1].map(|_| Bench::with_policies(config(), Arc::clone(&first)));
+    let calls = workers.each_mut().map(|bench| bench.begin(&[]));
+    let second = policies(BREAKER, 2, Instant::now());
+    for bench in workers.iter_mut().rev() {
+        bench.now_under(Some(Arc::clone(&second)));
+    }
+    for (bench, (caller, callee)) in workers.iter_mut().zip(calls) {
+        bench.say(callee, 1, &FAILED, true);
+        bench.call(caller, &TO, Some(MESSAGE));
+        assert_eq!(bench.attempts(callee), 2, "let through: {:?}", bench.seen[&caller]);
+        bench.say(callee, 3, &FAILED, true);
+    }
+    let (bench, (caller, _)) = (&mut workers[0], calls[0]);
+    bench.call(caller, &TO, Some(MESSAGE));
+    assert!(bench.last(caller).contains("circuit breaker is open"), "{:?}", bench.seen[&caller]);
 }
