@@ -59,7 +59,7 @@ impl InForce {
     fn new(now: Instant) -> Self {
         let asked = |word| std::env::args().any(|argument| argument == word);
         let tracing = match asked("traced") {
-            true => Tracing::Sampled { rate: 1e-4 },
+            true => Tracing::Sampled { rate: 1e-4, exported: true },
             false => Tracing::Passed,
         };
         match asked("policies") {
@@ -162,6 +162,7 @@ impl Hop {
                     let result = Ok(vec![endpoint(7000)].into());
                     self.proxy.handle(Input::Resolved(Resolution { target, result }), now);
                 }
+                Output::Spans(_) => {}
                 other => panic!("{other:?}"),
             }
         }

@@ -22,6 +22,7 @@ pub use wait::wait_until_outbound_ready;
 
 use crate::config::settings::{SettingsError, check_flags, security};
 use crate::config::spec::Configuration;
+use crate::config::traces::{Exporters, unused_variables};
 use crate::config::{DAPR_VERSION, Environment, Flags, Settings};
 use crate::control::files::Text;
 use crate::control::reload::source::{Gathered, Loaded, Source};
@@ -56,6 +57,7 @@ struct Plan {
     stamps: Stamps,
     /// Of resources; taken by the start.
     resources: Vec<Text>,
+    exporters: Exporters,
     flags: Flags,
     instance: String,
 }
@@ -169,7 +171,26 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
     if let Some(warning) = warning {
         tracing::warn!(scope = "dapr.acl", "{warning}");
     }
-    Ok(Plan { settings, configuration, policies, source, stamps, resources, flags, instance })
+    let tracing = &configuration.tracing;
+    let exporters = tracing
+        .exporters(settings.config.app_id.as_str(), env)
+        .map_err(|error| SettingsError(format!("failed to setup tracing: {error}")))?;
+    if exporters.otlp.is_some() {
+        for name in unused_variables(env) {
+            tracing::warn!("{name} has no effect yet in this version of ringside");
+        }
+    }
+    Ok(Plan {
+        settings,
+        configuration,
+        policies,
+        source,
+        stamps,
+        resources,
+        exporters,
+        flags,
+        instance,
+    })
 }
 
 /// What daprd puts into its environment, for the Configuration's variables (spec: its own

@@ -4,6 +4,7 @@
 //! 2. Ringing the bell of a queue that is already rung costs nothing and loses nothing.
 
 use crate::observe::cells::Increment;
+use crate::observe::span::Span;
 use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
@@ -61,6 +62,11 @@ pub enum ToControl {
     },
     Drained {
         worker: usize,
+    },
+    /// Calls that are over; and how many such were lost on the way here before.
+    Spans {
+        spans: Vec<Span>,
+        lost: usize,
     },
     /// `Dapr/GetMetadata`, and as all that follow: answered by [`ToWorker::Answered`].
     Metadata {

@@ -381,7 +381,11 @@ impl Bench {
                     self.resolving.push(target);
                 }
                 Output::Close(conn) => self.gone(conn),
-                Output::Log(_) | Output::Heard(_) | Output::Control(_) | Output::Drained => {}
+                Output::Log(_)
+                | Output::Heard(_)
+                | Output::Control(_)
+                | Output::Spans(_)
+                | Output::Drained => {}
             }
         }
     }

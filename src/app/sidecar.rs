@@ -17,12 +17,15 @@ use super::signals::{Caught, Signals};
 use super::start::{RUNTIME, SERVERS, Sidecar, start};
 use super::{Ending, Plan};
 use crate::control::app_channel;
+use crate::control::spans::Spans;
 use crate::mailbox::ToWorker;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 
 /// What the HTTP ports get to finish requests, within the grace period.
 const HTTP_CLOSE_TIME_MAX: Duration = Duration::from_secs(10);
+/// What collectors get to take the last spans, within it too.
+const SPANS_CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
 /// How much longer than `--ringside-drain-max` the workers are waited for.
 const DRAIN_SLACK: Duration = Duration::from_secs(2);
 const FORCED_PAUSE: Duration = Duration::from_millis(100);
@@ -175,11 +178,19 @@ async fn close(sidecar: &mut Sidecar) {
     }
     let surfaces = async { while sidecar.surfaces.join_next().await.is_some() {} };
     let surfaces = tokio::time::timeout(HTTP_CLOSE_TIME_MAX, surfaces);
-    let (surfaces, ()) = tokio::join!(surfaces, sidecar.resolver.close());
+    let (surfaces, (), ()) =
+        tokio::join!(surfaces, sidecar.resolver.close(), close_spans(&sidecar.spans));
     if surfaces.is_err() {
         tracing::warn!("HTTP requests did not end in {HTTP_CLOSE_TIME_MAX:?}; they are cut");
     }
     tracing::info!("Dapr runtime stopped");
+}
+
+/// A collector that is gone does not hold up the end.
+async fn close_spans(spans: &Spans) {
+    if tokio::time::timeout(SPANS_CLOSE_TIME_MAX, spans.close()).await.is_err() {
+        tracing::warn!("Error flushing tracing provider: no answer in {SPANS_CLOSE_TIME_MAX:?}");
+    }
 }
 
 /// `1m0s`, `1.5s`, `300ms`, as Go shows it.

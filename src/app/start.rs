@@ -15,6 +15,7 @@ use crate::control::reload::{First, Reloader};
 use crate::control::resiliency::{Loaded, Shelf};
 use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
 use crate::control::sentry::{self, SentryOptions, TokenSource};
+use crate::control::spans::Spans;
 use crate::control::state::{self, State, StateOptions};
 use crate::control::{admin, app_channel, app_health, files};
 use crate::identity::{Identity, TrustAnchors};
@@ -49,6 +50,7 @@ pub struct Sidecar {
     pub workers: Rc<Workers>,
     pub resolver: Rc<Resolver>,
     pub reloader: Rc<Reloader>,
+    pub spans: Rc<Spans>,
     /// One HTTP surface each.
     pub surfaces: JoinSet<()>,
     pub http_addresses: Vec<String>,
@@ -83,18 +85,17 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let loaded = change.loaded.unwrap_or_default();
     let first = identity.as_ref().map(|(_, first)| Arc::clone(first));
     let snapshot = first_snapshot(&config, &plan, first, loaded.targets.clone());
-    let Mail { senders, scrapers, inboxes } =
-        mail(crew.workers).map_err(|error| format!("cannot make a mailbox: {error}"))?;
+    let Mail { senders, scrapers, inboxes } = mail(crew.workers).map_err(no_mailbox)?;
     let workers = Workers::new(senders, Arc::clone(&snapshot));
     let state = first_state(&plan, &config, scrapers, loaded, &shelf);
+    let spans = Spans::start(plan.exporters.clone(), &state)?;
     let resolver = resolver(&plan, &workers, &state)?;
     announce::channel(&plan);
     let Bound { calls, http, http_addresses, files } = bound::everything(&plan, internal).await?;
     for target in SERVERS.into_iter().chain([RUNTIME]) {
         state.require(target);
     }
-    let (control, mail) =
-        mailbox(MAIL_MAX).map_err(|error| format!("cannot make a mailbox: {error}"))?;
+    let (control, mail) = mailbox(MAIL_MAX).map_err(no_mailbox)?;
     let (end, ended) = mpsc::channel(crew.workers + 1);
     start_workers(&crew, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
@@ -107,6 +108,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
         workers: Rc::clone(&workers),
         resolver: Rc::clone(&resolver),
         reloader,
+        spans: Rc::clone(&spans),
         surfaces,
         http_addresses,
         app_found: Rc::clone(&app_found),
@@ -117,6 +119,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
         workers: Rc::clone(&workers),
         resolver,
         reflection: Reflection::default(),
+        spans,
     };
     spawn_local(read_mail(desk, mail, end));
     look_after(log, &state);
@@ -142,6 +145,10 @@ fn first_snapshot(
         resiliency,
         ..Snapshot::new(Arc::clone(config))
     })
+}
+
+fn no_mailbox(error: io::Error) -> String {
+    format!("cannot make a mailbox: {error}")
 }
 
 fn first_state(

@@ -116,7 +116,11 @@ pub enum Tracing {
     /// They pass, and none is made.
     Passed,
     /// Each call is a span; of traces that begin here this share is sampled.
-    Sampled { rate: f64 },
+    Sampled {
+        rate: f64,
+        /// Somebody is told of them.
+        exported: bool,
+    },
 }
 
 /// What the log is told of single calls.

@@ -88,7 +88,7 @@ impl Default for Configuration {
     fn default() -> Self {
         let tree = Tree::default();
         Self {
-            tracing: TracingSpec::new(&tree.merged),
+            tracing: TracingSpec::default(),
             metrics: Metrics {
                 enabled: true,
                 latency_buckets: None,
@@ -129,7 +129,7 @@ impl Configuration {
         tree.refuse_what_restricts()?;
         check_secrets(&tree.merged).map_err(ConfigurationError::Invalid)?;
         Ok(Self {
-            tracing: TracingSpec::new(&tree.merged),
+            tracing: TracingSpec::new(&tree.merged).map_err(ConfigurationError::Invalid)?,
             metrics: tree.metrics()?,
             name_resolution: tree.name_resolution(),
             features: tree.features(),
@@ -259,9 +259,6 @@ impl Tree {
     fn unused(&self) -> Vec<(&'static str, String)> {
         let mut unused = Vec::new();
         for field in [
-            "spec.tracing.stdout",
-            "spec.tracing.zipkin.endpointAddress",
-            "spec.tracing.otel.endpointAddress",
             "spec.metric.rules",
             "spec.metrics.rules",
             "spec.metric.latencyDistributionBuckets",
@@ -480,10 +477,7 @@ mod tests {
         assert_eq!(configuration.features, ["WorkflowsRemoteActivityReminder"]);
         assert!(!configuration.metrics.enabled);
         assert!(configuration.api_logging.enabled && configuration.api_logging.omit_health_checks);
-        let unused = [
-            ("spec.tracing.zipkin.endpointAddress", "0.yaml".to_owned()),
-            ("spec.metric.enabled", "0.yaml".to_owned()),
-        ];
+        let unused = [("spec.metric.enabled", "0.yaml".to_owned())];
         assert_eq!(configuration.unused, unused);
     }
 

@@ -6,6 +6,7 @@
 use super::dapr_api::{self, Reflection};
 use super::publish::Workers;
 use super::resolver::Resolver;
+use super::spans::Spans;
 use super::state::{State, count};
 use crate::mailbox::{Mailbox, ToControl, ToWorker};
 use bytes::Bytes;
@@ -20,6 +21,7 @@ pub struct Desk {
     pub workers: Rc<Workers>,
     pub resolver: Rc<Resolver>,
     pub reflection: Reflection,
+    pub spans: Rc<Spans>,
 }
 
 impl Desk {
@@ -60,6 +62,9 @@ impl Desk {
                 self.state.cells_arrived(worker, &increment, busy);
             }
             ToControl::Drained { worker } => self.workers.has_drained(worker),
+            ToControl::Spans { spans, lost } => {
+                self.spans.take(spans, lost, &self.state.counters);
+            }
             ToControl::Metadata { worker, call } => {
                 self.answer(worker, call, Ok(dapr_api::metadata(&self.state)));
             }
@@ -113,6 +118,7 @@ mod tests {
                     workers: Rc::clone(&workers),
                     resolver,
                     reflection: Reflection::default(),
+                    spans: Rc::default(),
                 };
                 let target = Target::parse("b", &snapshot().config.namespace).unwrap();
                 control.send(ToControl::Resolve(target)).unwrap();

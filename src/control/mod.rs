@@ -18,5 +18,6 @@ pub mod resiliency;
 pub mod resolver;
 pub mod rpc;
 pub mod sentry;
+pub mod spans;
 pub mod stamp;
 pub mod state;

@@ -1,7 +1,8 @@
-//! gRPC to the control plane: unary calls over the h2 crate, tokio and rustls.
+//! gRPC to the control plane, the app, collectors: unary calls over the h2 crate, tokio and
+//! rustls.
 //!
-//! 1. Always TLS with ALPN `h2`; the server proves an exact SPIFFE ID, no name is checked, and
-//!    no session is resumed: each connection is a full handshake.
+//! 1. Always TLS with ALPN `h2` to the control plane; the server proves an exact SPIFFE ID, no name
+//!    is checked, and no session is resumed: each connection is a full handshake.
 //! 2. A call ends within its limit, and its response is never longer than [`MESSAGE_MAX`].
 //! 3. Dropping the channel closes the connection.
 //!
@@ -86,6 +87,17 @@ impl Channel {
     /// Tries each address of the name in turn.
     pub async fn connect(address: &Address, tls: &Arc<ClientConfig>) -> Result<Self, ConnectError> {
         let limited = tokio::time::timeout(CONNECT_LIMIT, Self::connect_slowly(address, tls));
+        limited.await.unwrap_or(Err(ConnectError::TimedOut))
+    }
+
+    /// The same without TLS.
+    pub async fn connect_plainly(address: &Address) -> Result<Self, ConnectError> {
+        let connecting = async {
+            let stream = dial(address).await?;
+            let _ = stream.set_nodelay(true);
+            Self::over(stream, "http", &address.to_string()).await
+        };
+        let limited = tokio::time::timeout(CONNECT_LIMIT, connecting);
         limited.await.unwrap_or(Err(ConnectError::TimedOut))
     }
 

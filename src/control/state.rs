@@ -98,6 +98,9 @@ pub struct Counters {
     pub http_requests: Cell<u64>,
     /// Log lines that the bounded queue refused; the logging thread's handle writes it.
     pub log_drops: Cell<u64>,
+    /// Spans that an exporter delivered, and that it did not.
+    pub spans_exported: Cell<u64>,
+    pub spans_dropped: Cell<u64>,
     pub scrapes_incomplete: Cell<u64>,
     pub lookups: Cell<u64>,
     pub lookups_failed: Cell<u64>,

@@ -91,9 +91,35 @@ pub fn encode_message(message: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
+/// What the wire says, as text; a `%` that begins no octet stands for itself.
+pub fn decode_message(value: &[u8]) -> String {
+    let digit = |octet: Option<&u8>| octet.and_then(|o| char::from(*o).to_digit(16));
+    let mut decoded = Vec::with_capacity(value.len());
+    let mut octets = value.iter();
+    while let Some(octet) = octets.next() {
+        let mut ahead = octets.clone();
+        let pair = (digit(ahead.next()), digit(ahead.next()));
+        match pair {
+            (Some(high), Some(low)) if *octet == b'%' => {
+                decoded.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                octets = ahead;
+            }
+            _ => decoded.push(*octet),
+        }
+    }
+    String::from_utf8_lossy(&decoded).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn decodes_percent() {
+        assert_eq!(decode_message(b"50%25 %0A%C3%BC"), "50% \n\u{fc}");
+        assert_eq!(decode_message(b"%"), "%");
+        assert_eq!(decode_message(b"%zz%4"), "%zz%4");
+    }
 
     #[test]
     fn percent_encodes_what_the_wire_cannot_carry() {

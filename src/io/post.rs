@@ -11,6 +11,7 @@ use super::tls::Contexts;
 use super::worker::Worker;
 use super::{SCOPE, listener, sys};
 use crate::mailbox::{Mailbox, Stream, ToControl, ToWorker};
+use crate::observe::span::Span;
 use crate::proxy::Input;
 use crate::snapshot::Snapshot;
 use std::io;
@@ -76,6 +77,15 @@ impl Worker {
             unsent.push_back(message);
         } else {
             tracing::error!(scope = SCOPE, "control does not keep up; a message to it is lost");
+        }
+    }
+
+    /// Spans may be lost: they are counted, and that is told with the next.
+    pub(super) fn export(&self, spans: Vec<Span>) {
+        let lost = self.spans_lost.take();
+        let refused = self.control.send(ToControl::Spans { spans, lost });
+        if let Err(ToControl::Spans { spans, lost }) = refused {
+            self.spans_lost.set(lost + spans.len());
         }
     }
 

@@ -164,6 +164,8 @@ pub(super) struct Worker {
     pub(super) stoppers: RefCell<Vec<Rc<OwnedFd>>>,
     pub(super) control: Sender<ToControl>,
     pub(super) unsent: RefCell<VecDeque<ToControl>>,
+    /// Spans that control had no room for, and does not know of.
+    pub(super) spans_lost: Cell<usize>,
 }
 
 /// What is borrowed while the proxy works.
@@ -279,6 +281,7 @@ impl Worker {
             stoppers: RefCell::default(),
             control,
             unsent: RefCell::default(),
+            spans_lost: Cell::new(0),
         };
         (worker, mailbox)
     }
@@ -366,6 +369,7 @@ impl Worker {
                         core.proxy.handle(Input::Answered { call, answer }, core.told);
                     }
                 }
+                Output::Spans(spans) => self.export(spans),
                 Output::Drained => self.post(ToControl::Drained { worker: self.index }),
             }
         }

@@ -10,4 +10,5 @@ pub mod log;
 pub mod names;
 pub mod policies;
 pub mod probes;
+pub mod span;
 pub mod trace;

@@ -195,6 +195,13 @@ pub const WORKER_BUSY: Series =
     counter("ringside_worker_busy_seconds_total", "CPU time of a worker's thread.", &["worker"]);
 pub const LOG_DROPS: Series =
     counter("ringside_log_drops_total", "Log lines that the bounded queue refused.", &[]);
+pub const SPANS_EXPORTED: Series =
+    counter("ringside_spans_exported_total", "Spans that a collector took.", &[]);
+pub const SPANS_DROPPED: Series = counter(
+    "ringside_spans_dropped_total",
+    "Spans that a queue had no room for, or that a collector did not take.",
+    &[],
+);
 pub const HTTP_CONNECTIONS: Series =
     gauge("ringside_http_connections", "Open connections on the HTTP ports.");
 pub const HTTP_REFUSED: Series = counter(

@@ -31,6 +31,7 @@ use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{self, Code, MessageScanner};
 use crate::http2::{ErrorCode, FieldSection, StreamId};
 use crate::observe::cells::Gauge;
+use crate::observe::span::{Span, SpanKind};
 use bytes::Bytes;
 use slotmap::Key;
 use std::rc::Rc;
@@ -86,6 +87,8 @@ pub struct Call {
     pub(super) tally: Tally,
     /// What somebody will be told of it.
     pub(super) witness: Option<Box<Witness>>,
+    /// What is recorded of it, if it is.
+    pub(super) span: Option<Box<Span>>,
 }
 
 impl Call {
@@ -104,6 +107,7 @@ pub(super) struct Plan {
     /// The policy for it.
     pub(super) endpoint: Option<Rc<Endpoint>>,
     pub(super) witness: Option<Box<Witness>>,
+    pub(super) span: Option<Box<Span>>,
 }
 
 impl Proxy {
@@ -129,6 +133,7 @@ impl Proxy {
                 if self.witnesses.listen(listener) {
                     self.witness_rejected(conn, &fields, listener, &failure, now);
                 }
+                self.trace_rejected(&fields, listener, &failure, now);
                 self.reject(conn, stream, fields, end_stream, &failure);
                 return;
             }
@@ -170,6 +175,7 @@ impl Proxy {
             begun: now,
             tally: plan.tally,
             witness: plan.witness,
+            span: plan.span,
         });
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
@@ -219,27 +225,31 @@ impl Proxy {
         let content_type = ContentType::new(head.content_type);
         let request_scanner = route::scanner(&head, listener);
         let tally = Tally::new(listener, route.method, head.stream);
-        let span = self.tracer.begin(fields, listener);
+        let begun = self.tracer.begin(fields, listener);
         let witness = match self.witnesses.listen(listener) {
             true => self.witness(conn, fields, Some(route.pool), now),
             false => None,
         };
-        match self.pools.callee(route.pool) {
+        let callee = self.pools.callee(route.pool);
+        let kind = if callee.is_some() { SpanKind::Client } else { SpanKind::Server };
+        let span = self.tracer.record(begun.as_ref(), fields, kind, now);
+        let context = begun.map(|begun| begun.context);
+        match callee {
             Some(callee) => {
                 let drop_token = self.snapshot.config.api_token.is_some();
                 let forced = matches!(listener, Listener::Forward(_));
-                let (fixed, span) = (&self.fixed, span.as_ref());
-                rewrite::strip_outbound(fields, fixed, callee, drop_token, forced, span);
+                let (fixed, context) = (&self.fixed, context.as_ref());
+                rewrite::strip_outbound(fields, fixed, callee, drop_token, forced, context);
             }
             None => {
                 if let Some(ruling) = route.ruling {
                     self.cells.callers.ruled(door.caller, ruling);
                 }
-                rewrite::strip_inbound(fields, &self.fixed, span.as_ref());
+                rewrite::strip_inbound(fields, &self.fixed, context.as_ref());
             }
         }
         let Route { pool, endpoint, .. } = route;
-        Ok(Plan { pool, deadline, content_type, request_scanner, tally, endpoint, witness })
+        Ok(Plan { pool, deadline, content_type, request_scanner, tally, endpoint, witness, span })
     }
 
     /// Answers a stream that never became a call.
@@ -288,6 +298,11 @@ impl Proxy {
             }
             peer.h2.send_headers(stream, fields, true);
         }
+        if let Some(span) = &mut call.span
+            && failure.code != Code::Ok
+        {
+            span.fail(&failure.message);
+        }
         self.complete(key, failure.code as u8, now);
         self.touch(conn);
     }
@@ -325,6 +340,9 @@ impl Proxy {
         call.tally.ended(&mut self.cells, status, latency);
         if let Some(witness) = call.witness.take() {
             self.testify(witness, status, latency);
+        }
+        if let Some(span) = call.span.take() {
+            self.end_span(*span, status, now);
         }
         let passed_on = match &call.up {
             Up::Parked(parked) => {

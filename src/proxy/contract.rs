@@ -2,6 +2,7 @@
 
 use crate::identity::{SpiffeId, Target};
 use crate::observe::account::Account;
+use crate::observe::span::Span;
 use crate::resolve::Resolution;
 use crate::snapshot::{Snapshot, Way};
 use bytes::Bytes;
@@ -114,6 +115,8 @@ pub enum Output {
     Heard(Box<Account>),
     /// A call that ends here asks something of control; answered by [`Input::Answered`].
     Control(ControlRequest),
+    /// Calls that are over, as spans, for whoever exports them.
+    Spans(Vec<Span>),
     /// After `Drain`: no call is left and every connection was told.
     Drained,
 }

@@ -256,6 +256,7 @@ impl Proxy {
                 self.close_if_done(key);
             }
         }
+        self.hand_spans_over();
         self.outputs.push_back(Output::Drained);
     }
 

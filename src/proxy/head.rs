@@ -4,6 +4,7 @@
 //! 2. The first value of a repeated name counts, as in daprd.
 
 use super::rewrite;
+use crate::grpc::status::decode_message;
 use crate::http2::FieldSection;
 use crate::http2::field::VOLATILE;
 
@@ -107,6 +108,12 @@ pub fn read_response(fields: &FieldSection) -> ResponseHead<'_> {
         }
     }
     head
+}
+
+/// What a status that is not OK says in words.
+pub fn message(fields: &FieldSection) -> String {
+    let mut messages = fields.classed().filter(|(class, _)| *class == class::GRPC_MESSAGE);
+    messages.next().map(|(_, value)| decode_message(value)).unwrap_or_default()
 }
 
 /// `application/grpc`, alone or with a subtype or parameters (grpc-go's `ContentSubtype`).

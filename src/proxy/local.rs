@@ -19,6 +19,7 @@ use super::tally::Tally;
 use super::{CallKey, ConnKey, Leg, Proxy, call_of};
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{FieldSection, StreamId};
+use crate::observe::span::{Span, SpanKind};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use slotmap::Key;
@@ -141,6 +142,7 @@ impl Proxy {
             true => self.witness(conn, &fields, None, now),
             false => None,
         };
+        let span = self.local_span(method, &fields, now);
         let plan = Plan {
             pool: self.pools.app(),
             // A malformed one was refused before the path was looked at.
@@ -150,6 +152,7 @@ impl Proxy {
             tally: Tally::new(Listener::Api, told, false),
             endpoint: None,
             witness,
+            span,
         };
         let force = fields.iter().any(|field| {
             field.name == b"dapr-force-shutdown" && field.value.eq_ignore_ascii_case(b"true")
@@ -162,6 +165,20 @@ impl Proxy {
         {
             self.hear_local(key, now);
         }
+    }
+
+    /// daprd's unary interceptor: its stream interceptor makes reflection a call without a target.
+    fn local_span(
+        &mut self,
+        method: Method,
+        fields: &FieldSection,
+        now: Instant,
+    ) -> Option<Box<Span>> {
+        let begun = self.tracer.begin(fields, Listener::Api).filter(|_| method.is_unary());
+        let mut span = self.tracer.record(begun.as_ref(), fields, SpanKind::Client, now)?;
+        span.push(b"dapr.protocol", b"grpc");
+        span.push(b"dapr.api", head::read_request(fields).path);
+        Some(span)
     }
 
     /// DATA of such a call's request.

@@ -121,6 +121,8 @@ enum Reminder {
     /// Of `balance`.
     Spread(PoolKey),
     DrainMax,
+    /// Of `tracer`.
+    Spans,
 }
 
 /// Acknowledgements of PINGs ride on what is sent anyway (docs/adr/0003).
@@ -399,6 +401,7 @@ impl Proxy {
                 Reminder::Lookup(key) => self.lookup_overdue(key, now),
                 Reminder::Spread(key) => self.spread(key, now),
                 Reminder::DrainMax => self.end_drain(now),
+                Reminder::Spans => self.spans_due(),
             }
         }
     }
@@ -412,7 +415,7 @@ impl Proxy {
             Reminder::Conn(key) => peers.get(key).is_some_and(|peer| peer.reminder == Some(at)),
             Reminder::Lookup(key) => pools.pools.contains_key(key),
             Reminder::Spread(key) => pools.heeds(key, at),
-            Reminder::DrainMax => true,
+            Reminder::DrainMax | Reminder::Spans => true,
         });
     }
 

@@ -169,6 +169,9 @@ impl Proxy {
             let section = self.keeper.section();
             return self.recycle(from, section);
         }
+        if end_stream {
+            call.trace_status(status, &fields);
+        }
         self.send_head(key, fields, end_stream, now);
         if end_stream {
             self.complete(key, status, now);
@@ -226,8 +229,9 @@ impl Proxy {
             return self.fail(key, &Failure::deadline(), now);
         }
         let Leg { conn, stream, .. } = call.down;
+        let status = told.unwrap_or(Code::Unknown as u8);
+        call.trace_status(status, &fields);
         if !call.head_sent {
-            let status = told.unwrap_or(Code::Unknown as u8);
             if status != Code::Ok as u8 && self.status_again(key, status, &fields, now) {
                 return self.recycle(from, fields);
             }
@@ -245,7 +249,7 @@ impl Proxy {
                 return self.close_unread(conn, now);
             }
         }
-        self.complete(key, told.unwrap_or(Code::Unknown as u8), now);
+        self.complete(key, status, now);
     }
 
     /// RST_STREAM from either side.

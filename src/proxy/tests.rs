@@ -6,6 +6,7 @@ use crate::http2::field::judge;
 use crate::http2::{Field, FieldSection};
 use crate::identity::{AppId, Namespace, Target};
 use crate::observe::account::Account;
+use crate::observe::span::Span;
 use crate::resolve::{Endpoint, Resolution};
 use crate::snapshot::{Epoch, Way};
 use std::collections::HashMap;
@@ -74,6 +75,7 @@ struct Bench {
     dialed: Vec<(ConnId, Way, Security)>,
     resolves: Vec<Target>,
     asked: Vec<ControlRequest>,
+    spans: Vec<Span>,
     closed: Vec<ConnId>,
     drained: bool,
     pongs: usize,
@@ -108,6 +110,7 @@ impl Bench {
             dialed: Vec::new(),
             resolves: Vec::new(),
             asked: Vec::new(),
+            spans: Vec::new(),
             closed: Vec::new(),
             drained: false,
             pongs: 0,
@@ -179,6 +182,7 @@ impl Bench {
             }
             Output::Heard(account) => self.heard.push(*account),
             Output::Control(request) => self.asked.push(request),
+            Output::Spans(spans) => self.spans.extend(spans),
         }
     }
 

@@ -188,6 +188,8 @@ async fn metrics(state: &State) -> Answer {
     let (reloads, resiliency) = (state.reloads.borrow().clone(), state.resiliency());
     let numbers = [
         (names::LOG_DROPS, counters.log_drops.get()),
+        (names::SPANS_EXPORTED, counters.spans_exported.get()),
+        (names::SPANS_DROPPED, counters.spans_dropped.get()),
         (names::HTTP_CONNECTIONS, counters.http_connections.get()),
         (names::HTTP_REFUSED, counters.http_connections_refused.get()),
         (names::HTTP_CUT, counters.http_connections_cut.get()),

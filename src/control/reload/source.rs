@@ -94,7 +94,15 @@ impl Source {
 
     /// An error names file, place and reason where there is one.
     pub fn compile(&self, files: &[File]) -> Result<Loaded, String> {
-        let configuration = Configuration::load(files).map_err(|error| error.to_string())?;
+        let mut configuration = Configuration::load(files).map_err(|error| error.to_string())?;
+        let tracing = &mut configuration.tracing;
+        tracing
+            .set_from_env(&self.env)
+            .map_err(|error| format!("error setting tracing spec from env: {error}"))?;
+        // Told now, not when a restart is under way for it.
+        tracing
+            .exporters("", &self.env)
+            .map_err(|error| format!("failed to setup tracing: {error}"))?;
         let compiled = Policies::compile(&configuration, self.http);
         let (policies, warning) = compiled.map_err(|error| error.to_string())?;
         Ok(Loaded { configuration, policies: Arc::new(policies), warning })

@@ -4,7 +4,7 @@
 
 use super::{Channel, MESSAGE_MAX};
 use crate::grpc::Code;
-use crate::grpc::status::parse_code;
+use crate::grpc::status::{decode_message, parse_code};
 use crate::observe::names::STATUS_NAMES;
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::RecvStream;
@@ -35,7 +35,7 @@ impl Status {
     /// What `grpc-status` and `grpc-message` say, if the first is there.
     pub fn of_fields(fields: &HeaderMap) -> Option<Self> {
         let code = parse_code(fields.get("grpc-status")?.as_bytes());
-        let message = fields.get("grpc-message").map(|value| percent_decoded(value.as_bytes()));
+        let message = fields.get("grpc-message").map(|value| decode_message(value.as_bytes()));
         Some(Self { code, message: message.unwrap_or_default() })
     }
 
@@ -61,7 +61,18 @@ impl Channel {
         message: &impl Message,
         limit: Duration,
     ) -> Result<A, Status> {
-        let call = self.unary_slowly(path, message, limit);
+        self.unary_with(path, message, &HeaderMap::new(), limit).await
+    }
+
+    /// The same, with fields of the caller's own.
+    pub async fn unary_with<A: Message + Default>(
+        &self,
+        path: &str,
+        message: &impl Message,
+        fields: &HeaderMap,
+        limit: Duration,
+    ) -> Result<A, Status> {
+        let call = self.unary_slowly(path, message, fields, limit);
         tokio::time::timeout(limit, call).await.unwrap_or_else(|_| {
             Err(Status::new(Code::DeadlineExceeded, "context deadline exceeded"))
         })
@@ -71,15 +82,17 @@ impl Channel {
         &self,
         path: &str,
         message: &impl Message,
+        fields: &HeaderMap,
         limit: Duration,
     ) -> Result<A, Status> {
-        let request = Request::post(format!("{}://{}{path}", self.scheme, self.authority))
+        let mut request = Request::post(format!("{}://{}{path}", self.scheme, self.authority))
             .header("content-type", "application/grpc")
             .header("te", "trailers")
             .header("user-agent", concat!("ringside/", env!("CARGO_PKG_VERSION")))
             .header("grpc-timeout", format!("{}m", limit.as_millis()))
             .body(())
             .map_err(|error| Status::internal(error.to_string()))?;
+        request.headers_mut().extend(fields.clone());
         let mut send = self.send.clone().ready().await.map_err(|e| Status::of_broken(&e))?;
         let (response, mut body) =
             send.send_request(request, false).map_err(|e| Status::of_broken(&e))?;
@@ -159,24 +172,6 @@ fn not_ok(status: Status) -> Status {
     status
 }
 
-fn percent_decoded(value: &[u8]) -> String {
-    let digit = |octet: Option<&u8>| octet.and_then(|o| char::from(*o).to_digit(16));
-    let mut decoded = Vec::with_capacity(value.len());
-    let mut octets = value.iter();
-    while let Some(octet) = octets.next() {
-        let mut ahead = octets.clone();
-        let pair = (digit(ahead.next()), digit(ahead.next()));
-        match pair {
-            (Some(high), Some(low)) if *octet == b'%' => {
-                decoded.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                octets = ahead;
-            }
-            _ => decoded.push(*octet),
-        }
-    }
-    String::from_utf8_lossy(&decoded).into_owned()
-}
-
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match STATUS_NAMES.get(usize::from(self.code)) {
@@ -199,13 +194,6 @@ mod tests {
         assert_eq!(status.to_string(), text);
         let status = Status { code: 99, message: String::new() };
         assert_eq!(status.to_string(), "rpc error: code = Code(99) desc = ");
-    }
-
-    #[test]
-    fn decodes_percent() {
-        assert_eq!(percent_decoded(b"50%25 %0A%C3%BC"), "50% \n\u{fc}");
-        assert_eq!(percent_decoded(b"%"), "%");
-        assert_eq!(percent_decoded(b"%zz%4"), "%zz%4");
     }
 
     #[test]

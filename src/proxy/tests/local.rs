@@ -203,3 +203,22 @@ fn a_drain_waits_for_an_answer() {
     assert!(bench.drained);
     assert_eq!(bench.count(caller, "grpc-status=0"), 1);
 }
+
+/// One span, as daprd's unary interceptor makes it.
+#[test]
+fn a_method_is_a_span() {
+    use crate::config::Tracing;
+    use crate::observe::span::SpanKind;
+    let tracing = Tracing::Sampled { rate: 1.0, exported: true };
+    let mut bench = Bench::new(Config { tracing, ..config() });
+    let caller = bench.accept(Listener::Api);
+    let stream = begin(&mut bench, caller, METADATA, &[("dapr-app-id", "server")]);
+    bench.send(caller, stream, EMPTY, true);
+    reply(&mut bench, Ok(b"told"));
+    bench.wait(Duration::from_secs(1));
+    let [span] = &bench.spans[..] else { panic!("{:?}", bench.spans) };
+    assert_eq!((span.name.as_str(), span.kind, &span.error), (METADATA, SpanKind::Client, &None));
+    let tags = [("dapr-app-id", "server"), ("dapr.protocol", "grpc"), ("dapr.api", METADATA)];
+    let tags = tags.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    assert_eq!(span.attributes, tags);
+}

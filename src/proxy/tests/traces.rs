@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::Tracing;
 use crate::http2::ErrorCode;
+use crate::observe::span::SpanKind;
 
 const CALLERS: (&str, &str) =
     ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
@@ -39,7 +40,7 @@ fn a_callers_context_passes_where_no_spans_are_made() {
 /// Made again unseen, a call is still the same span.
 #[test]
 fn every_attempt_is_told_the_same() {
-    let mut bench = bench(Tracing::Sampled { rate: 0.0 });
+    let mut bench = bench(Tracing::Sampled { rate: 0.0, exported: true });
     let caller = bench.accept(Listener::Internal);
     bench.call(caller, &[("dapr-callee-app-id", "client"), CALLERS], Some(MESSAGE));
     let app = bench.dial_done();
@@ -55,4 +56,109 @@ fn every_attempt_is_told_the_same() {
     // The next call is another span.
     bench.call(caller, &[("dapr-callee-app-id", "client"), CALLERS], Some(MESSAGE));
     assert_ne!(told(&bench, app), first);
+}
+
+fn exported() -> Bench {
+    bench(Tracing::Sampled { rate: 1.0, exported: true })
+}
+
+fn tags(span: &Span) -> Vec<(&str, &str)> {
+    span.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+}
+
+/// Spec 10 §10.4: name, kind, attributes, status; told together after a while.
+#[test]
+fn a_call_is_one_span() {
+    let mut bench = exported();
+    let caller = bench.accept(Listener::Internal);
+    let more = [
+        ("dapr-callee-app-id", "client"),
+        ("dapr-caller-app-id", "other"),
+        ("dapr-caller-app-id", "again"),
+        ("dapr-api-token", "secret"),
+        ("dapr-blob-bin", "AAEC"),
+        ("dapr-empty", ""),
+        ("x-mine", "1"),
+        CALLERS,
+    ];
+    bench.call(caller, &more, Some(MESSAGE));
+    let app = bench.dial_done();
+    let begun = bench.now;
+    bench.now += Duration::from_millis(3);
+    bench.answer(app, 1, MESSAGE);
+    bench.call(caller, &more[..1], Some(MESSAGE));
+    let end = [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "5")];
+    bench.say(app, 3, &[&end[..], &[("grpc-message", "not%20here")]].concat(), true);
+    assert!(bench.spans.is_empty());
+    bench.wait(Duration::from_secs(1));
+    let [one, two] = &bench.spans[..] else { panic!("{:?}", bench.spans) };
+    assert_eq!((one.name.as_str(), one.kind), ("/a.B/C", SpanKind::Server));
+    assert_eq!(tags(one), [("dapr-callee-app-id", "client"), ("dapr-caller-app-id", "other")]);
+    assert_eq!(one.parent, Some(0x00f0_67aa_0ba9_02b7_u64.to_be_bytes()));
+    assert_eq!((one.begun, one.ended - one.begun), (begun, Duration::from_millis(3)));
+    assert_eq!((&one.error, two.parent), (&None, None));
+    assert_eq!(two.error.as_deref(), Some("not here"));
+    assert_ne!(one.context.trace_id, two.context.trace_id);
+}
+
+#[test]
+fn who_leaves_and_who_comes_late_is_told() {
+    let mut bench = exported();
+    let caller = bench.accept(Listener::Api);
+    let stream = bench.call(caller, &[("dapr-app-id", "client"), ("grpc-timeout", "5S")], None);
+    bench.ends.get_mut(&caller).unwrap().send_reset(stream, ErrorCode::CANCEL);
+    bench.run();
+    bench.call(caller, &[("dapr-app-id", "server"), ("grpc-timeout", "1S")], None);
+    bench.wait(Duration::from_secs(2));
+    bench.wait(Duration::from_secs(2));
+    let told: Vec<_> = bench.spans.iter().map(|s| (s.kind, s.error.as_deref().unwrap())).collect();
+    assert_eq!(told[0], (SpanKind::Server, "context canceled"));
+    assert_eq!(told[1], (SpanKind::Client, "context deadline exceeded"));
+    assert_eq!(told.len(), 2);
+}
+
+/// What daprd's interceptor sees, and nothing that is refused before it.
+#[test]
+fn refused_calls_are_spans_where_daprd_saw_them() {
+    let mut bench = exported();
+    let api = bench.accept(Listener::Api);
+    let internal = bench.accept(Listener::Internal);
+    bench.call(api, &[("dapr-app-id", "a.b.c")], None);
+    bench.call(api, &[], None);
+    bench.call(internal, &[("dapr-callee-app-id", "other")], None);
+    bench.call(api, &[("dapr-app-id", "x"), ("grpc-timeout", "soon")], None);
+    bench.wait(Duration::from_secs(1));
+    let told: Vec<_> = bench.spans.iter().map(|s| (s.kind, s.error.as_deref().unwrap())).collect();
+    assert_eq!(told[0], (SpanKind::Client, "invalid app id a.b.c"));
+    assert_eq!(told[1].0, SpanKind::Server);
+    assert!(told[1].1.starts_with("this is the sidecar of app id client, not of other"));
+    assert_eq!(told.len(), 2);
+}
+
+/// They leave when there are many, and before the end; never more are kept.
+#[test]
+fn spans_leave_in_bounded_numbers() {
+    let mut bench = exported();
+    let api = bench.accept(Listener::Api);
+    for _ in 0..300 {
+        bench.call(api, &[("dapr-app-id", "a.b.c")], None);
+    }
+    assert_eq!(bench.spans.len(), 256);
+    bench.handle(Input::Drain);
+    assert!(bench.drained);
+    assert_eq!(bench.spans.len(), 300);
+}
+
+#[test]
+fn what_nobody_wants_is_not_recorded() {
+    for tracing in [
+        Tracing::Sampled { rate: 1.0, exported: false },
+        Tracing::Sampled { rate: 0.0, exported: true },
+    ] {
+        let mut bench = bench(tracing);
+        let api = bench.accept(Listener::Api);
+        bench.call(api, &[("dapr-app-id", "a.b.c")], None);
+        bench.wait(Duration::from_secs(1));
+        assert!(bench.spans.is_empty(), "{tracing:?}");
+    }
 }

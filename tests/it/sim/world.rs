@@ -374,6 +374,7 @@ impl World {
                 }
                 Output::Heard(account) => panic!("nobody listens to {account:?}"),
                 Output::Control(request) => panic!("nobody asked for {request:?}"),
+                Output::Spans(spans) => panic!("nobody wants {spans:?}"),
                 Output::Drained => {
                     assert_eq!(self.workers[who].proxy.calls(), 0);
                     // Which also compares every gauge with what there is.

@@ -1,6 +1,10 @@
-//! Traces: what the app is told of the trace that its call belongs to.
+//! Traces: what the app is told of the trace that its call belongs to; what collectors are.
 //!
 //! In one setting only (`scripts/test`): drivers and workers play no part.
+
+mod collector;
+mod failing;
+mod zipkin;
 
 use crate::peer::probe::{Call, ProbeApp};
 use crate::peer::sidecar::Options;
