@@ -217,8 +217,8 @@ fn own(text: &mut Text, cells: &Cells) {
     let mut latencies = BTreeMap::new();
     for (hop, name) in [(Hop::Inbound, "inbound"), (Hop::Outbound, "outbound")] {
         let hop = cells.hop(hop);
-        for (status, count) in (0_u8..).zip(hop.calls).filter(|(_, count)| *count > 0) {
-            calls.insert(vec![name.to_owned(), status.to_string()], count);
+        for (status, count) in STATUS_NAMES.iter().zip(hop.calls).filter(|(_, n)| *n > 0) {
+            calls.insert(vec![name.to_owned(), (*status).to_owned()], count);
         }
         if hop.latency_us.count() > 0 {
             latencies.insert(vec![name.to_owned()], hop.latency_us.clone());
@@ -483,7 +483,7 @@ mod tests {
         has(&text, "ringside_worker_answered{worker=\"1\"} 1");
         has(&text, "ringside_worker_streams{worker=\"1\"} 4");
         has(&text, "ringside_worker_busy_seconds_total{worker=\"1\"} 1.5");
-        has(&text, "ringside_calls_total{hop=\"outbound\",status=\"0\"} 3");
+        has(&text, "ringside_calls_total{hop=\"outbound\",status=\"OK\"} 3");
     }
 
     #[test]

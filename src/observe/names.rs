@@ -151,7 +151,7 @@ pub const RESILIENCY_BREAKER_STATE: Series = gauge_by(
 
 pub const CALLS: Series = counter(
     "ringside_calls_total",
-    "Calls that ended, by port and gRPC status code, with or without dapr-app-id.",
+    "Calls that ended, by direction and gRPC status, with or without dapr-app-id.",
     &["hop", "status"],
 );
 pub const CALL_LATENCY: Series = histogram(

@@ -38,6 +38,7 @@ mod mdns;
 mod namespaces;
 mod naming;
 mod nghttp2;
+mod observability;
 mod page;
 mod reload;
 mod replicas;

@@ -42,6 +42,12 @@ pub fn nghttp2(name: &str) -> PathBuf {
     FOLDER.get_or_init(|| folder_of(&["--nghttp2"])).join(name)
 }
 
+/// The path of one of the programs that look on, which `scripts/peers --observers` fetches.
+pub fn observer(name: &str) -> PathBuf {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| folder_of(&["--observers"])).join(name)
+}
+
 fn folder_of(set: &[&str]) -> PathBuf {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/peers");
     let asked = Command::new(&script).arg("--path").args(set).output().expect("scripts/peers runs");
