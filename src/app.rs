@@ -10,6 +10,7 @@
 
 mod announce;
 mod bound;
+mod console;
 mod cpus;
 pub mod listen;
 pub mod log;
@@ -60,6 +61,8 @@ struct Plan {
     exporters: Exporters,
     flags: Flags,
     instance: String,
+    /// And whether it was asked for.
+    admin_socket: Option<(PathBuf, bool)>,
 }
 
 /// Which build this is; shown where daprd shows its commit.
@@ -180,6 +183,7 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
             tracing::warn!("{name} has no effect yet in this version of ringside");
         }
     }
+    let admin_socket = console::place(&flags, env);
     Ok(Plan {
         settings,
         configuration,
@@ -190,6 +194,7 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
         exporters,
         flags,
         instance,
+        admin_socket,
     })
 }
 

@@ -3,7 +3,9 @@
 //! 1. A queue has a fixed length; what does not fit is refused to the sender, never blocked on.
 //! 2. Ringing the bell of a queue that is already rung costs nothing and loses nothing.
 
+use crate::observe::account::{Account, Filter};
 use crate::observe::cells::Increment;
+use crate::observe::report::WorkerReport;
 use crate::observe::span::Span;
 use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
@@ -12,6 +14,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -29,8 +32,31 @@ pub enum ToWorker {
     Drain,
     /// Hand over what was counted.
     Scrape,
+    /// Say what it looks like inside.
+    Report,
+    /// Somebody wants to see calls.
+    Tap(Tap),
+    /// The tap of that number has had enough.
+    Untap(u64),
     /// From the worker that accepts: a connection that is this worker's from now on.
     Accepted(Accepted),
+}
+
+/// Somebody who looks on while calls end.
+#[derive(Debug)]
+pub struct Tap {
+    pub id: u64,
+    pub filter: Arc<Filter>,
+    pub sender: Sender<Tapped>,
+    /// Calls for which there was no room; written only then.
+    pub missed: Arc<AtomicU64>,
+}
+
+/// A call for a tap.
+#[derive(Debug)]
+pub struct Tapped {
+    pub worker: usize,
+    pub account: Box<Account>,
 }
 
 /// A fresh connection on its way to the worker that will serve it. Dropped, it is closed.
@@ -67,6 +93,10 @@ pub enum ToControl {
     Spans {
         spans: Vec<Span>,
         lost: usize,
+    },
+    Report {
+        worker: usize,
+        report: Box<WorkerReport>,
     },
     /// `Dapr/GetMetadata`, and as all that follow: answered by [`ToWorker::Answered`].
     Metadata {

@@ -28,6 +28,8 @@ fn main() -> ExitCode {
         Ok(Command::Demo(args)) => cli::demo::run(&args),
         Ok(Command::Bench(args)) => cli::bench::run(&args),
         Ok(Command::Acl(args)) => cli::acl::run(&args, &environment()),
+        Ok(Command::Admin(args)) => cli::admin::run(&args, &environment()),
+        Ok(Command::Tap(args)) => cli::tap::run(&args, &environment()),
         Ok(Command::Sidecar(flags)) => sidecar(*flags),
         Err(error) => {
             eprint!("{}", cli::complaint(&error, PROGRAM));

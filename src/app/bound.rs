@@ -31,6 +31,12 @@ pub struct Bound {
 #[derive(Default)]
 pub struct Files(Vec<PathBuf>);
 
+impl Files {
+    pub fn add(&mut self, path: PathBuf) {
+        self.0.push(path);
+    }
+}
+
 impl Drop for Files {
     fn drop(&mut self) {
         for path in &self.0 {
@@ -208,6 +214,6 @@ fn unix(plan: &Plan, api: &str, bound: &mut Bound) -> Result<(UnixListener, Stri
     let path = PathBuf::from(folder).join(name);
     let socket = listen::unix(&path)?;
     let shown = path.display().to_string();
-    bound.files.0.push(path);
+    bound.files.add(path);
     Ok((socket, shown))
 }

@@ -11,6 +11,7 @@
 //!
 //! Only our own events are taken: a library's have other targets.
 
+pub mod care;
 mod repeats;
 
 use crate::config::{DAPR_VERSION, Flags};

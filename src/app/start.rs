@@ -1,8 +1,8 @@
 //! Starting a sidecar, in daprd's order (`pkg/runtime/runtime.go`).
 
 use super::bound::{self, Bound};
-use super::log::Log;
-use super::{Plan, announce, cpus, signals};
+use super::log::{Log, care};
+use super::{Plan, announce, console, cpus};
 use crate::config::cpus::Crew;
 use crate::config::naming::{Dns, Naming, init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
@@ -30,7 +30,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::mpsc;
 use tokio::task::{JoinSet, spawn_local};
 
@@ -40,8 +40,6 @@ pub const SERVERS: [&str; 2] = ["grpc-api-server", "grpc-internal-server"];
 
 /// Messages that wait for one worker, and for control.
 const MAIL_MAX: usize = 1024;
-/// How often the log's drops are carried to the metrics.
-const DROPS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What has started.
 pub struct Sidecar {
@@ -91,15 +89,15 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let spans = Spans::start(plan.exporters.clone(), &state)?;
     let resolver = resolver(&plan, &workers, &state)?;
     announce::channel(&plan);
-    let Bound { calls, http, http_addresses, files } = bound::everything(&plan, internal).await?;
-    for target in SERVERS.into_iter().chain([RUNTIME]) {
-        state.require(target);
-    }
+    let Bound { calls, http, http_addresses, mut files } =
+        bound::everything(&plan, internal).await?;
+    SERVERS.into_iter().chain([RUNTIME]).for_each(|target| state.require(target));
     let (control, mail) = mailbox(MAIL_MAX).map_err(no_mailbox)?;
     let (end, ended) = mpsc::channel(crew.workers + 1);
     start_workers(&crew, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
     let reloader = follow_files(&plan, &state, &workers, shelf);
+    let console = console::start(&plan, log, &state, &workers, &mut files)?;
     let app_found = Rc::new(Cell::new(false));
     let health = plan.settings.app_health.clone();
     let sidecar = Sidecar {
@@ -118,11 +116,12 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
         state: Rc::clone(&state),
         workers: Rc::clone(&workers),
         resolver,
+        console,
         reflection: Reflection::default(),
         spans,
     };
     spawn_local(read_mail(desk, mail, end));
-    look_after(log, &state);
+    care::look_after(log, &state);
     if let Some((options, first)) = identity {
         spawn_local(rotate(options, first, Rc::clone(&workers), Rc::clone(&state)));
     }
@@ -308,6 +307,7 @@ fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<
         if resolution.result.is_err() {
             state::count(&state.counters.lookups_failed);
         }
+        state.names.heard(&resolution);
         workers.tell(|| ToWorker::Resolved(resolution.clone()));
     });
     let configured = plan.configuration.name_resolution.as_ref();
@@ -482,19 +482,5 @@ impl Drop for EndNotice {
             false => "its mailbox ended".to_owned(),
         });
         let _ = self.end.try_send(format!("worker {} ended: {why}", self.index));
-    }
-}
-
-/// What goes on for the log's sake.
-fn look_after(log: &Log, state: &Rc<State>) {
-    spawn_local(carry_drops(log.clone(), Rc::clone(state)));
-    spawn_local(signals::follow_level(log.clone()));
-}
-
-/// The log counts its drops for every thread; the metrics are this thread's.
-async fn carry_drops(log: Log, state: Rc<State>) {
-    loop {
-        state.counters.log_drops.set(log.drops());
-        tokio::time::sleep(DROPS_INTERVAL).await;
     }
 }

@@ -7,10 +7,13 @@
 //! Refuses to know what the flags mean: that is `config`'s.
 
 pub mod acl;
+pub mod admin;
 pub mod bench;
 pub mod demo;
 mod parse;
+mod socket;
 pub mod table;
+pub mod tap;
 
 pub use parse::{complaint, parse};
 
@@ -26,6 +29,10 @@ pub enum Command {
     Bench(Vec<String>),
     /// `ringside acl`, with what follows it.
     Acl(Vec<String>),
+    /// `ringside admin`, with what follows it.
+    Admin(Vec<String>),
+    /// `ringside tap`, with what follows it.
+    Tap(Vec<String>),
     Help,
 }
 
@@ -46,6 +53,8 @@ pub fn command(args: Vec<String>) -> Parsed {
         Some((first, rest)) if first == "demo" => ours(Command::Demo(rest.to_vec())),
         Some((first, rest)) if first == "bench" => ours(Command::Bench(rest.to_vec())),
         Some((first, rest)) if first == "acl" => ours(Command::Acl(rest.to_vec())),
+        Some((first, rest)) if first == "admin" => ours(Command::Admin(rest.to_vec())),
+        Some((first, rest)) if first == "tap" => ours(Command::Tap(rest.to_vec())),
         Some(_) | None => parse(args),
     }
 }

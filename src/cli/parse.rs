@@ -249,6 +249,7 @@ fn texts(reader: &Reader<'_>, flags: &mut Flags) {
         ("log-level", &mut flags.log_level),
         ("log-file", &mut flags.log_file),
         ("actors-disseminate-timeout", &mut flags.actors_disseminate_timeout_text),
+        ("ringside-admin-socket", &mut flags.ringside.admin_socket),
         ("ringside-app-socket", &mut flags.ringside.app_socket),
         ("ringside-io", &mut flags.ringside.io),
         ("ringside-pin", &mut flags.ringside.pin),

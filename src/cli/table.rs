@@ -120,6 +120,7 @@ pub const FLAGS: &[Flag] = &[
     used("unix-domain-socket", String, "", "Folder for sockets in place of the APIs' ports"),
     used("version", Bool, "", "Print the version of Dapr that this follows, and end"),
     used("wait", Bool, "", "Wait for the sidecar on --dapr-http-port, and end"),
+    used("ringside-admin-socket", String, "auto", "Socket for ringside admin and tap: a path, off"),
     used("ringside-app-max-concurrency-proxied", Bool, "true", "False: no bound, as in daprd"),
     used("ringside-app-socket", String, "", "Unix socket that the app listens on, not a port"),
     used("ringside-drain-max", Duration, "", "Most time that calls get when shutting down"),

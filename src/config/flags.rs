@@ -74,6 +74,8 @@ pub struct OwnFlags {
     pub forward: Vec<String>,
     pub drain_max: Option<GoDuration>,
     pub resolve_file: String,
+    /// `auto`, `off` or a path.
+    pub admin_socket: String,
     /// Octets of what a call carries each way that the log shows.
     pub log_contents: i64,
     /// False: `--app-max-concurrency` is told and bounds nothing, as in daprd.
@@ -90,6 +92,7 @@ impl Default for OwnFlags {
             forward: Vec::new(),
             drain_max: None,
             resolve_file: String::new(),
+            admin_socket: "auto".into(),
             log_contents: 0,
             app_max_concurrency_proxied: true,
         }

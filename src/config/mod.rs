@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod change;
+pub mod console;
 pub mod cpus;
 pub mod env;
 mod fields;

@@ -3,6 +3,7 @@
 //! 1. A message is answered at once or handed to who answers later; nothing waits here.
 //! 2. So many messages are taken in one go that the loop's other tasks are not kept waiting.
 
+use super::console::Console;
 use super::dapr_api::{self, Reflection};
 use super::publish::Workers;
 use super::resolver::Resolver;
@@ -20,6 +21,7 @@ pub struct Desk {
     pub state: Rc<State>,
     pub workers: Rc<Workers>,
     pub resolver: Rc<Resolver>,
+    pub console: Rc<Console>,
     pub reflection: Reflection,
     pub spans: Rc<Spans>,
 }
@@ -61,6 +63,7 @@ impl Desk {
             ToControl::Cells { worker, increment, busy } => {
                 self.state.cells_arrived(worker, &increment, busy);
             }
+            ToControl::Report { worker, report } => self.console.reported(worker, report),
             ToControl::Drained { worker } => self.workers.has_drained(worker),
             ToControl::Spans { spans, lost } => {
                 self.spans.take(spans, lost, &self.state.counters);
@@ -86,6 +89,7 @@ impl Desk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::console::tests::console;
     use crate::control::state::tests::options;
     use crate::identity::Target;
     use crate::mailbox::{ToWorker, mailbox};
@@ -117,6 +121,7 @@ mod tests {
                     state: Rc::clone(&state),
                     workers: Rc::clone(&workers),
                     resolver,
+                    console: console(&workers),
                     reflection: Reflection::default(),
                     spans: Rc::default(),
                 };

@@ -49,6 +49,10 @@ impl Workers {
         Arc::clone(&self.snapshot.borrow())
     }
 
+    pub fn count(&self) -> usize {
+        self.lines.len()
+    }
+
     /// The next snapshot: the last one, changed.
     pub fn publish(self: &Rc<Self>, change: impl FnOnce(&mut Snapshot)) {
         let mut next = Snapshot::clone(&self.snapshot.borrow());

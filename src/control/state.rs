@@ -8,6 +8,7 @@
 //! Refuses to know HTTP, sockets, DNS. Sources: Dapr's `pkg/healthz/healthz.go`,
 //! `pkg/api/universal/metadata.go`, `pkg/api/universal/shutdown.go`.
 
+use super::console::names::Names;
 use super::reload::record::Record;
 use super::resiliency::Loaded;
 use crate::config::App;
@@ -145,6 +146,8 @@ pub struct State {
     resiliency: RefCell<Rc<Loaded>>,
     /// Of files that changed while we run.
     pub reloads: RefCell<Record>,
+    /// What the workers were told of names.
+    pub names: Names,
 }
 
 /// What is known of the app's health.
@@ -216,6 +219,7 @@ impl State {
             features: RefCell::default(),
             resiliency: RefCell::default(),
             reloads: RefCell::new(Record::new(now)),
+            names: Names::default(),
         })
     }
 
@@ -296,6 +300,10 @@ impl State {
     pub fn app_is_healthy(&self, healthy: bool) {
         self.app.set(if healthy { AppStatus::Healthy } else { AppStatus::Unhealthy });
         self.app_changed.notify_waiters();
+    }
+
+    pub fn app_is_well(&self) -> bool {
+        self.app.get() == AppStatus::Healthy
     }
 
     /// The app was well at some time.

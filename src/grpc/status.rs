@@ -26,6 +26,30 @@ pub enum Code {
 }
 
 impl Code {
+    /// `None`: there is no such code.
+    pub fn from_number(number: u8) -> Option<Self> {
+        const ALL: [Code; 17] = [
+            Code::Ok,
+            Code::Canceled,
+            Code::Unknown,
+            Code::InvalidArgument,
+            Code::DeadlineExceeded,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::ResourceExhausted,
+            Code::FailedPrecondition,
+            Code::Aborted,
+            Code::OutOfRange,
+            Code::Unimplemented,
+            Code::Internal,
+            Code::Unavailable,
+            Code::DataLoss,
+            Code::Unauthenticated,
+        ];
+        ALL.get(usize::from(number)).copied()
+    }
+
     /// The decimal text of `grpc-status`.
     pub const fn text(self) -> &'static str {
         const TEXTS: [&str; 17] = [

@@ -1,17 +1,52 @@
 //! Calls that are over, on their way to whoever asked to hear of them.
 //!
-//! The log's queue is bounded, and counts what it drops: nothing here waits.
+//! 1. Nothing here waits: the log's queue is bounded and counts what it drops; a tap's is too,
+//!    and what does not fit is counted for whoever taps.
+//! 2. The proxy hears whether there is a tap, and keeps nothing of calls while there is none.
 
+use super::worker::Worker;
+use crate::mailbox::{Tap, Tapped};
 use crate::observe::account::{Account, Contents};
 use crate::observe::cells::Hop;
+use std::sync::atomic::Ordering;
 
 /// Scopes; the first one is daprd's.
 const API_CALLS: &str = "dapr.runtime.grpc.api-info";
 const CONTENTS: &str = "ringside.contents";
 
+/// Whoever looks on.
+#[derive(Debug, Default)]
+pub(super) struct Taps(Vec<Tap>);
+
+impl Worker {
+    pub(super) fn tap(&self, tap: Tap) {
+        let mut taps = self.taps.borrow_mut();
+        taps.0.push(tap);
+        self.core.borrow_mut().proxy.set_tapped(true);
+    }
+
+    pub(super) fn untap(&self, id: u64) {
+        let mut taps = self.taps.borrow_mut();
+        taps.0.retain(|tap| tap.id != id);
+        self.core.borrow_mut().proxy.set_tapped(!taps.0.is_empty());
+    }
+
+    /// A call that somebody listens to is over.
+    #[cold]
+    pub(super) fn heard(&self, account: Box<Account>) {
+        log(&account);
+        for tap in self.taps.borrow().0.iter().filter(|tap| tap.filter.fits(&account)) {
+            // What calls carried is for the log alone.
+            let account = Box::new(Account { contents: None, ..Account::clone(&account) });
+            if tap.sender.send(Tapped { worker: self.index, account }).is_err() {
+                tap.missed.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
 /// The lines that the log shall have of a call.
-#[cold]
-pub(super) fn log(account: &Account) {
+fn log(account: &Account) {
     let (method, code) = (account.method.as_str(), u64::from(account.status));
     let duration = u64::try_from(account.total.as_millis()).unwrap_or(u64::MAX);
     if account.logged {

@@ -39,6 +39,9 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
                 ToWorker::Drain => worker.drain(),
                 ToWorker::Accepted(accepted) => listener::arrived(worker, accepted),
                 ToWorker::Scrape => worker.hand_over(),
+                ToWorker::Report => worker.report(),
+                ToWorker::Tap(tap) => worker.tap(tap),
+                ToWorker::Untap(id) => worker.untap(id),
             }
         }
         // How often it was rung says nothing.
@@ -97,6 +100,11 @@ impl Worker {
         let increment = Box::new(self.core.borrow_mut().proxy.hand_over_cells());
         let busy = sys::thread_time();
         self.post(ToControl::Cells { worker: self.index, increment, busy });
+    }
+
+    fn report(self: &Rc<Self>) {
+        let report = Box::new(self.core.borrow().proxy.report(self.now()));
+        self.post(ToControl::Report { worker: self.index, report });
     }
 
     fn publish(self: &Rc<Self>, snapshot: Arc<Snapshot>) {

@@ -13,13 +13,14 @@ use super::clock;
 use super::conn::{self, Conn};
 use super::dial::{self, Dialing};
 use super::driver::{Driver, Runtime};
+use super::heard::Taps;
 use super::listener::{self, Acceptor, ListenSocket};
 use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, either};
 use super::placement::Placement;
 use super::tls::Contexts;
 use super::turn::Listed;
-use super::{SCOPE, heard, post, sys};
+use super::{SCOPE, post, sys};
 use crate::config::IoDriver;
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
 use crate::proxy::Resolution;
@@ -166,6 +167,7 @@ pub(super) struct Worker {
     pub(super) unsent: RefCell<VecDeque<ToControl>>,
     /// Spans that control had no room for, and does not know of.
     pub(super) spans_lost: Cell<usize>,
+    pub(super) taps: RefCell<Taps>,
 }
 
 /// What is borrowed while the proxy works.
@@ -282,6 +284,7 @@ impl Worker {
             control,
             unsent: RefCell::default(),
             spans_lost: Cell::new(0),
+            taps: RefCell::default(),
         };
         (worker, mailbox)
     }
@@ -361,7 +364,7 @@ impl Worker {
                 }
                 Output::Close(id) => close(core, id),
                 Output::Log(line) => log(&line),
-                Output::Heard(account) => heard::log(&account),
+                Output::Heard(account) => self.heard(account),
                 Output::Control(ControlRequest { call, question }) => {
                     let question = to_control(self.index, call, question);
                     if self.control.send(question).is_err() {

@@ -33,6 +33,30 @@ pub struct Account {
     pub contents: Option<Box<Contents>>,
 }
 
+/// Which calls somebody wants to see: those that all of it fits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// The app ID of caller or callee.
+    pub app: Option<String>,
+    /// Part of the method's path.
+    pub method: Option<String>,
+    pub status: Option<u8>,
+}
+
+impl Filter {
+    pub fn fits(&self, account: &Account) -> bool {
+        let is_of = |app: &String| {
+            // A callee may have a namespace behind its ID, a caller an identity before it.
+            let callee = account.callee.split('.').next();
+            let caller = account.caller.rsplit('/').next().filter(|_| account.has_identity());
+            account.callee == *app || callee == Some(app) || caller == Some(app)
+        };
+        self.app.as_ref().is_none_or(is_of)
+            && self.method.as_ref().is_none_or(|text| account.method.contains(text))
+            && self.status.is_none_or(|status| status == account.status)
+    }
+}
+
 /// The beginning of what a call carried each way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Contents {
@@ -41,6 +65,10 @@ pub struct Contents {
 }
 
 impl Account {
+    fn has_identity(&self) -> bool {
+        self.caller.starts_with("spiffe://")
+    }
+
     /// Of a call that has begun.
     pub fn new(hop: Hop, caller: String, callee: String, method: String) -> Self {
         Self {
@@ -59,5 +87,31 @@ impl Account {
             total: Duration::ZERO,
             contents: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters() {
+        let caller = "spiffe://public/ns/default/client".to_owned();
+        let (callee, method) = ("server.prod".to_owned(), "/a.B/C".to_owned());
+        let account = Account { status: 5, ..Account::new(Hop::Inbound, caller, callee, method) };
+        let of = |app: &str| Filter { app: Some(app.to_owned()), ..Filter::default() };
+        assert!(Filter::default().fits(&account));
+        for app in ["server", "server.prod", "client"] {
+            assert!(of(app).fits(&account), "{app}");
+        }
+        for app in ["serve", "prod", "default", ""] {
+            assert!(!of(app).fits(&account), "{app}");
+        }
+        let method = |text: &str| Filter { method: Some(text.to_owned()), ..of("server") };
+        assert!(method("B/C").fits(&account) && !method("/C/").fits(&account));
+        let status = |status| Filter { status: Some(status), ..method("a.B") };
+        assert!(status(5).fits(&account) && !status(0).fits(&account));
+        let unnamed = Account { caller: "10.0.0.1:5/client".to_owned(), ..account };
+        assert!(!of("client").fits(&unnamed), "an address is nobody's name");
     }
 }

@@ -225,7 +225,7 @@ fn json_text(out: &mut String, text: &str) {
 }
 
 /// RFC 3339 with up to nine decimals, trailing zeros cut, in UTC (Go's `RFC3339Nano`).
-fn timestamp(at: SystemTime) -> String {
+pub fn timestamp(at: SystemTime) -> String {
     let at = OffsetDateTime::from(at);
     let mut text = format!(
         "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}",

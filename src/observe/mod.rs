@@ -10,5 +10,6 @@ pub mod log;
 pub mod names;
 pub mod policies;
 pub mod probes;
+pub mod report;
 pub mod span;
 pub mod trace;

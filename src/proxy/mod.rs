@@ -36,6 +36,7 @@ mod pending;
 mod pool;
 mod relay;
 mod replay;
+mod report;
 mod resets;
 mod rewrite;
 mod route;

@@ -27,13 +27,15 @@ const TEXT_OCTETS_MAX: usize = 1 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     logging: CallLogging,
+    /// Somebody taps.
+    tapped: bool,
     /// Calls whose messages are held.
     holding: usize,
 }
 
 impl Witnesses {
     pub(super) fn new(logging: CallLogging) -> Self {
-        Self { logging, holding: 0 }
+        Self { logging, tapped: false, holding: 0 }
     }
 
     /// The configuration changed: for calls that begin from now on.
@@ -44,7 +46,8 @@ impl Witnesses {
     /// Does anybody want to hear of a call that comes in by this port?
     #[inline]
     pub(super) fn listen(&self, listener: Listener) -> bool {
-        (self.logging.api && listener != Listener::Internal) || self.logging.contents > 0
+        let logged = self.logging.api && listener != Listener::Internal;
+        logged || self.tapped || self.logging.contents > 0
     }
 }
 
@@ -95,6 +98,11 @@ fn keep(kept: &mut Vec<u8>, data: &[u8], most: usize) {
 }
 
 impl Proxy {
+    /// Whether somebody taps: then every call that begins from now on is told.
+    pub fn set_tapped(&mut self, tapped: bool) {
+        self.witnesses.tapped = tapped;
+    }
+
     /// A call begins: its fields are not rewritten yet. `None`: nobody listens.
     #[cold]
     pub(super) fn witness(

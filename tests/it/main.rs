@@ -11,6 +11,7 @@ mod peer;
 
 mod acl;
 mod admin;
+mod admin_socket;
 mod app_concurrency;
 mod app_health;
 mod app_socket;
@@ -51,6 +52,7 @@ mod shared_nothing;
 mod sim;
 mod soak;
 mod statuses;
+mod tap;
 mod targets;
 mod tracing;
 mod worker;

@@ -35,6 +35,8 @@ pub fn command(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program);
     command.env("DAPR_HOST_IP", "127.0.0.1");
+    // Where ringsides have their admin sockets: not where the user's own are.
+    command.env("XDG_RUNTIME_DIR", env!("CARGO_TARGET_TMPDIR"));
     command
 }
 
