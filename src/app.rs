@@ -55,7 +55,8 @@ struct Plan {
     policies: Arc<Policies>,
     /// Where these two were read, and may be read again.
     source: Arc<Source>,
-    stamps: Stamps,
+    /// How Configurations looked, and how resources.
+    stamps: [Option<Stamps>; 2],
     /// Of resources; taken by the start.
     resources: Vec<Text>,
     exporters: Exporters,
@@ -167,7 +168,8 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
         folders: settings.resource_folders.clone(),
         http: !grpc,
     });
-    let Gathered { stamps, configurations, resources } = source.gather().map_err(SettingsError)?;
+    let Gathered { stamps: of_resources, held: resources } = source.gather_resources();
+    let Gathered { stamps, held: configurations } = source.gather_configurations();
     let loaded = configurations.and_then(|files| source.compile(&files));
     let Loaded { configuration, policies, warning } = loaded.map_err(SettingsError)?;
     settings.apply(&configuration);
@@ -189,7 +191,7 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
         configuration,
         policies,
         source,
-        stamps,
+        stamps: [stamps, of_resources],
         resources,
         exporters,
         flags,

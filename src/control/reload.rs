@@ -55,7 +55,8 @@ pub struct Reloader {
 pub struct First {
     pub configuration: Configuration,
     pub shelf: Shelf,
-    pub stamps: Stamps,
+    /// How Configurations looked, and how resources.
+    pub stamps: [Option<Stamps>; 2],
 }
 
 /// What there is to compare with.
@@ -68,17 +69,21 @@ struct Held {
     refused: bool,
 }
 
-/// What the helper thread works with.
+/// What the helper thread works with. Neither sort of files waits for the other to rest.
 struct Files {
     source: Arc<Source>,
-    watch: Watch,
+    configurations: Watch,
+    resources: Watch,
     shelf: Shelf,
 }
 
-/// What it found.
+/// What it found; `None`: nothing was read.
+#[derive(Default)]
 struct Reading {
-    configuration: Result<Loaded, String>,
-    resiliency: resiliency::Change,
+    configuration: Option<Result<Loaded, String>>,
+    resiliency: Option<resiliency::Change>,
+    /// Places that change all the time, now for long.
+    restless: Vec<String>,
 }
 
 impl Reloader {
@@ -101,8 +106,9 @@ impl Reloader {
     pub async fn run(&self, First { configuration: first, shelf, stamps }: First) {
         let (started, in_force) = (first.clone(), first);
         let mut held = Held { started, in_force, pending: Vec::new(), refused: false };
+        let [configurations, resources] = stamps.map(Watch::new);
         let mut files =
-            Files { source: Arc::clone(&self.source), watch: Watch::new(stamps), shelf };
+            Files { source: Arc::clone(&self.source), configurations, resources, shelf };
         if held.in_force.reloads() {
             tracing::info!(scope = SCOPE, "{ENABLED}");
         }
@@ -113,19 +119,18 @@ impl Reloader {
                 () = tokio::time::sleep(LOOK_INTERVAL), if hot => false,
             };
             let looked = tokio::task::spawn_blocking(move || {
-                let (look, reading) = files.look(asked);
-                (files, look, reading)
+                let reading = files.look(asked);
+                (files, reading)
             });
-            let Ok((back, look, reading)) = looked.await else { return self.gives_up() };
+            let Ok((back, reading)) = looked.await else { return self.gives_up() };
             files = back;
-            if look == (Look::Moving { long: true }) {
+            for places in &reading.restless {
                 tracing::warn!(
                     scope = SCOPE,
-                    "some file of {} changes all the time; it is read once it rests",
-                    self.source.places()
+                    "{places}: something changes there all the time, and is read once it rests"
                 );
             }
-            if let Some(reading) = reading {
+            if reading.configuration.is_some() || reading.resiliency.is_some() {
                 self.take(reading, asked, &mut held, files.shelf.is_wrong());
             }
         }
@@ -143,36 +148,37 @@ impl Reloader {
 
     /// `wrong`: some Resiliency resource is.
     fn take(&self, reading: Reading, asked: bool, held: &mut Held, wrong: bool) {
-        let Reading { configuration, resiliency } = reading;
+        let resiliency = reading.resiliency.unwrap_or_default();
         let resiliency::Change { loaded: resiliency, names, failed } = resiliency;
-        let loaded = configuration.and_then(|loaded| not_emptied(loaded, &held.in_force));
-        held.refused = loaded.is_err();
-        let carried = match &loaded {
-            Ok(loaded) => Change::between(&held.in_force, &loaded.configuration).carried,
-            Err(_) => Vec::new(),
-        };
+        let loaded = reading.configuration.map(|configuration| {
+            configuration.and_then(|loaded| not_emptied(loaded, &held.in_force))
+        });
+        let error = loaded.as_ref().is_some_and(Result::is_err);
+        held.refused = if loaded.is_some() { error } else { held.refused };
+        let good = loaded.as_ref().and_then(|loaded| loaded.as_ref().ok());
+        let carried = good.map(|good| Change::between(&held.in_force, &good.configuration).carried);
+        let carried = carried.unwrap_or_default();
         let changed = resiliency.is_some() || !carried.is_empty();
         if changed {
-            self.publish(loaded.as_ref().ok().filter(|_| !carried.is_empty()), resiliency);
+            self.publish(good.filter(|_| !carried.is_empty()), resiliency);
         }
         if !names.is_empty() {
             let names = names.join(", ");
             tracing::info!(scope = SCOPE, "Resiliency reloaded: {names} changed, and in force now");
         }
         match loaded {
-            Ok(loaded) => self.tell(loaded, &carried, asked, held),
-            Err(error) => {
+            Some(Ok(loaded)) => self.tell(loaded, &carried, asked, held),
+            Some(Err(error)) => {
                 let what = self.source.what(&error);
                 tracing::error!(
                     scope = SCOPE,
                     "cannot reload {what}: {error}; what was in force stays in force"
                 );
             }
+            None => {}
         }
-        let refused = held.refused || wrong;
-        let pending = !held.pending.is_empty();
-        let outcome = Outcome { changed, failed: failed || held.refused, refused };
-        self.record(outcome, pending);
+        let (refused, pending) = (held.refused || wrong, !held.pending.is_empty());
+        self.record(Outcome { changed, failed: failed || error, refused }, pending);
         if asked && pending && !held.refused {
             self.restart.notify_one();
         } else if asked && !changed && !refused {
@@ -236,29 +242,34 @@ impl Reloader {
 
 impl Files {
     /// On the helper thread.
-    #[allow(clippy::disallowed_methods, reason = "breakers begin with their policies")]
-    fn look(&mut self, asked: bool) -> (Look, Option<Reading>) {
-        let look = match asked {
-            true => Look::Changed,
-            false => self.watch.look(self.source.stamps()),
-        };
-        if look != Look::Changed {
-            return (look, None);
-        }
-        let gathered = self.source.gather();
-        self.watch.was_read(gathered.as_ref().ok().map(|gathered| gathered.stamps.clone()));
-        let reading = match gathered {
-            Ok(gathered) => Reading {
-                configuration: gathered
-                    .configurations
-                    .and_then(|files| self.source.compile(&files)),
-                resiliency: self.shelf.take(&gathered.resources, asked, Instant::now()),
-            },
-            Err(error) => {
-                Reading { configuration: Err(error), resiliency: resiliency::Change::default() }
+    fn look(&mut self, asked: bool) -> Reading {
+        let mut reading = Reading::default();
+        let source = Arc::clone(&self.source);
+        match self.configurations.look(source.configuration_stamps(), asked) {
+            Look::Changed => {
+                let gathered = source.gather_configurations();
+                self.configurations.was_read(gathered.stamps);
+                let loaded = gathered.held.and_then(|files| source.compile(&files));
+                reading.configuration = Some(loaded);
             }
-        };
-        (look, Some(reading))
+            Look::Moving { long: true } => reading.restless.push(source.names()),
+            Look::Moving { long: false } | Look::Same => {}
+        }
+        match self.resources.look(source.resource_stamps(), asked) {
+            Look::Changed => reading.resiliency = self.read_resources(asked),
+            Look::Moving { long: true } => reading.restless.push(source.folders.join(", ")),
+            Look::Moving { long: false } | Look::Same => {}
+        }
+        reading
+    }
+
+    #[allow(clippy::disallowed_methods, reason = "breakers begin with their policies")]
+    fn read_resources(&mut self, asked: bool) -> Option<resiliency::Change> {
+        let gathered = self.source.gather_resources();
+        // Half of a file is not for taking: there will be another look.
+        let rested = gathered.stamps.is_some();
+        self.resources.was_read(gathered.stamps);
+        rested.then(|| self.shelf.take(&gathered.held, asked, Instant::now()))
     }
 }
 

@@ -228,10 +228,10 @@ fn a_new_rule_holds_and_nobody_notices() {
 }
 
 /// As a ConfigMap is mounted: the folder of a version behind two links.
-fn mount(folder: &Path, version: &str, text: &str) {
+fn mount(folder: &Path, version: &str, file: &str, text: &str) {
     let version = format!("..{version}");
     fs::create_dir(folder.join(&version)).expect("a version");
-    fs::write(folder.join(&version).join("acl.yaml"), text).expect("a file of the version");
+    fs::write(folder.join(&version).join(file), text).expect("a file of the version");
     symlink(&version, folder.join("..data_tmp")).expect("a link");
     fs::rename(folder.join("..data_tmp"), folder.join("..data")).expect("the new version");
 }
@@ -242,13 +242,13 @@ fn follows_a_file_however_it_is_written() {
     let mut world = World::new("reload-written");
     let folder = world.folder("conf");
     let file = folder.join("acl.yaml");
-    mount(&folder, "1", &by_default("allow", ""));
+    mount(&folder, "1", "acl.yaml", &by_default("allow", ""));
     symlink("..data/acl.yaml", &file).expect("a link");
     let mut subject = Subject::start(&mut world, Kind::Ringside, &file);
     assert_eq!(subject.status(), "0");
     assert_eq!(subject.metadata()["extended"].as_object().expect("a map").len(), 1);
 
-    mount(&folder, "2", &by_default("deny", ""));
+    mount(&folder, "2", "acl.yaml", &by_default("deny", ""));
     fs::remove_dir_all(folder.join("..1")).expect("the old version is gone");
     subject.becomes(DENIED, "a new version of a ConfigMap");
     let since = subject.metadata()["extended"]["ringsideConfigurationSince"].clone();
@@ -300,6 +300,13 @@ fn refuses_what_cannot_be_and_keeps_what_was() {
     assert_eq!(subject.figure("ringside_config_last_reload_successful"), 0);
     let extended = subject.metadata()["extended"].clone();
     assert!(extended["ringsideConfigurationRefused"].is_string(), "{extended}");
+
+    // What others change in the meantime does not tell it again.
+    let reloads = subject.figure("ringside_config_reloads_total");
+    fs::write(world.folder("resources").join("r.yaml"), within("rz", PATIENT)).expect("a resource");
+    let more = || (subject.figure("ringside_config_reloads_total") > reloads).then_some(());
+    assert!(until(more).is_some(), "{}", subject.sidecar.process.tail());
+    assert_eq!(subject.figure("ringside_config_last_reload_successful"), 0);
 
     replace(&file, &by_default("deny", ""));
     let good = || (subject.figure("ringside_config_last_reload_successful") == 1).then_some(());
@@ -581,6 +588,11 @@ fn follows_resiliency_file_by_file() {
     fs::remove_file(&file).expect("a file");
     becomes(&mut caller, "0", "the end of all");
     assert!(resiliencies(&caller).is_null());
+    mount(&folder, "1", "r.yaml", &within("rz", AT_ONCE));
+    symlink("..data/r.yaml", &file).expect("a link");
+    becomes(&mut caller, DEADLINE_EXCEEDED, "a folder that is a ConfigMap");
+    mount(&folder, "2", "r.yaml", &within("rz", PATIENT));
+    becomes(&mut caller, "0", "its new version");
 
     streams.wait_for(20);
     let ends = streams.stop();
@@ -664,4 +676,37 @@ fn the_same_resiliency_beside_daprd() {
         let starts = caller.process.log().matches(RUNNING).count();
         assert_eq!(starts, if kind == Kind::Daprd { 2 } else { 1 });
     }
+}
+
+/// Something in a resources folder that never rests holds up no change of access control.
+#[test]
+fn a_restless_neighbour_holds_nobody_up() {
+    let mut world = World::new("reload-restless");
+    let file = world.folder("conf").join("acl.yaml");
+    fs::write(&file, by_default("allow", "")).expect("a Configuration");
+    let mut subject = Subject::start(&mut world, Kind::Ringside, &file);
+    let busy = world.folder("resources").join("busy.yaml");
+    let over = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let over = Arc::clone(&over);
+        std::thread::spawn(move || {
+            for n in 0_u64.. {
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
+                fs::write(&busy, format!("kind: Component\nmetadata: {{name: c{n}}}\n"))
+                    .expect("it");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        })
+    };
+    replace(&file, &by_default("deny", ""));
+    subject.becomes(DENIED, "a change beside a restless file");
+    let line = subject.sidecar.process.wait_for_line("something changes there all the time");
+    assert!(line.contains("level=warning") && line.contains("resources"), "{line}");
+    subject.sidecar.process.signal(Signal::HUP);
+    replace(&file, &by_default("allow", ""));
+    subject.becomes("0", "SIGHUP beside a restless file");
+    over.store(true, Ordering::Relaxed);
+    writer.join().expect("a writer");
 }

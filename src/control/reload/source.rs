@@ -27,12 +27,11 @@ pub struct Source {
     pub http: bool,
 }
 
-/// What all files hold, at one moment.
-#[derive(Debug)]
-pub struct Gathered {
-    pub stamps: Stamps,
-    pub configurations: Result<Vec<File>, String>,
-    pub resources: Vec<Text>,
+/// What files hold, and how they looked; no stamps: they changed meanwhile, each time.
+#[derive(Clone, Debug)]
+pub struct Gathered<T> {
+    pub stamps: Option<Stamps>,
+    pub held: T,
 }
 
 /// What the Configurations came to.
@@ -68,28 +67,25 @@ impl Source {
         }
     }
 
-    pub fn stamps(&self) -> Stamps {
-        self.stamps_with(&files::yaml_files(&self.folders))
+    pub fn configuration_stamps(&self) -> Stamps {
+        stamps(self.configurations.iter().map(PathBuf::from))
     }
 
-    fn stamps_with(&self, resources: &[PathBuf]) -> Stamps {
-        let configurations = self.configurations.iter().map(PathBuf::from);
-        let files = configurations.chain(resources.iter().cloned());
-        files.map(|path| (path.clone(), Stamp::of(&path))).collect()
+    pub fn resource_stamps(&self) -> Stamps {
+        stamps(files::yaml_files(&self.folders).into_iter())
     }
 
-    /// An error: the files changed meanwhile, each time.
-    pub fn gather(&self) -> Result<Gathered, String> {
-        for _ in 0..READINGS_MAX {
-            let resources = files::yaml_files(&self.folders);
-            let before = self.stamps_with(&resources);
-            let configurations = files::configurations(&self.configurations, &self.env);
-            let resources = files::texts(resources);
-            if self.stamps() == before {
-                return Ok(Gathered { stamps: before, configurations, resources });
-            }
-        }
-        Err("files change while they are read".to_owned())
+    pub fn gather_configurations(&self) -> Gathered<Result<Vec<File>, String>> {
+        let read = || files::configurations(&self.configurations, &self.env);
+        let Gathered { stamps, held } = gather(|| self.configuration_stamps(), read);
+        let changing = || Err(format!("{} changes while it is read", self.names()));
+        Gathered { held: if stamps.is_some() { held } else { changing() }, stamps }
+    }
+
+    /// What is still written is there as it is, too.
+    pub fn gather_resources(&self) -> Gathered<Vec<Text>> {
+        let read = || files::texts(files::yaml_files(&self.folders));
+        gather(|| self.resource_stamps(), read)
     }
 
     /// An error names file, place and reason where there is one.
@@ -107,4 +103,22 @@ impl Source {
         let (policies, warning) = compiled.map_err(|error| error.to_string())?;
         Ok(Loaded { configuration, policies: Arc::new(policies), warning })
     }
+}
+
+fn stamps(files: impl Iterator<Item = PathBuf>) -> Stamps {
+    files.map(|path| (path.clone(), Stamp::of(&path))).collect()
+}
+
+fn gather<T>(stamps: impl Fn() -> Stamps, read: impl Fn() -> T) -> Gathered<T> {
+    let mut before = stamps();
+    for _ in 1..READINGS_MAX {
+        let held = read();
+        let after = stamps();
+        if after == before {
+            return Gathered { stamps: Some(after), held };
+        }
+        before = after;
+    }
+    let held = read();
+    Gathered { stamps: Some(before).filter(|before| *before == stamps()), held }
 }

@@ -33,12 +33,17 @@ pub enum Look {
 }
 
 impl Watch {
-    /// With what was read at the start.
-    pub fn new(read: Stamps) -> Self {
-        Self { seen: read.clone(), read: Some(read), unrest: 0 }
+    /// With what was read at the start: see [`Self::was_read`].
+    pub fn new(read: Option<Stamps>) -> Self {
+        Self { seen: read.clone().unwrap_or_default(), read, unrest: 0 }
     }
 
-    pub fn look(&mut self, now: Stamps) -> Look {
+    /// `asked`: somebody wants them read, however they look.
+    pub fn look(&mut self, now: Stamps, asked: bool) -> Look {
+        if asked {
+            self.seen = now;
+            return Look::Changed;
+        }
         if self.read.as_ref() == Some(&now) {
             self.unrest = 0;
             self.seen = now;
@@ -80,33 +85,43 @@ mod tests {
 
     #[test]
     fn reads_at_rest_and_once() {
-        let mut watch = Watch::new(stamps(1));
-        assert_eq!(watch.look(stamps(1)), Look::Same);
-        assert_eq!(watch.look(stamps(2)), MOVING);
-        assert_eq!(watch.look(stamps(3)), MOVING, "a second go");
-        assert_eq!(watch.look(stamps(3)), Look::Changed);
+        let mut watch = Watch::new(Some(stamps(1)));
+        assert_eq!(watch.look(stamps(1), false), Look::Same);
+        assert_eq!(watch.look(stamps(2), false), MOVING);
+        assert_eq!(watch.look(stamps(3), false), MOVING, "a second go");
+        assert_eq!(watch.look(stamps(3), false), Look::Changed);
         watch.was_read(Some(stamps(3)));
-        assert_eq!(watch.look(stamps(3)), Look::Same, "bad or good, it is not read again");
-        assert_eq!(watch.look(Vec::new()), MOVING);
-        assert_eq!(watch.look(stamps(3)), Look::Same, "gone for a moment");
+        assert_eq!(watch.look(stamps(3), false), Look::Same, "bad or good, it is not read again");
+        assert_eq!(watch.look(Vec::new(), false), MOVING);
+        assert_eq!(watch.look(stamps(3), false), Look::Same, "gone for a moment");
     }
 
     /// It changed while it was read: what it looks like now is read again, once it rests.
     #[test]
     fn a_change_during_the_reading_is_not_missed() {
-        let mut watch = Watch::new(Vec::new());
-        assert_eq!(watch.look(stamps(1)), MOVING);
-        assert_eq!(watch.look(stamps(1)), Look::Changed);
+        let mut watch = Watch::new(Some(Vec::new()));
+        assert_eq!(watch.look(stamps(1), false), MOVING);
+        assert_eq!(watch.look(stamps(1), false), Look::Changed);
         watch.was_read(None);
-        assert_eq!(watch.look(stamps(1)), Look::Changed);
+        assert_eq!(watch.look(stamps(1), false), Look::Changed);
         watch.was_read(Some(stamps(1)));
-        assert_eq!(watch.look(stamps(1)), Look::Same);
+        assert_eq!(watch.look(stamps(1), false), Look::Same);
+    }
+
+    #[test]
+    fn who_asks_does_not_wait() {
+        let mut watch = Watch::new(Some(stamps(1)));
+        for n in [1, 2, 3] {
+            assert_eq!(watch.look(stamps(n), true), Look::Changed);
+            watch.was_read(Some(stamps(n)));
+            assert_eq!(watch.look(stamps(n), false), Look::Same);
+        }
     }
 
     #[test]
     fn endless_writing_is_told_once() {
-        let mut watch = Watch::new(Vec::new());
-        let looks: Vec<Look> = (1..100).map(|n| watch.look(stamps(n))).collect();
+        let mut watch = Watch::new(Some(Vec::new()));
+        let looks: Vec<Look> = (1..100).map(|n| watch.look(stamps(n), false)).collect();
         let told = looks.iter().filter(|look| **look == Look::Moving { long: true }).count();
         assert_eq!((told, looks.len()), (1, 99));
         assert!(!looks.contains(&Look::Changed));
