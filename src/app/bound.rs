@@ -6,11 +6,12 @@
 
 use super::Plan;
 use super::listen;
+use crate::config::page::Page;
 use crate::config::port::Site;
 use crate::control::admin::{HttpListener, Surface};
 use crate::io::ListenSocket;
 use crate::proxy::Listener;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 
@@ -75,6 +76,7 @@ pub async fn everything(plan: &Plan, internal: TcpListener) -> Result<Bound, Str
     public(plan, &mut bound).await?;
     http_api(plan, &mut bound).await?;
     metrics(plan, &mut bound).await?;
+    page(plan, &mut bound).await?;
     let port = plan.settings.config.internal_port;
     let host = &plan.settings.listen.internal_address;
     tracing::info!(scope = INTERNAL_GRPC, "gRPC server listening on TCP address: {host}:{port}");
@@ -190,6 +192,16 @@ async fn metrics(plan: &Plan, bound: &mut Bound) -> Result<(), String> {
         .map_err(|error| format!("failed to start metrics server: {error}"))?;
     bound.http.push((HttpListener::Tcp(socket), Surface::Metrics));
     tracing::info!("metrics server started on {host}:{port}/");
+    Ok(())
+}
+
+async fn page(plan: &Plan, bound: &mut Bound) -> Result<(), String> {
+    let Some(Page { address, port, .. }) = &plan.settings.listen.page else { return Ok(()) };
+    let socket = listen::tcp(&address.to_string(), *port)
+        .await
+        .map_err(|error| format!("--ringside-page-port {port}: {error}"))?;
+    bound.http.push((HttpListener::Tcp(socket), Surface::Page));
+    tracing::info!("the page of this sidecar is at http://{}/", SocketAddr::new(*address, *port));
     Ok(())
 }
 

@@ -295,7 +295,9 @@ async fn rotate(
     workers: Rc<Workers>,
     state: Rc<State>,
 ) {
+    state.set_identity(Some(Arc::clone(&first)));
     let publish = |identity: Arc<Identity>| {
+        state.set_identity(Some(Arc::clone(&identity)));
         workers.publish(|snapshot| snapshot.identity = Some(identity));
     };
     sentry::rotate(&options, first, publish, |reason| state.counters.rotation_failed(reason)).await;
@@ -401,6 +403,7 @@ fn state_options(plan: &Plan, config: &Config, workers: Vec<Sender<ToWorker>>) -
         head_octets_max: usize::try_from(settings.http_header_bytes).unwrap_or(usize::MAX),
         h2c: !settings.http_without_h2c,
         workers,
+        page: settings.listen.page.clone(),
     }
 }
 

@@ -239,6 +239,8 @@ fn texts(reader: &Reader<'_>, flags: &mut Flags) {
         ("dapr-public-port", &mut flags.dapr_public_port),
         ("dapr-public-listen-address", &mut flags.dapr_public_listen_address),
         ("metrics-port", &mut flags.metrics_port),
+        ("ringside-page-port", &mut flags.ringside.page_port),
+        ("ringside-page-address", &mut flags.ringside.page_address),
         ("metrics-listen-address", &mut flags.metrics_listen_address),
         ("profile-port", &mut flags.profile_port),
         ("unix-domain-socket", &mut flags.unix_domain_socket),

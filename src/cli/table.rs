@@ -127,6 +127,8 @@ pub const FLAGS: &[Flag] = &[
     used("ringside-forward", Strings, "", "PORT=APP[.NAMESPACE]: calls all go to that app"),
     used("ringside-io", String, "auto", "auto, uring or epoll"),
     used("ringside-log-contents", Int, "0", "Octets of each call's messages shown in the log"),
+    used("ringside-page-address", String, "127.0.0.1", "Address of the web page"),
+    used("ringside-page-port", String, "", "Port of a web page that shows what happens"),
     used("ringside-pin", String, "auto", "Each worker on a CPU of its own: auto, on or off"),
     used("ringside-resolve-file", String, "", "YAML of app ids and endpoints, not mDNS"),
     used("ringside-workers", String, "auto", "Threads that carry calls; auto: by the CPUs"),

@@ -78,6 +78,9 @@ pub struct OwnFlags {
     pub admin_socket: String,
     /// Octets of what a call carries each way that the log shows.
     pub log_contents: i64,
+    /// Empty: there is no page.
+    pub page_port: String,
+    pub page_address: String,
     /// False: `--app-max-concurrency` is told and bounds nothing, as in daprd.
     pub app_max_concurrency_proxied: bool,
 }
@@ -94,6 +97,8 @@ impl Default for OwnFlags {
             resolve_file: String::new(),
             admin_socket: "auto".into(),
             log_contents: 0,
+            page_port: String::new(),
+            page_address: "127.0.0.1".into(),
             app_max_concurrency_proxied: true,
         }
     }

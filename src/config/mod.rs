@@ -11,6 +11,7 @@ mod fields;
 pub mod flags;
 pub mod go;
 pub mod naming;
+pub mod page;
 pub mod port;
 pub mod quantity;
 pub mod resiliency;

@@ -5,6 +5,7 @@
 //! 2. Each step may be asked for alone, in daprd's order of complaints.
 
 use super::cpus::{Pin, WorkerCount};
+use super::page::Page;
 use super::spec::Configuration;
 use super::{
     App, AppPlace, AppProtocol, CallLogging, Config, Environment, Flags, Forward, IoDriver,
@@ -73,6 +74,7 @@ pub struct Listen {
     pub internal_port: Option<u16>,
     pub public: Option<(String, u16)>,
     pub metrics: Option<(String, u16)>,
+    pub page: Option<Page>,
 }
 
 /// Where our identity comes from.
@@ -241,6 +243,7 @@ impl Settings {
                 internal_port,
                 public: public_port.map(|port| (flags.dapr_public_listen_address.clone(), port)),
                 metrics: metrics.map(|port| (flags.metrics_listen_address.clone(), port)),
+                page: Page::new(&flags.ringside, env).or_else(refuse)?,
             },
             security: security(flags, env)?,
             app_health,

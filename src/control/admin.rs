@@ -59,6 +59,8 @@ pub enum Surface {
     Public,
     /// `--metrics-port`.
     Metrics,
+    /// `--ringside-page-port`.
+    Page,
 }
 
 /// A bound, listening socket.

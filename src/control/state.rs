@@ -12,8 +12,9 @@ use super::console::names::Names;
 use super::reload::record::Record;
 use super::resiliency::Loaded;
 use crate::config::App;
+use crate::config::page::Page;
 use crate::config::spec::ApiLogging;
-use crate::identity::{AppId, Namespace};
+use crate::identity::{AppId, Identity, Namespace};
 use crate::mailbox::{Sender, ToWorker};
 use crate::observe::cells::{Cells, Gauge, Increment};
 use crate::observe::exposition::WorkerFigures;
@@ -71,6 +72,8 @@ pub struct StateOptions {
     /// False with a truthy `DAPR_HTTP_DISABLE_H2C`.
     pub h2c: bool,
     pub workers: Vec<Sender<ToWorker>>,
+    /// `--ringside-page-port`.
+    pub page: Option<Page>,
 }
 
 /// `POST /v1.0/shutdown` or `Dapr/Shutdown`.
@@ -125,6 +128,7 @@ pub fn count(counter: &Cell<u64>) {
 #[derive(Debug)]
 pub struct State {
     pub options: StateOptions,
+    pub started: SystemTime,
     pub counters: Counters,
     targets: RefCell<Targets>,
     outbound_ready: Cell<bool>,
@@ -143,6 +147,7 @@ pub struct State {
     http_closing: Notify,
     policies: RefCell<Arc<Policies>>,
     features: RefCell<Vec<String>>,
+    identity: RefCell<Option<Arc<Identity>>>,
     resiliency: RefCell<Rc<Loaded>>,
     /// Of files that changed while we run.
     pub reloads: RefCell<Record>,
@@ -198,6 +203,7 @@ impl State {
         let workers = options.workers.len();
         Rc::new(Self {
             options,
+            started: now,
             counters: Counters::default(),
             targets: RefCell::default(),
             outbound_ready: Cell::new(false),
@@ -217,6 +223,7 @@ impl State {
             http_closing: Notify::new(),
             policies: RefCell::default(),
             features: RefCell::default(),
+            identity: RefCell::default(),
             resiliency: RefCell::default(),
             reloads: RefCell::new(Record::new(now)),
             names: Names::default(),
@@ -238,6 +245,15 @@ impl State {
 
     pub fn set_features(&self, features: Vec<String>) {
         self.features.replace(features);
+    }
+
+    /// The one in use; `None` in plaintext.
+    pub fn identity(&self) -> Option<Arc<Identity>> {
+        self.identity.borrow().clone()
+    }
+
+    pub fn set_identity(&self, identity: Option<Arc<Identity>>) {
+        self.identity.replace(identity);
     }
 
     /// Of Resiliency resources.
@@ -479,6 +495,7 @@ pub(crate) mod tests {
             head_octets_max: 4096,
             h2c: true,
             workers: Vec::new(),
+            page: None,
         }
     }
 

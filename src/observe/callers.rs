@@ -34,6 +34,20 @@ pub enum Ruling {
     BlockedByGlobal,
 }
 
+/// Calls of a caller to our app.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Calls {
+    pub begun: u64,
+    pub failed: u64,
+}
+
+/// Everything under one caller.
+#[derive(Clone, Copy, Debug, Default)]
+struct CallerCells {
+    rulings: [u64; RULINGS],
+    calls: Calls,
+}
+
 const RULINGS: usize = Ruling::BlockedByGlobal as usize + 1;
 
 /// App ID, namespace, trust domain.
@@ -45,15 +59,15 @@ pub struct Callers {
     names: Vec<Names>,
     /// Interned since the last [`Self::hand_over`].
     fresh: Vec<Names>,
-    /// By caller; shorter than the names when the last ones were ruled on by nobody.
-    counts: Vec<[u64; RULINGS]>,
+    /// By caller; shorter than the names when the last ones counted nothing.
+    counts: Vec<CallerCells>,
 }
 
 /// What was counted since the last time.
 #[derive(Debug, Default)]
 pub struct Increment {
     fresh: Vec<Names>,
-    counts: Vec<[u64; RULINGS]>,
+    counts: Vec<CallerCells>,
 }
 
 impl Default for Callers {
@@ -82,7 +96,18 @@ impl Callers {
 
     #[inline]
     pub fn ruled(&mut self, caller: CallerId, ruling: Ruling) {
-        self.of(caller)[ruling as usize] += 1;
+        self.of(caller).rulings[ruling as usize] += 1;
+    }
+
+    /// A call to our app began.
+    #[inline]
+    pub fn called(&mut self, caller: CallerId) {
+        self.of(caller).calls.begun += 1;
+    }
+
+    /// A call to our app did not end well.
+    pub fn failed(&mut self, caller: CallerId) {
+        self.of(caller).calls.failed += 1;
     }
 
     /// Costs the same however much was counted.
@@ -98,7 +123,7 @@ impl Callers {
         }
         self.fresh.clear();
         for (index, more) in (0..).zip(&increment.counts) {
-            add(self.of(CallerId(index)), more);
+            self.of(CallerId(index)).add(more);
         }
     }
 
@@ -106,7 +131,7 @@ impl Callers {
     pub fn merge(&mut self, other: &Self) {
         for ([app_id, namespace, trust_domain], more) in other.names.iter().zip(&other.counts) {
             let id = self.intern(app_id, namespace, trust_domain);
-            add(self.of(id), more);
+            self.of(id).add(more);
         }
         self.fresh.clear();
     }
@@ -114,22 +139,35 @@ impl Callers {
     /// Whoever was ruled on so, and how often.
     pub fn of_ruling(&self, ruling: Ruling) -> impl Iterator<Item = (&Names, u64)> {
         let counted = self.names.iter().zip(&self.counts);
-        let counted = counted.map(move |(names, counts)| (names, counts[ruling as usize]));
+        let counted = counted.map(move |(names, counts)| (names, counts.rulings[ruling as usize]));
         counted.filter(|(_, count)| *count > 0)
     }
 
-    fn of(&mut self, CallerId(index): CallerId) -> &mut [u64; RULINGS] {
+    /// Whoever called our app, and how it went.
+    pub fn calls(&self) -> impl Iterator<Item = (&Names, Calls)> {
+        let counted = self.names.iter().zip(&self.counts);
+        let counted = counted.map(|(names, counts)| (names, counts.calls));
+        counted.filter(|(_, calls)| *calls != Calls::default())
+    }
+
+    fn of(&mut self, CallerId(index): CallerId) -> &mut CallerCells {
         let index = if (index as usize) < self.names.len() { index } else { CallerId::OTHER.0 };
         let index = index as usize;
         if index >= self.counts.len() {
-            self.counts.resize(index + 1, [0; RULINGS]);
+            self.counts.resize(index + 1, CallerCells::default());
         }
         &mut self.counts[index]
     }
 }
 
-fn add(counts: &mut [u64; RULINGS], more: &[u64; RULINGS]) {
-    counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+impl CallerCells {
+    fn add(&mut self, more: &Self) {
+        for (count, more) in self.rulings.iter_mut().zip(more.rulings) {
+            *count += more;
+        }
+        self.calls.begun += more.calls.begun;
+        self.calls.failed += more.calls.failed;
+    }
 }
 
 #[cfg(test)]

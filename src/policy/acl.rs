@@ -142,6 +142,16 @@ impl AccessControl {
         }
     }
 
+    /// In a sentence, for people.
+    pub fn summary(&self) -> String {
+        let others = if self.allows { "allowed" } else { "denied" };
+        match self.callers.len() {
+            0 => format!("no policies; everybody is {others}"),
+            1 => format!("1 app has a policy; others are {others}"),
+            count => format!("{count} apps have policies; others are {others}"),
+        }
+    }
+
     /// `None`: a caller that showed no certificate.
     pub fn standing(&self, caller: Option<&SpiffeId>) -> Standing {
         let Some(id) = caller else { return Standing::Unlisted };

@@ -101,6 +101,8 @@ impl Proxy {
         if let Some(ruling) = ruling {
             self.cells.callers.ruled(door.caller, ruling);
         }
+        self.cells.callers.called(door.caller);
+        self.cells.callers.failed(door.caller);
         let rule = access.explain(&decision);
         let peer = self.peers.get(conn);
         let id = peer.and_then(|peer| match &peer.side {

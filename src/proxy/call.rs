@@ -245,6 +245,9 @@ impl Proxy {
                 if let Some(ruling) = route.ruling {
                     self.cells.callers.ruled(door.caller, ruling);
                 }
+                if listener == Listener::Internal {
+                    self.cells.callers.called(door.caller);
+                }
                 rewrite::strip_inbound(fields, &self.fixed, context.as_ref());
             }
         }
@@ -335,6 +338,9 @@ impl Proxy {
         if let Some(kept) = call.kept.take() {
             self.keeper.forget(kept);
         }
+        if status != Code::Ok as u8 && call.tally.is_inbound() {
+            self.caller_failed(call.down.conn);
+        }
         self.leave(call.down, now);
         let latency = now.saturating_duration_since(call.begun);
         call.tally.ended(&mut self.cells, status, latency);
@@ -371,6 +377,13 @@ impl Proxy {
             self.return_held(call.down);
         }
         self.check_drained(now);
+    }
+
+    #[cold]
+    fn caller_failed(&mut self, conn: ConnKey) {
+        if let Some(Side::Downstream { caller, .. }) = self.peers.get(conn).map(|peer| &peer.side) {
+            self.cells.callers.failed(caller.door().caller);
+        }
     }
 
     /// What of a request will not be passed on any more: its caller may take long to read the

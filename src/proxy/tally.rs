@@ -43,6 +43,10 @@ impl Tally {
         Self { hop: Hop::from(listener), kind, method, attempt: Attempt::None }
     }
 
+    pub(super) fn is_inbound(&self) -> bool {
+        self.hop == Hop::Inbound
+    }
+
     pub(super) fn sent(&mut self, cells: &mut Cells) {
         // One that is made again unseen is told once.
         if std::mem::replace(&mut self.attempt, Attempt::Sent) == Attempt::Sent {

@@ -55,4 +55,5 @@ mod statuses;
 mod tap;
 mod targets;
 mod tracing;
+mod web_page;
 mod worker;

@@ -8,6 +8,7 @@
 
 use super::called::Called;
 use super::{Surface, cors, metadata, process, route, watch};
+use crate::control::page;
 use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State};
 use crate::observe::exposition::{Exposition, render};
 use crate::observe::names;
@@ -47,6 +48,10 @@ pub async fn answer(
     }
     match surface {
         Surface::Metrics => metrics(state).await,
+        Surface::Page => match &state.options.page {
+            Some(page) => page::answer(&request, page, state).await,
+            None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+        },
         Surface::Public => endpoint(request, true, state, budget).await,
         Surface::Api => api(request, state, budget).await,
     }

@@ -45,6 +45,11 @@ impl Record {
         }
     }
 
+    /// What the files say is in force.
+    pub fn is_good(&self) -> bool {
+        self.refused_at.is_none()
+    }
+
     pub fn count(&mut self, outcome: Outcome, now: SystemTime) {
         let Outcome { changed, failed, refused } = outcome;
         self.readings = self.readings.saturating_add(1);

@@ -6,6 +6,7 @@
 
 pub mod app;
 pub mod bare;
+pub mod chromium;
 pub mod dns;
 pub mod frames;
 pub mod netns;
