@@ -91,6 +91,8 @@ pub struct Change {
 #[derive(Debug)]
 #[must_use = "a trial that is not given back keeps its breaker half-open for ever"]
 pub struct Permit {
+    /// Where it was given: its method may have another breaker by the time it comes back.
+    seat: Seat,
     generation: u32,
     /// The state when it was given.
     pub state: State,
@@ -192,11 +194,11 @@ impl Breakers {
         let granted = match state {
             State::Closed => {
                 cell.lane(worker).begin(generation);
-                Ok(Permit { generation, state })
+                Ok(Permit { seat, generation, state })
             }
             State::Open => Err(Refusal::Open),
             State::HalfOpen if cell.try_trial(generation, self.rules.max_requests) => {
-                Ok(Permit { generation, state })
+                Ok(Permit { seat, generation, state })
             }
             State::HalfOpen => Err(Refusal::TooMany),
         };
@@ -206,13 +208,12 @@ impl Breakers {
     /// What came of a call. The state afterwards, and what changed.
     pub fn end(
         &self,
-        seat: Seat,
         worker: usize,
         permit: Permit,
         success: bool,
         now: Instant,
     ) -> Option<(State, Option<Change>)> {
-        let cell = self.cell(seat)?;
+        let cell = self.cell(permit.seat)?;
         let (word, change) = self.current(cell, now);
         if word.generation != permit.generation {
             return Some((word.state, change));
@@ -238,8 +239,8 @@ impl Breakers {
     }
 
     /// The call was not made after all.
-    pub fn withdraw(&self, seat: Seat, worker: usize, permit: Permit) {
-        let Some(cell) = self.cell(seat) else { return };
+    pub fn withdraw(&self, worker: usize, permit: Permit) {
+        let Some(cell) = self.cell(permit.seat) else { return };
         match permit.state {
             State::Closed => cell.lane(worker).withdraw(permit.generation),
             State::HalfOpen => cell.withdraw_trial(permit.generation),

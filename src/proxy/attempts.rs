@@ -332,17 +332,22 @@ impl Proxy {
         let Some(caller) = self.calls.get(key).map(|call| call.down.conn) else { return };
         self.unpark(caller, parked.octets);
         self.pools.leave(pool, caller, key);
-        let Parked { fields, pending, .. } = parked;
+        self.keep_unsent(key, parked.fields, parked.pending.into_pieces());
+    }
+
+    /// Keeps a request of which nothing was sent, and which nothing else holds any more.
+    pub(super) fn keep_unsent(&mut self, key: CallKey, fields: FieldSection, data: Vec<Bytes>) {
         let Some(call) = self.calls.get_mut(key) else { return };
         let stamped_from = fields.len();
-        match self.keeper.keep(fields, stamped_from) {
+        let ends = call.request_ended && data.is_empty();
+        match self.keeper.keep(fields, stamped_from, ends) {
             Ok(mut kept) => {
                 kept.allow(KEPT_FOR_RETRY_MAX);
                 call.kept = Some(kept);
             }
             Err(_) => self.cells.limit_hit("replay"),
         }
-        for data in pending.into_pieces() {
+        for data in data {
             drop(self.keeper.data(&mut call.kept, &data));
         }
     }
@@ -369,7 +374,7 @@ impl Proxy {
             let message = "ringside: the request is too large to be sent again";
             return self.fail(key, &Failure::new(Code::ResourceExhausted, message), now);
         };
-        let Request { fields, data, octets } = self.keeper.take(kept);
+        let Request { fields, data, octets } = self.keeper.take(kept, call.request_ended);
         let down = self.peers.get(call.down.conn);
         let held = down.map_or(0, |peer| peer.h2.held(call.down.stream)) as usize;
         call.credited = octets.saturating_sub(held) as u32;

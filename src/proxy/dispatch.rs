@@ -48,12 +48,14 @@ impl Proxy {
         let until = timeout::earlier(call.deadline, guard.and_then(Guard::deadline));
         let remaining = until.map(|at| at.saturating_duration_since(now));
         if remaining.is_some_and(|left| left.is_zero()) {
+            // Whoever waits for the next attempt's time will want it.
+            self.keep_unsent(key, fields, pending);
             return self.time_reached(key, now);
         }
         let stamped_from = rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
         let ends = call.request_ended && pending.is_empty();
         let tag = key.data().as_ffi();
-        let opened = match self.keeper.keep(fields, stamped_from) {
+        let opened = match self.keeper.keep(fields, stamped_from, ends) {
             Ok(mut kept) => {
                 if let Some(octets_max) = guard.and_then(Guard::keeps) {
                     kept.allow(octets_max);

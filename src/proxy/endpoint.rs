@@ -53,13 +53,13 @@ impl Endpoint {
         now: Instant,
     ) -> Option<(State, Option<Change>)> {
         let breakers = self.policy.breakers.as_ref()?;
-        breakers.end(self.seat.get()?, self.worker, permit, success, now)
+        breakers.end(self.worker, permit, success, now)
     }
 
     /// The attempt was not made after all.
     pub(super) fn withdraw(&self, permit: Permit) {
-        if let (Some(breakers), Some(seat)) = (&self.policy.breakers, self.seat.get()) {
-            breakers.withdraw(seat, self.worker, permit);
+        if let Some(breakers) = &self.policy.breakers {
+            breakers.withdraw(self.worker, permit);
         }
     }
 

@@ -52,6 +52,8 @@ pub(super) struct Kept {
     stamped_from: usize,
     /// Where DATA begins behind the fields.
     tail_from: usize,
+    /// The request ended with its head.
+    ends_with_head: bool,
     /// From the first large piece on, all DATA.
     pieces: Vec<Bytes>,
     /// DATA octets.
@@ -102,12 +104,14 @@ impl Kept {
 }
 
 impl Keeper {
-    /// A call is opened. Gives the section back if it cannot be kept.
+    /// A call is opened, by a head that may be all of it. Gives the section back if it cannot be
+    /// kept.
     #[inline]
     pub(super) fn keep(
         &mut self,
         fields: FieldSection,
         stamped_from: usize,
+        ends_with_head: bool,
     ) -> Result<Kept, FieldSection> {
         let charge = fields.kept();
         if self.charge + charge > WORKER_OCTETS_MAX {
@@ -119,6 +123,7 @@ impl Keeper {
             fields,
             stamped_from,
             tail_from,
+            ends_with_head,
             pieces: Vec::new(),
             octets: 0,
             charge,
@@ -194,14 +199,18 @@ impl Keeper {
         }
     }
 
-    /// For the next attempt.
+    /// For the next attempt, of a request that has ended or not.
     #[cold]
-    pub(super) fn take(&mut self, mut kept: Kept) -> Request {
+    pub(super) fn take(&mut self, mut kept: Kept, ended: bool) -> Request {
         let mut data = std::mem::take(&mut kept.pieces);
         let tail = kept.fields.since(kept.tail_from);
         if !tail.is_empty() {
             // COPY: what was copied on the way in, once for each attempt.
             data.insert(0, Bytes::copy_from_slice(tail));
+        }
+        if ended && data.is_empty() && !kept.ends_with_head {
+            // The end of a request without messages is said apart from its head, and so it goes.
+            data.push(Bytes::new());
         }
         let (octets, stamped_from) = (kept.octets, kept.stamped_from);
         let mut fields = self.forget(kept);
@@ -253,7 +262,7 @@ impl Proxy {
             return false;
         }
         let Some(kept) = call.kept.take() else { return false };
-        let Request { fields, data, octets } = self.keeper.take(kept);
+        let Request { fields, data, octets } = self.keeper.take(kept, call.request_ended);
         // What the caller's window still holds was never sent; for the rest it has had its window
         // back already.
         let down = self.peers.get(call.down.conn);
@@ -300,7 +309,7 @@ mod tests {
     fn kept(keeper: &mut Keeper) -> Option<Kept> {
         let mut fields = section("mine");
         fields.push(b"te", b"trailers");
-        let kept = keeper.keep(fields, 1).ok();
+        let kept = keeper.keep(fields, 1, false).ok();
         keeper.check_invariants(kept.iter());
         kept
     }
@@ -318,7 +327,7 @@ mod tests {
                 keeper.data(&mut kept, data);
                 keeper.check_invariants(kept.iter());
             }
-            let request = keeper.take(kept.unwrap());
+            let request = keeper.take(kept.unwrap(), false);
             assert_eq!(request.fields, section("mine"));
             assert_eq!(request.data.concat(), sent[..count].concat());
             assert_eq!(request.octets, sent[..count].concat().len());
@@ -351,7 +360,7 @@ mod tests {
         let piece = Bytes::from(vec![7; CALL_OCTETS_MAX]);
         let mut all: Vec<_> = (0..200).map(|_| kept(&mut Keeper::default())).collect();
         for slot in &mut all {
-            *slot = keeper.keep(section("mine"), 1).ok();
+            *slot = keeper.keep(section("mine"), 1, false).ok();
             keeper.data(slot, &piece);
         }
         keeper.check_invariants(all.iter().flatten());
@@ -359,7 +368,7 @@ mod tests {
         assert!(whole > 120 && whole < 128, "{whole}");
         // Heads alone are bounded, too.
         let mut heads = Vec::new();
-        while let Ok(kept) = keeper.keep(section(&"v".repeat(1 << 20)), 1) {
+        while let Ok(kept) = keeper.keep(section(&"v".repeat(1 << 20)), 1, false) {
             heads.push(kept);
         }
         assert!(heads.len() < 32);
@@ -368,7 +377,7 @@ mod tests {
         }
         assert!(keeper.is_empty());
         // A piece by reference counts what it may keep alive.
-        let mut slot = keeper.keep(section("mine"), 1).ok();
+        let mut slot = keeper.keep(section("mine"), 1, false).ok();
         let before = keeper.charge;
         keeper.data(&mut slot, &piece.slice(..COPIED_BELOW));
         assert_eq!(keeper.charge - before, PINNED_OCTETS_MIN);

@@ -14,6 +14,7 @@ use std::time::Duration;
 
 mod access;
 mod app_calls;
+mod attempts;
 mod balance;
 mod endings;
 mod keepalive;

@@ -18,7 +18,7 @@ use crate::http2::message;
 use crate::http2::outbox::{self, Queue};
 use crate::http2::stream::{ContentLeft, RecvHalf, SendHalf, Stream};
 use crate::http2::table::Slot;
-use crate::http2::{Event, OpenError, Role, Sent, StreamId, Tag, Transmit};
+use crate::http2::{Event, NO_TAG, OpenError, Role, Sent, StreamId, Tag, Transmit};
 use bytes::Bytes;
 
 impl Connection {
@@ -305,7 +305,8 @@ impl Connection {
 
     /// Client: the owner has no use for the stream any more, and will say so later: what waits for
     /// the peer goes, what comes is thrown away, and what the owner holds goes back to the
-    /// connection, not to the stream, so that the peer soon has no window to go on.
+    /// connection, not to the stream, so that the peer soon has no window to go on. Nothing that
+    /// becomes of it is told by the tag, which may be another stream's by then.
     pub fn abandon(&mut self, stream: StreamId) {
         let Some(slot) = self.table.find(stream) else { return };
         self.outbox.unlink(&mut self.table, slot);
@@ -320,6 +321,7 @@ impl Connection {
         if state.is_receiving() {
             state.recv = RecvHalf::Discarded(ErrorCode::CANCEL);
         }
+        state.tag = NO_TAG;
         self.update_connection_window();
     }
 

@@ -167,8 +167,11 @@ impl Cell {
         };
         for lane in &self.lanes {
             if lane.generation.load(Ordering::Acquire) == u64::from(generation) {
-                counts.requests += lane.requests.load(Ordering::Relaxed) as u32;
-                counts.total_successes += lane.successes.load(Ordering::Relaxed) as u32;
+                // Round and round, as gobreaker's 32 bits.
+                let [requests, successes] = [&lane.requests, &lane.successes]
+                    .map(|count| count.load(Ordering::Relaxed) as u32);
+                counts.requests = counts.requests.wrapping_add(requests);
+                counts.total_successes = counts.total_successes.wrapping_add(successes);
             }
         }
         counts

@@ -153,7 +153,7 @@ fn run(seed: u64, workers: usize) {
             let (worker, permit, generation) =
                 out.swap_remove(dice.throw(out.len() as u64) as usize);
             let success = dice.throw(10) >= fails;
-            let ended = breakers.end(seat, worker, permit, success, epoch + now);
+            let ended = breakers.end(worker, permit, success, epoch + now);
             reference.end(generation, success, now);
             assert_eq!(ended.expect("seated").0, reference.state, "{place}");
         }
@@ -171,7 +171,7 @@ fn is_gobreaker_on_any_number_of_workers() {
 
 fn fail(breakers: &Breakers, seat: Seat, now: Instant) -> Option<Change> {
     let (permit, _) = breakers.begin(seat, 0, now).expect("seated");
-    breakers.end(seat, 0, permit.expect("a permit"), false, now).expect("seated").1
+    breakers.end(0, permit.expect("a permit"), false, now).expect("seated").1
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn tells_each_change_once() {
     assert_eq!(change, Some(Change { from: State::Open, to: State::HalfOpen }));
     let (refused, change) = breakers.begin(seat, 0, later).unwrap();
     assert_eq!((refused.unwrap_err().text(), change), ("too many requests", None));
-    let ended = breakers.end(seat, 1, trial.unwrap(), true, later).unwrap();
+    let ended = breakers.end(1, trial.unwrap(), true, later).unwrap();
     let closed = Change { from: State::HalfOpen, to: State::Closed };
     assert_eq!(ended, (State::Closed, Some(closed)));
 }
@@ -206,14 +206,14 @@ fn what_is_withdrawn_was_never_there() {
     let breakers = breakers(&spec, 4, 1, epoch);
     let seat = breakers.seat(b"/p.S/M", 0, epoch);
     let (permit, _) = breakers.begin(seat, 0, epoch).unwrap();
-    breakers.withdraw(seat, 0, permit.unwrap());
+    breakers.withdraw(0, permit.unwrap());
     assert_eq!(fail(&breakers, seat, epoch), None);
     assert!(fail(&breakers, seat, epoch).is_some());
     let later = epoch + Duration::from_secs(61);
     let (trial, _) = breakers.begin(seat, 0, later).unwrap();
-    breakers.withdraw(seat, 0, trial.unwrap());
+    breakers.withdraw(0, trial.unwrap());
     let (trial, _) = breakers.begin(seat, 0, later).unwrap();
-    let ended = breakers.end(seat, 0, trial.unwrap(), true, later).unwrap();
+    let ended = breakers.end(0, trial.unwrap(), true, later).unwrap();
     assert_eq!(ended.0, State::Closed);
 }
 
@@ -239,6 +239,31 @@ fn the_least_recently_used_makes_way() {
     assert!(is_open("/c") && is_open("/a"), "/d made way");
 }
 
+/// A method that lost its breaker and has another one: what was begun under the old one counts
+/// nowhere, though the new one has come as far.
+#[test]
+fn a_permit_counts_where_it_was_given() {
+    let epoch = Instant::now();
+    let spec = BreakerSpec { trip: Some("true".into()), ..BreakerSpec::default() };
+    let breakers = breakers(&spec, 2, 1, epoch);
+    let seat = |name: &str, now| breakers.seat(name.as_bytes(), 0, now);
+    let (a, b) = (seat("/a", epoch), seat("/b", epoch));
+    for seat in [a, b] {
+        assert!(fail(&breakers, seat, epoch).is_some());
+    }
+    let later = epoch + Duration::from_secs(61);
+    let (trial, _) = breakers.begin(a, 0, later).unwrap();
+    assert_eq!(breakers.end(0, trial.unwrap(), true, later).unwrap().0, State::Closed);
+    let (permit, _) = breakers.begin(a, 0, later).unwrap();
+    assert_eq!(breakers.state(b, 0, later).unwrap().0, State::HalfOpen);
+    // One takes the breaker of /a, which then takes that of /b.
+    seat("/c", later);
+    let again = seat("/a", later);
+    assert!(breakers.is_seated(again) && !breakers.is_seated(a) && !breakers.is_seated(b));
+    assert_eq!(breakers.end(0, permit.unwrap(), false, later), None);
+    assert_eq!(breakers.state(again, 0, later).unwrap().0, State::Closed);
+}
+
 /// Workers at once: nothing is lost that matters, and the states are gobreaker's.
 #[test]
 fn workers_count_together() {
@@ -259,7 +284,7 @@ fn workers_count_together() {
                 for _ in 0..EACH {
                     let (permit, _) = breakers.begin(seat, worker, epoch).expect("seated");
                     let permit = permit.expect("closed until the last one");
-                    let ended = breakers.end(seat, worker, permit, false, epoch).expect("seated");
+                    let ended = breakers.end(worker, permit, false, epoch).expect("seated");
                     opened.fetch_add(usize::from(ended.1.is_some()), Ordering::Relaxed);
                 }
             });

@@ -4,21 +4,22 @@ use super::*;
 use crate::config::resiliency::Document;
 use crate::policy::resiliency::{Builder, Targets};
 
-const OK: &str = "grpc-status=0 END";
-const TO: [(&str, &str); 1] = [("dapr-app-id", "server")];
-const FAILED: [(&str, &str); 3] =
+pub(super) const OK: &str = "grpc-status=0 END";
+pub(super) const TO: [(&str, &str); 1] = [("dapr-app-id", "server")];
+pub(super) const FAILED: [(&str, &str); 3] =
     [(":status", "200"), ("content-type", "application/grpc"), ("grpc-status", "14")];
-const HEAD: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
+pub(super) const HEAD: [(&str, &str); 2] =
+    [(":status", "200"), ("content-type", "application/grpc")];
 
 /// Three retries, 100 ms apart, of a call that may take a second each time.
-const SPEC: &str = "policies: {timeouts: {t: 1s}, \
+pub(super) const SPEC: &str = "policies: {timeouts: {t: 1s}, \
                     retries: {r: {duration: 100ms, maxRetries: 3}}}, \
                     targets: {apps: {server: {timeout: t, retry: r}}}";
-const BREAKER: &str = "policies: {circuitBreakers: \
+pub(super) const BREAKER: &str = "policies: {circuitBreakers: \
                        {c: {timeout: 5s, trip: consecutiveFailures > 1}}}, \
                        targets: {apps: {server: {circuitBreaker: c}}}";
 
-fn policies(spec: &str, workers: usize, now: Instant) -> Arc<Targets> {
+pub(super) fn policies(spec: &str, workers: usize, now: Instant) -> Arc<Targets> {
     let text = format!("kind: Resiliency\nspec: {{{spec}}}");
     let document = Document::read(&text).unwrap().unwrap();
     let mut builder = Builder::default();
@@ -27,7 +28,7 @@ fn policies(spec: &str, workers: usize, now: Instant) -> Arc<Targets> {
 }
 
 impl Bench {
-    fn with_policies(config: Config, policies: Arc<Targets>) -> Self {
+    pub(super) fn with_policies(config: Config, policies: Arc<Targets>) -> Self {
         let mut bench = Self::new(config);
         bench.now_under(Some(policies));
         bench
@@ -41,12 +42,12 @@ impl Bench {
     }
 
     #[allow(clippy::disallowed_methods)]
-    fn with_spec(spec: &str) -> Self {
+    pub(super) fn with_spec(spec: &str) -> Self {
         Self::with_policies(config(), policies(spec, 1, Instant::now()))
     }
 
     /// Caller and callee's sidecar, between them one call with its message.
-    fn begin(&mut self, more: &[(&str, &str)]) -> (ConnId, ConnId) {
+    pub(super) fn begin(&mut self, more: &[(&str, &str)]) -> (ConnId, ConnId) {
         let caller = self.accept(Listener::Api);
         self.call(caller, &[&TO[..], more].concat(), Some(MESSAGE));
         self.resolve();
@@ -54,7 +55,7 @@ impl Bench {
     }
 
     /// Nobody listens where the target is, whenever it is asked for.
-    fn fail_dials(&mut self) {
+    pub(super) fn fail_dials(&mut self) {
         for _ in 0..9 {
             let (dials, resolves) = (self.dialed.len(), self.resolves.len());
             let (conn, ..) = *self.dialed.last().expect("a dial");
@@ -68,11 +69,11 @@ impl Bench {
         }
     }
 
-    fn ms(&mut self, ms: u64) {
+    pub(super) fn ms(&mut self, ms: u64) {
         self.wait(Duration::from_millis(ms));
     }
 
-    fn attempts(&self, callee: ConnId) -> usize {
+    pub(super) fn attempts(&self, callee: ConnId) -> usize {
         self.count(callee, "HEADERS :method=POST")
     }
 }
