@@ -104,6 +104,7 @@ impl Proxy {
     fn remove(&mut self, key: ConnKey, now: Instant) {
         if let Some(peer) = self.peers.remove(key) {
             self.tally_gone(&peer);
+            self.upstream_left(&peer);
             self.outputs.push_back(Output::Close(key.into()));
         }
         self.check_drained(now);
@@ -130,6 +131,28 @@ impl Proxy {
             let heard = peer.heard;
             self.forget_upstream(key);
             self.remove(key, heard);
+        }
+    }
+
+    /// Takes no more calls; closes when the last one is done.
+    pub(super) fn retire_upstream(&mut self, conn: ConnKey) {
+        let Some(peer) = self.peers.get_mut(conn) else { return };
+        let Side::Upstream { pool, stage, .. } = &mut peer.side else { return };
+        let pool = *pool;
+        let before = std::mem::replace(stage, Stage::Retired);
+        if let Some(pool) = self.pools.pools.get_mut(pool) {
+            pool.conns.retain(|key| *key != conn);
+            pool.leaving += usize::from(before != Stage::Retired);
+        }
+        self.close_if_done(conn);
+    }
+
+    /// An upstream connection has left the worker.
+    pub(super) fn upstream_left(&mut self, peer: &Peer) {
+        if let Side::Upstream { pool, stage: Stage::Retired, .. } = peer.side
+            && let Some(pool) = self.pools.pools.get_mut(pool)
+        {
+            pool.leaving -= 1;
         }
     }
 

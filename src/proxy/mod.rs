@@ -69,7 +69,7 @@ use app_calls::AppCalls;
 use bounds::Bounds;
 use bytes::Bytes;
 use call::{Call, Up};
-use guard::Guards;
+use guard::{Guard, Guards};
 use local::Locals;
 use memo::Memo;
 use peer::{Peer, Side, Stage};
@@ -430,10 +430,14 @@ impl Proxy {
         for (key, call) in &self.calls {
             let down = &self.peers[call.down.conn];
             assert_eq!(down.calls[call.down.slot as usize], key);
-            if let Up::Open(up) = &call.up {
-                assert_eq!(self.peers[up.conn].calls[up.slot as usize], key);
+            match &call.up {
+                Up::Open(up) => assert_eq!(self.peers[up.conn].calls[up.slot as usize], key),
+                Up::Parked(_) | Up::Local(_) => {}
+                Up::None => assert!(self.guards.get(key).is_some_and(Guard::is_between)),
             }
         }
+        let leaving = self.peers.values().filter(|peer| peer.is_retired()).count();
+        assert_eq!(self.pools.pools.values().map(|pool| pool.leaving).sum::<usize>(), leaving);
         let parked = self.calls.values().map(|call| match &call.up {
             Up::Parked(parked) => parked.octets,
             Up::Open(_) | Up::Local(_) | Up::None => 0,

@@ -180,6 +180,11 @@ impl Peer {
         }
     }
 
+    /// Upstream: it takes no more calls.
+    pub fn is_retired(&self) -> bool {
+        matches!(self.side, Side::Upstream { stage: Stage::Retired, .. })
+    }
+
     pub fn is_dialing(&self) -> bool {
         matches!(self.side, Side::Upstream { stage: Stage::Dialing, .. })
     }

@@ -48,6 +48,8 @@ pub(super) struct Pool {
     pub(super) target: Option<Target>,
     callee: Option<PreparedField>,
     pub(super) conns: Vec<ConnKey>,
+    /// Connections that take no more calls, and may have some that come back here.
+    pub(super) leaving: usize,
     pub(super) dialing: Option<ConnKey>,
     pub(super) parked: Waiting,
     /// `pump` is at work: what it ends must not begin another one inside.
@@ -69,6 +71,7 @@ impl Pool {
             callee: target.as_ref().map(|target| rewrite::callee_app_id(&target.app_id)),
             target,
             conns: Vec::new(),
+            leaving: 0,
             dialing: None,
             parked: Waiting::default(),
             pumping: false,
@@ -82,7 +85,7 @@ impl Pool {
 
     fn is_idle(&self) -> bool {
         let dials = self.dialing.is_some() || !self.places.probing.is_empty();
-        self.conns.is_empty() && !dials && self.parked.is_empty()
+        self.conns.is_empty() && self.leaving == 0 && !dials && self.parked.is_empty()
     }
 
     pub(super) fn is_full(&self) -> bool {
@@ -225,7 +228,11 @@ impl Proxy {
         pending: Vec<Bytes>,
         now: Instant,
     ) {
-        let Some(waiting) = self.pools.pools.get_mut(pool) else { return };
+        let Some(waiting) = self.pools.pools.get_mut(pool) else {
+            debug_assert!(false, "a pool lives as long as calls may come to it");
+            let message = "ringside: nobody knows where this call goes any more; try again";
+            return self.fail(call, &Failure::unavailable(message), now);
+        };
         let Some(caller) = self.calls.get(call).map(|call| call.down.conn) else { return };
         let Some(peer) = self.peers.get_mut(caller) else { return };
         let octets = fields.kept();
@@ -398,6 +405,7 @@ impl Proxy {
     pub(super) fn dial_failed(&mut self, conn: ConnKey, error: String, now: Instant) {
         let Some(peer) = self.peers.remove(conn) else { return };
         self.tally_gone(&peer);
+        self.upstream_left(&peer);
         if let Side::Upstream { pool, way, .. } = &peer.side {
             let (pool, endpoint) = (*pool, way.endpoint());
             let error = self.blame_peer(&peer, &error);
@@ -442,18 +450,6 @@ impl Proxy {
         }
         self.fail_parked(key, &Failure::unavailable(error), Cause::Unreachable, now);
         self.pools.drop_if_idle(key);
-    }
-
-    /// Takes no more calls; closes when the last one is done.
-    pub(super) fn retire_upstream(&mut self, conn: ConnKey) {
-        let Some(peer) = self.peers.get_mut(conn) else { return };
-        let Side::Upstream { pool, stage, .. } = &mut peer.side else { return };
-        let pool = *pool;
-        *stage = Stage::Retired;
-        if let Some(pool) = self.pools.pools.get_mut(pool) {
-            pool.conns.retain(|key| *key != conn);
-        }
-        self.close_if_done(conn);
     }
 
     /// An upstream connection is gone: its calls fail, its pool forgets it.

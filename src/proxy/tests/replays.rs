@@ -326,3 +326,34 @@ fn an_authority_that_was_missing_is_not_added_twice() {
     assert_eq!(first, second);
     assert_eq!(first.matches(":authority=").count(), 1);
 }
+
+/// A connection that takes no more calls may leave some out when it says its last word: its pool
+/// is there for them, though nobody else was in it and its target is not found just then.
+#[test]
+fn a_pool_waits_for_the_calls_of_those_that_leave_it() {
+    const TO: [(&str, &str); 1] = [("dapr-app-id", "server")];
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &TO, Some(MESSAGE));
+    bench.resolve();
+    let callee = bench.dial_done();
+    bench.ends.get_mut(&callee).unwrap().goaway_notice();
+    bench.run();
+    bench.call(caller, &TO, Some(MESSAGE));
+    for _ in 0..3 {
+        if bench.resolves.len() == 1 {
+            let (conn, ..) = *bench.dialed.last().unwrap();
+            bench.handle(Input::DialFailed { conn, error: "connection refused".to_owned() });
+        }
+    }
+    let target = bench.resolves[1].clone();
+    let result = Err("couldn't find service: server".into());
+    bench.handle(Input::Resolved(Resolution { target, result }));
+    assert!(bench.last(caller).contains("couldn't find service"), "{:?}", bench.seen[&caller]);
+    bench.reset(callee, 1, REFUSED);
+    assert_eq!((bench.proxy.calls(), bench.resolves.len()), (1, 3), "{:?}", bench.resolves);
+    bench.resolve();
+    let second = bench.dial_done();
+    bench.answer(second, 1, MESSAGE);
+    assert!(bench.last(caller).ends_with(OK), "{:?}", bench.seen[&caller]);
+}
