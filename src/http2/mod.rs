@@ -91,6 +91,8 @@ pub struct Limits {
     pub header_list_assured: u32,
     /// Fields in one section, enforced while decoding.
     pub fields_max: u32,
+    /// What we tell peers of our kind, in a setting of our own; 0: nothing.
+    pub kinship: u8,
     /// SETTINGS_HEADER_TABLE_SIZE for our decoder.
     pub header_table_size: u32,
     /// Upper bound for our encoder's table, whatever the peer announces.
@@ -137,6 +139,7 @@ impl Default for Limits {
             streams_max: 16 << 10,
             header_list_size: 64 << 10,
             header_list_assured: 64 << 10,
+            kinship: 0,
             fields_max: 128,
             header_table_size: 4096,
             encoder_table_size_max: 4096,

@@ -16,6 +16,9 @@ const MAX_CONCURRENT_STREAMS: u16 = 0x3;
 const INITIAL_WINDOW_SIZE: u16 = 0x4;
 const MAX_FRAME_SIZE: u16 = 0x5;
 const MAX_HEADER_LIST_SIZE: u16 = 0x6;
+/// Ours, from the range for experiments (§11.3): by it those recognize each other who agree on more
+/// than HTTP/2. Everybody else ignores it.
+const KINSHIP: u16 = 0xf1d2;
 
 /// Octets of one setting: identifier and value.
 const SETTING_LEN: usize = 6;
@@ -34,6 +37,8 @@ pub struct PeerSettings {
     pub max_frame_size: u32,
     /// Advisory (§6.5.2).
     pub header_list_size: Option<u32>,
+    /// 0: none that we know of.
+    pub kinship: u8,
 }
 
 impl Default for PeerSettings {
@@ -44,6 +49,7 @@ impl Default for PeerSettings {
             initial_window: INITIAL_WINDOW_DEFAULT,
             max_frame_size: FRAME_SIZE_MIN,
             header_list_size: None,
+            kinship: 0,
         }
     }
 }
@@ -97,6 +103,7 @@ impl PeerSettings {
                 self.max_frame_size = value;
             }
             MAX_HEADER_LIST_SIZE => self.header_list_size = Some(value),
+            KINSHIP => self.kinship = u8::try_from(value).unwrap_or(u8::MAX),
             _ => {}
         }
         Ok(())
@@ -112,6 +119,7 @@ pub fn write_settings(out: &mut Vec<u8>, role: Role, limits: &Limits) {
         (INITIAL_WINDOW_SIZE, Some(limits.stream_window).filter(|v| *v != INITIAL_WINDOW_DEFAULT)),
         (MAX_FRAME_SIZE, Some(limits.max_frame_size).filter(|v| *v != FRAME_SIZE_MIN)),
         (MAX_HEADER_LIST_SIZE, Some(limits.header_list_size)),
+        (KINSHIP, (limits.kinship > 0).then_some(limits.kinship.into())),
     ];
     let count = settings.iter().filter(|(_, value)| value.is_some()).count();
     let len = (count * SETTING_LEN) as u32;
@@ -182,6 +190,19 @@ mod tests {
         write_settings(&mut out, Role::Server, &limits);
         let body = [setting(0x3, 250), setting(0x4, 1 << 18), setting(0x6, 0x1000)].concat();
         assert_eq!(out, [&[0, 0, 18, 4, 0, 0, 0, 0, 0][..], &body].concat());
+    }
+
+    /// Who does not know it has nothing to say.
+    #[test]
+    fn kin_recognize_each_other() {
+        let limits = Limits { kinship: 1, ..Limits::default() };
+        let mut out = Vec::new();
+        write_settings(&mut out, Role::Server, &limits);
+        let settings = apply(&out[9..], Role::Client).unwrap();
+        assert_eq!(settings.kinship, 1);
+        out.clear();
+        write_settings(&mut out, Role::Server, &Limits::default());
+        assert_eq!(apply(&out[9..], Role::Client).unwrap().kinship, 0);
     }
 
     /// RFC 7541 §4.2: a table that shrinks and grows between two blocks owes both sizes.

@@ -4,10 +4,10 @@
 //!               breaker refuses, success, or a failure that is final
 //!            ┌────────────────────────────────────────▶ ended
 //! ──────▶ Trying ──────────────────────▶ Standing ────────▲
-//!          │  ▲     a `dapr-stream`
-//!   failed │  │     has its stream
-//!          ▼  │ wait over
-//!         Waiting
+//!          │  ▲     a `dapr-stream`        │
+//!   failed │  │     has its stream         │ proven that it
+//!          ▼  │ wait over                  │ reached no app
+//!         Waiting ◀────────────────────────┘
 //! ```
 //! 1. An attempt follows another one only while the caller has got nothing of a response and the
 //!    request is still at hand whole (`replay`).
@@ -15,7 +15,9 @@
 //!    may come instead. daprd's always does.
 //! 3. A call that waits holds no stream, and no place in its pool's queue.
 //! 4. Each permit of a breaker is given back, once, with what came of its attempt.
-//! 5. Calls without a policy pay for nothing of this but a look at an empty table.
+//! 5. A `dapr-stream` that stands is nobody's but the caller's and the app's; but one that reached
+//!    no app, as its callee's sidecar proves (`undelivered`), may be tried again.
+//! 6. Calls without a policy pay for nothing of this but a look at an empty table.
 //!
 //! Sources: `NewRunnerWithOptions` in Dapr's `pkg/resiliency/policy.go`, the handler in its
 //! `pkg/api/grpc/proxy/handler.go`.
@@ -200,13 +202,14 @@ impl Proxy {
         }
     }
 
-    /// The same of a status that the callee told; the fields are still the caller's if there is no
-    /// other attempt.
+    /// The same of a status that the callee told, maybe of a call that reached no app; the fields
+    /// are still the caller's if there is no other attempt.
     #[cold]
     pub(super) fn status_again(
         &mut self,
         key: CallKey,
         code: u8,
+        undelivered: bool,
         fields: &FieldSection,
         now: Instant,
     ) -> bool {
@@ -221,7 +224,8 @@ impl Proxy {
             self.attempt_timed_out(key, now);
             return true;
         }
-        self.try_again(key, Cause::Status(code), fields.value(PUSHBACK), now)
+        let cause = if undelivered { Cause::Undelivered(code) } else { Cause::Status(code) };
+        self.try_again(key, cause, fields.value(PUSHBACK), now)
     }
 
     fn try_again(
@@ -265,17 +269,24 @@ impl Proxy {
         let random = self.random(key, now);
         let guard = self.guards.get_mut(key)?;
         let retry = guard.endpoint.policy.retry?;
-        let Stage::Trying { permit, .. } = &mut guard.stage else { return None };
+        match (&guard.stage, cause) {
+            (Stage::Trying { .. }, _) => {}
+            // A stream that stands is nobody's but the caller's and the app's, if it has an app;
+            // the last two are of one that was left out and found nobody else.
+            (Stage::Standing, Cause::Undelivered(_) | Cause::Unreachable | Cause::Unresolved) => {}
+            (Stage::Standing | Stage::Waiting { .. }, _) => return None,
+        }
         let call = self.calls.get(key)?;
         let whole = call.kept.is_some() || matches!(call.up, Up::Parked(_));
         match cause {
-            Cause::Unresolved if guard.backoff.retries() == 0 => {
-                let permit = permit.take();
+            Cause::Unresolved if guard.backoff.retries() == 0 && call.replays == 0 => {
+                let permit = guard.take_permit();
                 permit.into_iter().for_each(|permit| guard.endpoint.withdraw(permit));
                 return None;
             }
-            Cause::Status(code) if !retry.matches(code) => return None,
-            Cause::Status(_) | Cause::Unresolved | Cause::Unreachable | Cause::Timeout => {}
+            Cause::Status(code) | Cause::Undelivered(code) if !retry.matches(code) => return None,
+            Cause::Status(_) | Cause::Undelivered(_) => {}
+            Cause::Unresolved | Cause::Unreachable | Cause::Timeout => {}
         }
         if call.head_sent || !whole || call.is_late(now) {
             return None;
@@ -305,7 +316,7 @@ impl Proxy {
         let latency = self.guards.get(key).map(|guard| now.saturating_duration_since(guard.begun));
         let Some(call) = self.calls.get_mut(key) else { return false };
         let status = match cause {
-            Cause::Status(code) => code,
+            Cause::Status(code) | Cause::Undelivered(code) => code,
             Cause::Unreachable => Code::Unavailable as u8,
             Cause::Unresolved => Code::Unknown as u8,
             Cause::Timeout => Code::DeadlineExceeded as u8,
@@ -324,7 +335,9 @@ impl Proxy {
             Up::Local(_) | Up::None => {}
         }
         self.drop_held(key);
-        self.calls.get(key).is_some_and(|call| call.kept.is_some())
+        let kept = self.calls.get_mut(key).and_then(|call| call.kept.as_mut());
+        // Meanwhile more may come of it, as far as its window lets it.
+        kept.map(|kept| kept.allow(KEPT_FOR_RETRY_MAX)).is_some()
     }
 
     /// What waited for a stream waits for its next attempt.

@@ -269,6 +269,7 @@ impl Proxy {
         let Some(peer) = self.peers.get_mut(conn) else { return };
         if failure.http_status == 200 {
             failure.write_head(&mut fields, content_type.field(&self.fixed).value());
+            peer.prove(failure, &mut fields);
             peer.h2.send_headers(stream, fields, true);
         } else {
             // Not a gRPC client: somebody may look at this with curl, so the text is the body too.
@@ -298,6 +299,7 @@ impl Proxy {
                 failure.write_trailers(&mut fields);
             } else {
                 failure.write_head(&mut fields, call.content_type.field(&self.fixed).value());
+                peer.prove(failure, &mut fields);
             }
             peer.h2.send_headers(stream, fields, true);
         }

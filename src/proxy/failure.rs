@@ -27,6 +27,8 @@ pub struct Failure {
     pub http_status: u16,
     /// `google.rpc.Status`, serialized.
     pub details: Option<Vec<u8>>,
+    /// Nothing of the call reached the app (`undelivered`).
+    pub undelivered: bool,
 }
 
 /// The content type when the caller's is not known.
@@ -34,12 +36,18 @@ pub const GRPC: &[u8] = b"application/grpc";
 
 impl Failure {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), http_status: 200, details: None }
+        let message = message.into();
+        Self { code, message, http_status: 200, details: None, undelivered: false }
+    }
+
+    /// Nothing of the call reached the app.
+    pub fn undelivered(self) -> Self {
+        Self { undelivered: true, ..self }
     }
 
     /// grpc-go's `http2_server.go`: an early abort with an HTTP status of its own.
     pub fn not_grpc(http_status: u16, code: Code, message: String) -> Self {
-        Self { code, message: message.into(), http_status, details: None }
+        Self { http_status, ..Self::new(code, message) }
     }
 
     pub fn unavailable(message: impl Into<Cow<'static, str>>) -> Self {
@@ -57,6 +65,7 @@ impl Failure {
             "connection error: desc = \"transport: Error while dialing: dial tcp {address}: \
              connect: connection refused\""
         ))
+        .undelivered()
     }
 
     /// Sources: the tracing interceptor's text, and the director's when tracing is off or the
@@ -86,6 +95,7 @@ impl Failure {
             "this is the sidecar of app id {own}, not of {callee}: the call was not delivered; \
              the caller's name resolution points at the wrong sidecar"
         ))
+        .undelivered()
     }
 
     /// grpc-go's text for a message over the limit, and whose limit it is.

@@ -60,10 +60,16 @@ impl Proxy {
             self.upstream_gone(pool, key, reason, now);
         }
         let lost = Failure::unavailable(self.loss(key, reason));
+        let unsent = lost.clone().undelivered();
         // Bounded: each turn takes a call off the connection.
         while let Some(call) = self.peers.get(key).and_then(|peer| peer.calls.last()).copied() {
             match upstream {
-                Some(_) if self.is_unsent(key, call) && self.replay(call, Unseen::Unsent, now) => {}
+                Some(_) if self.is_unsent(key, call) => {
+                    if !self.replay(call, Unseen::Unsent, now) {
+                        let cause = Cause::Undelivered(unsent.code as u8);
+                        self.fail_attempt(call, &unsent, cause, now);
+                    }
+                }
                 Some(_) => {
                     let cause = Cause::Status(lost.code as u8);
                     self.fail_attempt(call, &lost, cause, now);

@@ -50,6 +50,8 @@ pub(super) enum Stage {
 pub(super) enum Cause {
     /// A status that the callee told, or that stands for what it did: a policy may name it.
     Status(u8),
+    /// The same, and it is certain that the call reached no app.
+    Undelivered(u8),
     /// No connection came about.
     Unreachable,
     /// Nobody knows where the target is: if that is so from the beginning, daprd applies no policy.

@@ -3,7 +3,7 @@
 //! 1. One pass over the fields, by class: names were sorted when they entered the decoder's table.
 //! 2. The first value of a repeated name counts, as in daprd.
 
-use super::rewrite;
+use super::{rewrite, undelivered};
 use crate::grpc::status::decode_message;
 use crate::http2::FieldSection;
 use crate::http2::field::VOLATILE;
@@ -29,6 +29,7 @@ pub mod class {
     pub const GRPC_MESSAGE: u8 = 15 | VOLATILE;
     pub const GRPC_MESSAGE_TYPE: u8 = 16;
     pub const CONTENT_LENGTH: u8 = 17 | VOLATILE;
+    pub const UNDELIVERED: u8 = 18;
 }
 
 /// The `Classify` of every connection of a proxy.
@@ -51,6 +52,7 @@ pub fn classify(name: &[u8]) -> u8 {
         b"grpc-message" => class::GRPC_MESSAGE,
         b"grpc-message-type" => class::GRPC_MESSAGE_TYPE,
         b"content-length" => class::CONTENT_LENGTH,
+        undelivered::NAME => class::UNDELIVERED,
         _ => 0,
     }
 }

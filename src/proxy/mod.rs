@@ -45,6 +45,7 @@ mod tally;
 mod timers;
 mod told;
 mod tracer;
+mod undelivered;
 mod waiting;
 mod witness;
 
@@ -504,6 +505,7 @@ fn limits(config: &Config, end: End) -> Limits {
             End::App | End::Sidecar => stalled::HELD_MAX,
         },
         ping_ack_delay: PING_ACK_DELAY,
+        kinship: if inner { undelivered::KINSHIP } else { 0 },
         ..defaults
     }
 }

@@ -242,7 +242,8 @@ impl Proxy {
             let limit = if fits { "parked" } else { "parked_octets" };
             self.limit_reached(limit, "too many of its calls wait for an app", caller, now);
             let message = "ringside: too many calls wait for this app; try again later";
-            self.fail(call, &Failure::new(Code::ResourceExhausted, message), now);
+            let failure = Failure::new(Code::ResourceExhausted, message).undelivered();
+            self.fail(call, &failure, now);
             return;
         }
         let Some(parked) = self.calls.get_mut(call) else { return };
@@ -448,7 +449,8 @@ impl Proxy {
                 }
             }
         }
-        self.fail_parked(key, &Failure::unavailable(error), Cause::Unreachable, now);
+        let failure = Failure::unavailable(error).undelivered();
+        self.fail_parked(key, &failure, Cause::Unreachable, now);
         self.pools.drop_if_idle(key);
     }
 

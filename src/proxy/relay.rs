@@ -135,8 +135,11 @@ impl Proxy {
         // A peer that tells a gRPC status tells enough, whatever else its head looks like.
         let told = head.grpc_status.map(status::parse_code);
         let status = told.unwrap_or(Code::Unknown as u8);
-        let failed = end_stream && status != Code::Ok as u8 && (ours || told.is_some());
-        if failed && self.status_again(key, status, &fields, now) {
+        let foreign = !ours && told.is_none();
+        let foreign = foreign.then(|| Failure::of_response(head.status, head.content_type));
+        let failed = end_stream && status != Code::Ok as u8 && foreign.is_none();
+        let undelivered = end_stream && self.take_proof(from, &mut fields);
+        if failed && self.status_again(key, status, undelivered, &fields, now) {
             return self.recycle(from, fields);
         }
         let Some(call) = self.calls.get_mut(key) else { return self.recycle(from, fields) };
@@ -144,8 +147,7 @@ impl Proxy {
             witness.answered(now);
         }
         call.response_ended |= end_stream;
-        if !ours && told.is_none() {
-            let (code, text) = Failure::of_response(head.status, head.content_type);
+        if let Some((code, text)) = foreign {
             self.recycle(from, fields);
             return self.fail_by_upstream(key, code, &text, now);
         }
@@ -232,7 +234,7 @@ impl Proxy {
         let status = told.unwrap_or(Code::Unknown as u8);
         call.trace_status(status, &fields);
         if !call.head_sent {
-            if status != Code::Ok as u8 && self.status_again(key, status, &fields, now) {
+            if status != Code::Ok as u8 && self.status_again(key, status, false, &fields, now) {
                 return self.recycle(from, fields);
             }
             self.release_head(key, now);
@@ -265,7 +267,8 @@ impl Proxy {
             return self.cancel(key, now);
         }
         let late = call.is_late(now);
-        if code == ErrorCode::REFUSED_STREAM && self.replay(key, Unseen::Refused, now) {
+        let refused = code == ErrorCode::REFUSED_STREAM;
+        if refused && self.replay(key, Unseen::Refused, now) {
             return;
         }
         self.detach(from, key);
@@ -278,8 +281,11 @@ impl Proxy {
             return self.attempt_timed_out(key, now);
         }
         let (code, text) = Failure::reset(code);
-        let failure = Failure::new(code, self.blame(from, &text));
-        self.fail_attempt(key, &failure, Cause::Status(code as u8), now);
+        let (failure, cause) = (Failure::new(code, self.blame(from, &text)), code as u8);
+        if refused {
+            return self.fail_attempt(key, &failure.undelivered(), Cause::Undelivered(cause), now);
+        }
+        self.fail_attempt(key, &failure, Cause::Status(cause), now);
     }
 
     /// What the upstream did ends the call, whose stream it still has.

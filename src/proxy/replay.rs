@@ -289,9 +289,9 @@ impl Proxy {
         let Up::Open(Leg { conn, .. }) = call.up else { return };
         // grpc-go's text.
         let text = "the stream is rejected because server is draining the connection";
-        let failure = Failure::unavailable(self.blame(conn, text));
+        let failure = Failure::unavailable(self.blame(conn, text)).undelivered();
         self.detach(conn, key);
-        let cause = Cause::Status(failure.code as u8);
+        let cause = Cause::Undelivered(failure.code as u8);
         self.fail_attempt(key, &failure, cause, now);
     }
 }

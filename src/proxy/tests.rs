@@ -26,6 +26,7 @@ mod resiliency;
 mod stalled;
 mod statuses;
 mod traces;
+mod undelivered;
 mod witness;
 
 /// The sidecar of `client`, whose app listens on 127.0.0.1:50051.

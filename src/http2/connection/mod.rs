@@ -278,6 +278,11 @@ impl Connection {
         self.phase != Phase::Active || self.next_id > WINDOW_MAX
     }
 
+    /// What a peer of our kind said of itself ([`Limits::kinship`]).
+    pub fn kinship(&self) -> u8 {
+        self.peer.kinship
+    }
+
     pub fn has_failed(&self) -> bool {
         self.phase == Phase::Failed
     }

@@ -305,8 +305,7 @@ impl Connection {
 
     /// Client: the owner has no use for the stream any more, and will say so later: what waits for
     /// the peer goes, what comes is thrown away, and what the owner holds goes back to the
-    /// connection, not to the stream, so that the peer soon has no window to go on. Nothing that
-    /// becomes of it is told by the tag, which may be another stream's by then.
+    /// connection, not to the stream: soon the peer has no window to go on. Its tag is free.
     pub fn abandon(&mut self, stream: StreamId) {
         let Some(slot) = self.table.find(stream) else { return };
         self.outbox.unlink(&mut self.table, slot);

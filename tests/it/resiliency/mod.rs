@@ -4,6 +4,7 @@
 
 mod app;
 mod cases;
+mod late;
 
 use crate::page;
 use crate::peer::probe::{Call, outcomes};
