@@ -94,7 +94,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     SERVERS.into_iter().chain([RUNTIME]).for_each(|target| state.require(target));
     let (control, mail) = mailbox(MAIL_MAX).map_err(no_mailbox)?;
     let (end, ended) = mpsc::channel(crew.workers + 1);
-    start_workers(&crew, snapshot, inboxes, calls, &control, &end)?;
+    start_workers(&crew, plan.settings.retry_budget, snapshot, inboxes, calls, &control, &end)?;
     let surfaces = serve_http(http, &state, &end);
     let reloader = follow_files(&plan, &state, &workers, shelf);
     let console = console::start(&plan, log, &state, &workers, &mut files)?;
@@ -431,6 +431,7 @@ fn app_protocol(app: Option<&App>, given: &str) -> String {
 /// One thread each. The first one accepts, and hands on what another has less to do than it.
 fn start_workers(
     Crew { cpus, app_calls, .. }: &Crew,
+    retry_budget: Option<u32>,
     snapshot: Arc<Snapshot>,
     Inboxes { mailboxes, mut others }: Inboxes,
     calls: Vec<(ListenSocket, Listener)>,
@@ -451,6 +452,7 @@ fn start_workers(
             loads: Arc::clone(&loads),
             snapshot: Arc::clone(&snapshot),
             app_calls_max: app_calls.get(index).copied(),
+            retry_budget,
             mailbox,
             control: control.try_clone().map_err(|error| error.to_string())?,
         };

@@ -256,6 +256,7 @@ fn texts(reader: &Reader<'_>, flags: &mut Flags) {
         ("ringside-io", &mut flags.ringside.io),
         ("ringside-pin", &mut flags.ringside.pin),
         ("ringside-workers", &mut flags.ringside.workers),
+        ("ringside-retry-budget", &mut flags.ringside.retry_budget),
         ("ringside-resolve-file", &mut flags.ringside.resolve_file),
     ] {
         *slot = reader.text(name, slot);

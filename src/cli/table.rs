@@ -131,6 +131,7 @@ pub const FLAGS: &[Flag] = &[
     used("ringside-page-port", String, "", "Port of a web page that shows what happens"),
     used("ringside-pin", String, "auto", "Each worker on a CPU of its own: auto, on or off"),
     used("ringside-resolve-file", String, "", "YAML of app ids and endpoints, not mDNS"),
+    used("ringside-retry-budget", String, "off", "Retries in percent of the calls, or off"),
     used("ringside-workers", String, "auto", "Threads that carry calls; auto: by the CPUs"),
 ];
 

@@ -73,6 +73,7 @@ pub struct OwnFlags {
     pub pin: String,
     pub forward: Vec<String>,
     pub drain_max: Option<GoDuration>,
+    pub retry_budget: String,
     pub resolve_file: String,
     /// `auto`, `off` or a path.
     pub admin_socket: String,
@@ -94,6 +95,7 @@ impl Default for OwnFlags {
             pin: "auto".into(),
             forward: Vec::new(),
             drain_max: None,
+            retry_budget: "off".into(),
             resolve_file: String::new(),
             admin_socket: "auto".into(),
             log_contents: 0,

@@ -18,6 +18,7 @@ pub mod resiliency;
 pub mod resource;
 pub mod settings;
 pub mod shape;
+pub mod share;
 mod socket;
 pub mod spec;
 pub mod traces;

@@ -9,7 +9,7 @@ use super::page::Page;
 use super::spec::Configuration;
 use super::{
     App, AppPlace, AppProtocol, CallLogging, Config, Environment, Flags, Forward, IoDriver,
-    SocketPath, Tracing, go, quantity,
+    SocketPath, Tracing, go, quantity, share,
 };
 use crate::identity::{AppId, Namespace, Target};
 use std::fmt;
@@ -43,6 +43,8 @@ pub struct Settings {
     pub app_health: Option<AppHealth>,
     /// Of all workers together.
     pub app_calls_max: Option<usize>,
+    /// Retries in percent of the calls to a target; `None`: no bound.
+    pub retry_budget: Option<u32>,
     pub shutdown: Shutdown,
     /// Lines to log at WARN before anything else of this.
     pub warnings: Vec<String>,
@@ -248,6 +250,7 @@ impl Settings {
             security: security(flags, env)?,
             app_health,
             app_calls_max: app_calls_max(flags),
+            retry_budget: share::parse("ringside-retry-budget", &flags.ringside.retry_budget)?,
             shutdown: shutdown(flags, &mut warnings),
             warnings,
             api_logging: flags.enable_api_logging,

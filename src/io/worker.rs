@@ -64,6 +64,8 @@ pub struct WorkerOptions {
     pub snapshot: Arc<Snapshot>,
     /// Calls that this worker may give to the app at the same time.
     pub app_calls_max: Option<usize>,
+    /// Retries in percent of the calls to a target.
+    pub retry_budget: Option<u32>,
     pub mailbox: Mailbox<ToWorker>,
     pub control: Sender<ToControl>,
 }
@@ -244,7 +246,7 @@ impl Worker {
         bounds: Bounds,
         contexts: Contexts,
     ) -> (Self, Mailbox<ToWorker>) {
-        let app_calls_max = options.app_calls_max;
+        let (app_calls_max, retry_budget) = (options.app_calls_max, options.retry_budget);
         let WorkerOptions { index, listeners, others, loads, snapshot, mailbox, control, .. } =
             options;
         let mtls = snapshot.config.mtls;
@@ -255,6 +257,9 @@ impl Worker {
         proxy.seed([0, 1, 2].map(|number| random.hash_one((index, number))));
         if let Some(most) = app_calls_max {
             proxy.bound_app_calls(most);
+        }
+        if let Some(percent) = retry_budget {
+            proxy.budget_retries(percent);
         }
         let core = Core {
             proxy,

@@ -26,6 +26,13 @@ pub const BREAKER_STATES: [&str; 3] = ["closed", "half-open", "open"];
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TargetId(u32);
 
+impl TargetId {
+    /// Below [`TARGETS_MAX`].
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// Everything under one target.
 #[derive(Clone, Debug, Default)]
 pub struct TargetCells {

@@ -3,6 +3,7 @@
 pub mod acl;
 pub mod apis;
 pub mod breaker;
+pub mod budget;
 pub mod method;
 pub mod resiliency;
 pub mod retry;

@@ -64,6 +64,7 @@ impl Proxy {
         }
         if endpoint.policy.retry.is_some() {
             cells.applied(endpoint.told, Applied::Retry);
+            self.budgets.pay_in(endpoint.told, now);
         }
         self.guards.insert(key, Guard::new(endpoint, streaming, now));
         self.attempt(key, pool, fields, Vec::new(), now);
@@ -236,6 +237,10 @@ impl Proxy {
         now: Instant,
     ) -> bool {
         let Some(wait) = self.wait_before(key, cause, pushback, now) else { return false };
+        let endpoint = self.guards.get(key).map(|guard| Rc::clone(&guard.endpoint));
+        let Some(endpoint) = endpoint.filter(|endpoint| self.may_retry(endpoint, now)) else {
+            return false;
+        };
         self.attempt_over(key, false, now);
         if !self.withdraw(key, cause, now) {
             return false;
@@ -246,7 +251,6 @@ impl Proxy {
         let until = now + wait;
         guard.stage = Stage::Waiting { until, target };
         let told = std::mem::replace(&mut guard.retry_told, true);
-        let endpoint = Rc::clone(&guard.endpoint);
         self.remind(until, Reminder::Call(key));
         if !told {
             self.cells.policies().activated(endpoint.told, Applied::Retry);

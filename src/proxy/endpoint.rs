@@ -26,6 +26,11 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whom it is for, as callers spell it.
+    pub(super) fn app(&self) -> &str {
+        &self.app
+    }
+
     /// As daprd names a breaker.
     pub(super) fn method(&self) -> String {
         format!("{}:{}", self.app, self.path)

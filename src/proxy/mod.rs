@@ -20,6 +20,7 @@ mod app_calls;
 mod attempts;
 mod balance;
 mod bounds;
+mod budgets;
 mod call;
 mod contract;
 mod dispatch;
@@ -68,6 +69,7 @@ use crate::snapshot::Snapshot;
 use access::{Caller, Denials};
 use app_calls::AppCalls;
 use bounds::Bounds;
+use budgets::Budgets;
 use bytes::Bytes;
 use call::{Call, Up};
 use guard::{Guard, Guards};
@@ -158,6 +160,7 @@ pub struct Proxy {
     drained: bool,
     told: Told,
     bounds: Bounds,
+    budgets: Budgets,
     denials: Denials,
     tracer: Tracer,
     begun: Instant,
@@ -190,6 +193,7 @@ impl Proxy {
             drained: false,
             told: Told::new(now),
             bounds: Bounds::default(),
+            budgets: Budgets::default(),
             denials: Denials::default(),
             begun: now,
         }
@@ -198,6 +202,11 @@ impl Proxy {
     /// At most so many calls at the same time are given to the app; the others wait.
     pub fn bound_app_calls(&mut self, most: usize) {
         self.app_calls = AppCalls::of_at_most(most);
+    }
+
+    /// Retries are at most so many percent of the calls to a target, and a few more.
+    pub fn budget_retries(&mut self, percent: u32) {
+        self.budgets = Budgets::of_percent(percent);
     }
 
     /// What its choices by chance and its IDs come from; without it, the same in each run.

@@ -99,7 +99,7 @@ impl Proxy {
         );
     }
 
-    fn tell_limit(
+    pub(super) fn tell_limit(
         &mut self,
         limit: &'static str,
         what: &'static str,

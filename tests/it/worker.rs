@@ -122,6 +122,7 @@ impl Sidecar {
                 loads: Arc::clone(&loads),
                 snapshot: Arc::new(snapshot.clone()),
                 app_calls_max: None,
+                retry_budget: None,
                 mailbox,
                 control: control.try_clone().unwrap(),
             };

@@ -222,6 +222,12 @@ fn own_flags() {
     for bad in ["0", "-1", "1025", "many", ""] {
         assert!(settings(|f| f.ringside.workers = bad.into()).is_err(), "{bad}");
     }
+    let budget = |text: &str| settings(|f| f.ringside.retry_budget = text.into());
+    let budgets = ["off", "0", "20", "1000"].map(|text| budget(text).unwrap().retry_budget);
+    assert_eq!(budgets, [None, Some(0), Some(20), Some(1000)]);
+    for bad in ["", "on", "-1", "1001", "20%"] {
+        assert!(budget(bad).is_err(), "{bad}");
+    }
     assert!(settings(|f| f.ringside.pin = "true".into()).is_err());
     assert!(settings(|f| f.ringside.io = "kqueue".into()).is_err());
 }

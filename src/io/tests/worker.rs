@@ -47,6 +47,7 @@ fn worker_within(
         loads: Loads::new(1),
         snapshot: Arc::new(snapshot),
         app_calls_max: None,
+        retry_budget: None,
         mailbox: mailbox_of_worker,
         control,
     };

@@ -91,3 +91,33 @@ fn a_request_without_a_message_is_sent_again() {
         assert!(bench.last(caller).ends_with(OK), "{:?}", bench.seen[&caller]);
     }
 }
+
+/// `--ringside-retry-budget`: a share of the calls, and ten in a second.
+#[test]
+fn retries_are_budgeted() {
+    let mut bench = Bench::with_spec(SPEC);
+    bench.proxy.budget_retries(25);
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &TO, Some(MESSAGE));
+    bench.resolve();
+    let callee = bench.dial_done();
+    for _ in 1..16 {
+        bench.call(caller, &TO, Some(MESSAGE));
+    }
+    for call in 0..16 {
+        bench.say(callee, 1 + 2 * call, &FAILED, true);
+    }
+    // 16 calls have paid in for 4, and 10 are free.
+    assert_eq!((bench.count(caller, "grpc-status=14"), bench.proxy.calls()), (2, 14));
+    assert_eq!(bench.lines, 15, "each call's first retry, and the limit once");
+    let line =
+        "Limit retry_budget reached by server: retries are refused: too many of its calls fail";
+    assert_eq!(bench.last_line, line);
+    bench.ms(100);
+    assert_eq!(bench.attempts(callee), 30);
+    for call in 16..30 {
+        bench.say(callee, 1 + 2 * call, &FAILED, true);
+    }
+    assert_eq!(bench.proxy.calls(), 1, "a tenth of a second gave one more");
+    assert_eq!(counted(&mut bench).limits(), [("retry_budget", 15)]);
+}
