@@ -1,14 +1,15 @@
 //! The two ends of a run: callers and apps, each a plain HTTP/2 connection that plays its part of
 //! the scripts and checks what the other end sends.
 
-use super::script::{Fields, RequestEnd, ResponseEnd, Script, Whom, owned, value};
+use super::policy::{Fate, Policy};
+use super::script::{ATTEMPT, Fields, RequestEnd, ResponseEnd, Script, Whom, owned, value};
 use super::seed::Seed;
 use bytes::Bytes;
 use ringside::grpc::timeout;
 use ringside::http2::{
     Connection, ErrorCode, Event, FieldSection, OpenError, SectionKind, StreamId,
 };
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Octets that an end lets wait in its own outbox.
 const QUEUED_MAX: usize = 64 << 10;
@@ -58,8 +59,12 @@ pub struct Call {
     pub ended: Option<Instant>,
     /// The caller does not read.
     pub stalled: bool,
+    /// Which attempt's response it gets.
+    pub answer: Option<usize>,
+    /// The last attempt that reached an app.
     pub app: AppSide,
-    /// Octets of the request that left the caller, of the response that left the app.
+    pub earlier: Vec<AppSide>,
+    /// Octets of the request that left the caller, of the last response that left the app.
     pub left_caller: usize,
     pub left_app: usize,
 }
@@ -80,12 +85,12 @@ pub struct AppSide {
     pub stalled: bool,
     /// When it heard of a reset.
     pub reset_at: Option<Instant>,
-    /// It refused the call and was given it again.
-    pub again: bool,
+    /// When it said how it failed, as was its fate.
+    pub said_at: Option<Instant>,
 }
 
 impl AppSide {
-    fn new(again: bool) -> Self {
+    fn new() -> Self {
         Self {
             stage: AppStage::Unseen,
             conn: usize::MAX,
@@ -98,14 +103,45 @@ impl AppSide {
             reset: None,
             stalled: false,
             reset_at: None,
-            again,
+            said_at: None,
+        }
+    }
+}
+
+impl AppSide {
+    /// An attempt that is not meant to be the last one.
+    fn meet(
+        &mut self,
+        fate: Fate,
+        script: &Script,
+        attempt: usize,
+        may_end: bool,
+        h2: &mut Connection,
+        now: Instant,
+    ) {
+        if fate == Fate::Silent || !may_end {
+            return;
+        }
+        if let Fate::Reset(code) = fate {
+            h2.send_reset(self.stream, code);
+            (self.reset, self.stage) = (Some(code), AppStage::Over);
+            return;
+        }
+        let only = script.is_trailers_only(attempt);
+        h2.send_headers(self.stream, script.head_fields(attempt), only);
+        if !only {
+            h2.send_headers(self.stream, script.trailer_fields(attempt), true);
+        }
+        (self.head_sent, self.stage, self.said_at) = (!only, AppStage::Said, Some(now));
+        if !self.request_ended {
+            h2.send_reset(self.stream, ErrorCode::NO_ERROR);
         }
     }
 }
 
 impl Call {
     pub fn new(script: Script, caller: usize, stream: StreamId, now: Instant, step: u64) -> Self {
-        let app = AppSide::new(false);
+        let app = AppSide::new();
         Self {
             script,
             caller,
@@ -120,7 +156,9 @@ impl Call {
             outcome: None,
             ended: None,
             stalled: false,
+            answer: None,
             app,
+            earlier: Vec::new(),
             left_caller: 0,
             left_app: 0,
         }
@@ -128,6 +166,20 @@ impl Call {
 
     pub fn is_open(&self) -> bool {
         self.outcome.is_none()
+    }
+
+    /// Each attempt that reached an app, by its number.
+    pub fn side(&mut self, attempt: usize) -> &mut AppSide {
+        self.earlier.get_mut(attempt).unwrap_or(&mut self.app)
+    }
+
+    pub fn sides(&self) -> impl Iterator<Item = &AppSide> {
+        self.earlier.iter().chain([&self.app])
+    }
+
+    /// What the app's connection calls the last attempt.
+    pub fn tag(&self) -> u64 {
+        u64::from(self.script.id) | (self.earlier.len() as u64) << 32
     }
 
     fn end(&mut self, outcome: Outcome, now: Instant) {
@@ -212,10 +264,11 @@ impl Call {
                 let kind = value(&fields, "content-type");
                 assert_eq!(kind, Some(self.script.content_type), "call {id}: {fields:?}");
                 self.head = Some(fields.clone());
+                let attempt = self.hear_attempt(&fields);
                 match end_stream {
                     true => self.on_status(&fields, true, now),
                     false => {
-                        let expected = self.expected_head();
+                        let expected = self.expected_head(attempt.expect("an app's head"));
                         assert_eq!(fields, expected, "call {id}: initial metadata");
                     }
                 }
@@ -225,7 +278,8 @@ impl Call {
                 self.on_status(&owned(fields), false, now);
             }
             Event::Data { data, end_stream, .. } => {
-                let expected = self.script.response.get(self.received..self.received + data.len());
+                let response = self.script.response_to(self.answer.expect("an app's head"));
+                let expected = response.get(self.received..self.received + data.len());
                 assert_eq!(expected, Some(&data[..]), "call {id}: response octets");
                 self.received += data.len();
                 self.held += data.len() as u32;
@@ -238,8 +292,17 @@ impl Call {
         }
     }
 
-    fn expected_head(&self) -> Fields {
-        let mut fields = owned(&self.script.head_fields());
+    /// Whose fields these are, if they are an app's: always the last attempt's that there was.
+    fn hear_attempt(&mut self, fields: &Fields) -> Option<usize> {
+        let id = self.script.id;
+        let attempt = value(fields, ATTEMPT)?.parse().expect("a number");
+        assert_eq!(attempt, self.earlier.len(), "call {id}: of an attempt that is over");
+        assert_eq!(*self.answer.get_or_insert(attempt), attempt, "call {id}: of another attempt");
+        Some(attempt)
+    }
+
+    fn expected_head(&self, attempt: usize) -> Fields {
+        let mut fields = owned(&self.script.head_fields(attempt));
         for (name, value) in &mut fields {
             if name == "content-type" {
                 *value = self.script.content_type.to_owned();
@@ -255,9 +318,15 @@ impl Call {
         let code = code.unwrap_or_else(|| panic!("call {id}: no status in {fields:?}"));
         let message = value(fields, "grpc-message").unwrap_or_default().to_owned();
         if by_app {
-            let expected = if only { self.expected_head() } else { self.script.trailers.clone() };
+            let attempt = self.hear_attempt(fields).expect("an attempt's end");
+            let expected = match only {
+                true => self.expected_head(attempt),
+                false => self.script.trailers_of(attempt),
+            };
             assert_eq!(fields, &expected, "call {id}: trailers");
-            assert_eq!(self.received, self.script.response.len(), "call {id}: octets are missing");
+            let failed = matches!(self.script.fates.get(attempt), Some(Fate::Status { .. }));
+            let whole = if failed { 0 } else { self.script.response_to(attempt).len() };
+            assert_eq!(self.received, whole, "call {id}: octets are missing");
             assert!(self.app.stage != AppStage::Unseen, "call {id}: the app has not seen it");
         }
         self.end(Outcome::Status { code, message, by_app }, now);
@@ -270,28 +339,38 @@ impl Call {
     }
 
     /// The request head reached an app.
-    pub fn on_app_head(&mut self, fields: &FieldSection, conn: usize, own_app: bool, end: bool) {
+    pub fn on_app_head(
+        &mut self,
+        fields: &FieldSection,
+        (conn, own_app): (usize, bool),
+        end: bool,
+        policy: &Policy,
+        now: Instant,
+    ) {
         let id = self.script.id;
-        if self.app.reset == Some(ErrorCode::REFUSED_STREAM) {
-            assert!(!self.app.head_sent, "call {id} was begun to be answered");
-            assert!(!self.app.again, "call {id} reaches an app a third time");
-            self.app = AppSide::new(true);
+        if self.app.stage != AppStage::Unseen {
+            assert!(self.answer.is_none(), "call {id} comes again though it is being answered");
+            let before = std::mem::replace(&mut self.app, AppSide::new());
+            let begun = before.head_sent && !policy.repeats(self);
+            assert!(!begun, "call {id} was begun to be answered");
+            self.earlier.push(before);
+            self.left_app = 0;
+            policy.check_another(self, now);
         }
-        assert_eq!(self.app.stage, AppStage::Unseen, "call {id} reaches an app twice");
         let expected = match self.script.whom {
             Whom::Own => true,
             Whom::Remote => false,
             Whom::Unknown | Whom::Malformed => panic!("call {id} has no app to go to"),
         };
         assert_eq!(own_app, expected, "call {id} reaches the wrong app");
-        self.check_request_fields(&owned(fields), own_app);
+        self.check_request_fields(&owned(fields), own_app, policy.time(self));
         self.app.stage = AppStage::Open;
         self.app.conn = conn;
         self.app.request_ended = end;
     }
 
     /// Spec 03 §3.5.
-    fn check_request_fields(&self, fields: &Fields, own_app: bool) {
+    fn check_request_fields(&self, fields: &Fields, own_app: bool, time: Option<Duration>) {
         let id = self.script.id;
         const HOPS: [&str; 9] = [
             ":method",
@@ -306,6 +385,9 @@ impl Call {
         ];
         let passed = fields.iter().filter(|(name, _)| !HOPS.contains(&name.as_str()));
         let mut expected = vec![("x-sim-call".to_owned(), id.to_string())];
+        if self.script.stream {
+            expected.push(("dapr-stream".to_owned(), "true".to_owned()));
+        }
         expected.extend(self.script.metadata.iter().cloned());
         assert!(passed.eq(expected.iter()), "call {id}: metadata {fields:?}");
         let all = |name: &str| {
@@ -320,39 +402,49 @@ impl Call {
         let ids: [&[&str]; 2] = if own_app { [&[], &[]] } else { [&["alpha"], &["beta"]] };
         assert_eq!([all("dapr-caller-app-id"), all("dapr-callee-app-id")], ids, "call {id}");
         let left = all("grpc-timeout").first().and_then(|text| timeout::parse(text.as_bytes()));
-        assert_eq!(left.is_some(), self.script.timeout.is_some(), "call {id}: grpc-timeout");
-        assert!(left <= self.script.timeout, "call {id}: grpc-timeout grows");
+        let least = self.script.timeout.into_iter().chain(time).min();
+        assert_eq!(left.is_some(), least.is_some(), "call {id}: grpc-timeout");
+        assert!(left <= least, "call {id}: grpc-timeout grows");
     }
 
-    pub fn on_app_event(&mut self, event: &Event, now: Instant) {
+    pub fn on_app_event(&mut self, attempt: usize, event: &Event, now: Instant) {
         let id = self.script.id;
+        let request = self.script.request.clone();
+        let app = self.side(attempt);
         match event {
             Event::Data { data, end_stream, .. } => {
-                let at = self.app.received;
-                let expected = self.script.request.get(at..at + data.len());
+                let expected = request.get(app.received..app.received + data.len());
                 assert_eq!(expected, Some(&data[..]), "call {id}: request octets");
-                assert!(!self.app.request_ended, "call {id}: DATA after the end");
-                self.app.received += data.len();
-                self.app.held += data.len() as u32;
-                self.app.request_ended = *end_stream;
+                assert!(!app.request_ended, "call {id}: DATA after the end");
+                app.received += data.len();
+                app.held += data.len() as u32;
+                app.request_ended = *end_stream;
             }
             Event::Reset { .. } => {
-                self.app.stage = AppStage::Over;
-                self.app.reset_at = Some(now);
+                app.stage = AppStage::Over;
+                app.reset_at = Some(now);
             }
             Event::Headers { kind: SectionKind::Trailers, .. } => {
                 panic!("call {id}: request trailers are not passed on")
             }
             other => panic!("call {id}: the app hears {other:?}"),
         }
-        if self.app.request_ended {
-            assert_eq!(self.app.received, self.script.request.len(), "call {id}: cut short");
+        if app.request_ended {
+            assert_eq!(app.received, request.len(), "call {id}: cut short");
         }
     }
 
     /// The app goes on.
-    pub fn act(&mut self, h2: &mut Connection, seed: &mut Seed, hurry: bool) {
-        let Self { script, app, .. } = self;
+    pub fn act(
+        &mut self,
+        attempt: usize,
+        h2: &mut Connection,
+        seed: &mut Seed,
+        hurry: bool,
+        now: Instant,
+    ) {
+        let Self { script, app, earlier, .. } = self;
+        let app = earlier.get_mut(attempt).unwrap_or(app);
         if app.held > 0 && !app.stalled && (hurry || seed.one_in(2)) {
             let octets = if hurry { app.held } else { 1 + seed.below(app.held as usize) as u32 };
             app.held -= octets;
@@ -360,6 +452,10 @@ impl Call {
         }
         if app.stage != AppStage::Open || script.silent {
             return;
+        }
+        let may_end = app.request_ended || script.early;
+        if let Some(fate) = script.fates.get(attempt) {
+            return app.meet(*fate, script, attempt, may_end, h2, now);
         }
         if let Some((at, code)) = script.reset_at
             && app.sent + app.received >= at
@@ -369,10 +465,9 @@ impl Call {
             app.stage = AppStage::Over;
             return;
         }
-        let may_end = app.request_ended || script.early;
         if script.response_end == ResponseEnd::TrailersOnly {
             if may_end {
-                h2.send_headers(app.stream, script.head_fields(), true);
+                h2.send_headers(app.stream, script.head_fields(attempt), true);
                 app.stage = AppStage::Said;
             }
             return;
@@ -381,21 +476,22 @@ impl Call {
             return;
         }
         if !app.head_sent {
-            h2.send_headers(app.stream, script.head_fields(), false);
+            h2.send_headers(app.stream, script.head_fields(attempt), false);
             app.head_sent = true;
         }
-        let left = script.response.len() - app.sent;
+        let response = script.response_to(attempt);
+        let left = response.len() - app.sent;
         let step = if hurry { left } else { seed.below(20_000).min(left) };
-        let piece = script.response.slice(app.sent..app.sent + step);
+        let piece = response.slice(app.sent..app.sent + step);
         app.sent += step;
-        let ends = app.sent == script.response.len() && may_end && (hurry || seed.one_in(3));
+        let ends = app.sent == response.len() && may_end && (hurry || seed.one_in(3));
         let bare = script.response_end == ResponseEnd::None;
         h2.send_data(app.stream, piece, ends && bare);
         if !ends {
             return;
         }
         if !bare {
-            h2.send_headers(app.stream, script.trailer_fields(), true);
+            h2.send_headers(app.stream, script.trailer_fields(attempt), true);
         }
         app.stage = AppStage::Said;
         if !app.request_ended && (hurry || seed.one_in(2)) {

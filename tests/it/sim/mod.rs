@@ -7,6 +7,7 @@
 mod ends;
 mod oracle;
 mod pipe;
+mod policy;
 mod run;
 mod scenarios;
 mod script;

@@ -4,11 +4,14 @@ use super::ends::{Call, Outcome};
 use super::script::{ResponseEnd, Whom};
 use super::world::{Mark, World};
 use ringside::grpc::Code;
+use ringside::http2::ErrorCode;
 
 /// Stream window of a sidecar's connections: what `http2::Limits` gives by default.
 const WINDOW: usize = 256 << 10;
 /// What a sidecar keeps of a call to make it again.
 const REPLAYED: usize = 256 << 10;
+/// The same under a retry policy.
+const RETRIED: usize = (4 << 20) + 5;
 /// What a connection's window is before SETTINGS say otherwise (RFC 9113 §6.9.2).
 const WINDOW_DEFAULT: usize = 65_535;
 
@@ -27,7 +30,11 @@ pub fn check_bounds(world: &World) {
         let id = call.script.id;
         let read = call.app.received - call.app.held as usize;
         // What each sidecar sends again, its caller has had the window back for.
-        let again = if call.app.again { 2 * REPLAYED } else { 0 };
+        let again = match (&world.plan.policy, call.earlier.len()) {
+            (Some(_), _) => 2 * RETRIED,
+            (None, 0) => 0,
+            (None, _) => 2 * REPLAYED,
+        };
         assert!(call.left_caller - read <= up + again, "call {id}: request octets pile up");
         let read = call.received - call.held as usize;
         assert!(call.left_app - read <= down, "call {id}: response octets pile up");
@@ -57,6 +64,19 @@ pub fn judge(world: &World) {
         let left = if app.alive { app.h2.streams() } else { 0 };
         assert_eq!(left, 0, "app connection {index} keeps streams");
     }
+}
+
+/// A budget bounds the retries of all calls together.
+pub fn check_budget(world: &World) {
+    let Some(policy) = &world.plan.policy else { return };
+    let time = world.now.duration_since(world.start);
+    let Some(most) = policy.retries_max(world.calls.len(), world.plan.workers, time) else {
+        return;
+    };
+    let refused = Some(ErrorCode::REFUSED_STREAM);
+    let taken = |call: &Call| call.sides().filter(|side| side.reset != refused).count();
+    let retries: usize = world.calls.iter().map(|call| taken(call).saturating_sub(1)).sum();
+    assert!(retries <= most, "{retries} retries of {most}");
 }
 
 /// Window accounting is back at its start, on each connection that is whole; how many those are.
@@ -110,19 +130,26 @@ fn allowed(world: &World, call: &Call, outcome: &Outcome) -> Result<(), String> 
         Outcome::Bare => Err("ended without a status".into()),
         Outcome::Status { code, by_app: true, .. } => {
             let strays = matches!(script.whom, Whom::Unknown | Whom::Malformed);
-            verdict(*code == script.status && !strays, "not the app's status")
+            let attempt = call.answer.unwrap_or_default();
+            if world.plan.policy.as_ref().is_some_and(|policy| policy.owes_another(call, attempt)) {
+                return Err("it was not tried again".into());
+            }
+            verdict(*code == script.status_of(attempt) && !strays, "not the app's status")
         }
         Outcome::Status { code, message, by_app: false } => {
             let is = |of: Code| *code == of as u8;
             let late = script.timeout.is_some_and(|timeout| {
                 call.ended.is_some_and(|ended| ended.duration_since(call.begun) >= timeout)
             });
-            let reset = call.app.reset.map(|code| Code::of_reset(code.0) as u8);
+            let resets = call.sides().filter_map(|side| side.reset);
+            let reset = resets.map(|code| Code::of_reset(code.0) as u8).any(|is| is == *code);
+            let policy = world.plan.policy.as_ref();
             let text = |needle: &str| message.contains(needle);
             let lost = [Mark::LinkLost, Mark::DialFailed, Mark::NoApp, Mark::Goaway, Mark::Leap];
             let fine = (is(Code::DeadlineExceeded) && late && text("deadline exceeded"))
                 || (is(Code::Unavailable) && marked(&lost))
-                || reset == Some(*code)
+                || reset
+                || policy.is_some_and(|policy| policy.allows(call, *code, message))
                 || (is(Code::ResourceExhausted) && is_oversized(world, call))
                 || (is(Code::Internal) && script.response_end == ResponseEnd::None)
                 || (is(Code::Unknown) && script.whom == Whom::Unknown && text("nobody"))

@@ -1,8 +1,9 @@
 //! One seed's run: a random phase with faults, then calm until everything must have ended.
 
-use super::ends::{AppStage, Outcome};
+use super::ends::{AppStage, Call, Outcome};
 use super::oracle;
 use super::pipe::{BOTH, Fragments, Place, Side, Who};
+use super::policy::Policy;
 use super::script::{Script, Taste};
 use super::seed::Seed;
 use super::world::{INTERNAL_PORTS, Mark, Plan, World, endpoint};
@@ -107,6 +108,7 @@ impl Run {
             workers: seed.pick(&[1, 1, 2, 3, 4]),
             mtls: seed.one_in(2),
             spread: seed.one_in(3),
+            policy: None,
         };
         let mut flag = |n| seed.one_in(n);
         // A third of the runs has no fault at all: there every call must come back as scripted.
@@ -120,7 +122,16 @@ impl Run {
             deadlines: faulty(2),
             strays: faulty(2),
             odd_ends: faulty(2),
+            fates: 0,
+            timeouts: false,
         };
+        let policy = seed.one_in(2).then(|| Policy::random(quiet, &mut seed));
+        let taste = Taste {
+            fates: if policy.is_some() { 4 } else { 0 },
+            timeouts: policy.as_ref().is_some_and(|policy| policy.timeout.is_some()),
+            ..taste
+        };
+        let plan = Plan { policy, ..plan };
         let callers_max = 1 + seed.below(3);
         let calls_max = match octets {
             0..500 => seed.pick(&[5, 20, 60]),
@@ -146,6 +157,8 @@ impl Run {
         }
         calm(&mut self.world);
         oracle::judge(&self.world);
+        oracle::check_budget(&self.world);
+        probe(&mut self.world);
         farewell(&mut self.world);
     }
 
@@ -213,6 +226,12 @@ impl Run {
         let who = anybody(world);
         // No fault: it disturbs nobody, whenever it comes.
         if world.plan.mtls && world.seed.one_in(4) {
+            world.rotate(who);
+        }
+        if world.plan.policy.is_some() && world.seed.one_in(8) {
+            if world.seed.one_in(3) {
+                world.reload();
+            }
             world.rotate(who);
         }
         if self.faults.is_empty() {
@@ -313,18 +332,26 @@ fn is_with_app(stage: AppStage) -> bool {
 
 fn act(world: &mut World) {
     let open: Vec<usize> =
-        (0..world.calls.len()).filter(|call| is_with_app(world.calls[*call].app.stage)).collect();
+        (0..world.calls.len()).filter(|call| is_with_apps(&world.calls[*call])).collect();
     if !open.is_empty() {
         let call = world.seed.pick(&open);
         act_one(world, call, false);
     }
 }
 
+fn is_with_apps(call: &Call) -> bool {
+    call.sides().any(|side| is_with_app(side.stage))
+}
+
+/// An app does not know which of its attempts are over for others.
 fn act_one(world: &mut World, call: usize, hurry: bool) {
     let call = &mut world.calls[call];
-    let app = &mut world.apps[call.app.conn];
-    if app.alive {
-        call.act(&mut app.h2, &mut world.seed, hurry);
+    for attempt in 0..=call.earlier.len() {
+        let side = call.side(attempt);
+        if is_with_app(side.stage) && world.apps[side.conn].alive {
+            let h2 = &mut world.apps[side.conn].h2;
+            call.act(attempt, h2, &mut world.seed, hurry, world.now);
+        }
     }
 }
 
@@ -432,7 +459,7 @@ pub fn turn(world: &mut World) -> bool {
         if world.calls[call].is_open() {
             speak_one(world, call, true);
         }
-        if is_with_app(world.calls[call].app.stage) {
+        if is_with_apps(&world.calls[call]) {
             act_one(world, call, true);
         }
     }
@@ -493,7 +520,8 @@ pub fn calm(world: &mut World) {
     world.note(|| "calm".to_owned());
     world.app_down = [false; 2];
     for call in &mut world.calls {
-        (call.stalled, call.app.stalled) = (false, false);
+        call.stalled = false;
+        (0..=call.earlier.len()).for_each(|attempt| call.side(attempt).stalled = false);
     }
     for who in world.workers.names() {
         if world.workers[who].app_port.is_none() {
@@ -503,6 +531,39 @@ pub fn calm(world: &mut World) {
     world.finish_drains();
     pass(world, PATIENCE, is_still);
     oracle::check_windows(world);
+}
+
+/// Whatever came before, a breaker lets a call through when its time is over, as many as it takes to
+/// be closed: each permit has been given back.
+fn probe(world: &mut World) {
+    let policy = world.plan.policy.clone().unwrap_or_default();
+    let Some(breaker) = policy.breaker else { return };
+    if world.workers.iter().any(|worker| worker.draining) {
+        return;
+    }
+    world.note(|| "probe".to_owned());
+    world.mark(Mark::Leap);
+    world.connect();
+    let caller = world.callers.len() - 1;
+    // Its connection may have to shake hands.
+    pass(world, Duration::from_secs(1), |_| false);
+    for _ in 0..=breaker.trials {
+        pass(world, breaker.timeout + Duration::from_millis(2), |_| false);
+        let id = world.calls.len();
+        assert!(world.begin(caller, Script::plain(id as u32, &[10], &[10])), "a place for a probe");
+        pass(world, Duration::from_secs(20), is_still);
+        let outcome = &world.calls[id].outcome;
+        let fine = match outcome {
+            Some(Outcome::Status { code, by_app: true, .. }) => *code == 0,
+            // An attempt's time may be too short for where the run takes place: then the trial
+            // failed, but it was made.
+            Some(Outcome::Status { message, .. }) => {
+                policy.timeout.is_some() && message != "too many requests"
+            }
+            Some(_) | None => false,
+        };
+        assert!(fine, "probe {id}: {outcome:?}");
+    }
 }
 
 fn is_still(world: &World) -> bool {

@@ -25,6 +25,7 @@ fn plan() -> Plan {
         workers: 1,
         mtls: false,
         spread: false,
+        policy: None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What a call is meant to be: both ends know it, so each checks every octet of the other.
 
+use super::policy::Fate;
 use super::seed::Seed;
 use bytes::Bytes;
 use ringside::http2::{ErrorCode, FieldSection};
@@ -55,13 +56,22 @@ pub enum ResponseEnd {
 pub struct Script {
     pub id: u32,
     pub whom: Whom,
+    /// `dapr-stream`.
+    pub stream: bool,
+    /// What the app makes of each attempt that it sees first; then it plays its part.
+    pub fates: Vec<Fate>,
     pub content_type: &'static str,
     pub metadata: Fields,
     pub timeout: Option<Duration>,
     pub request: Bytes,
+    /// How many messages it is.
+    pub requests: usize,
     pub request_end: RequestEnd,
     pub head: Fields,
+    /// To the first attempt that reaches an app.
     pub response: Bytes,
+    /// To later ones.
+    others: Vec<Bytes>,
     pub trailers: Fields,
     pub response_end: ResponseEnd,
     pub status: u8,
@@ -89,6 +99,10 @@ pub struct Taste {
     pub deadlines: bool,
     pub strays: bool,
     pub odd_ends: bool,
+    /// Policies apply: so many attempts of a call may have a fate.
+    pub fates: usize,
+    /// And have an end when the app is silent.
+    pub timeouts: bool,
 }
 
 const TABLE: usize = 1 << 20;
@@ -113,8 +127,8 @@ fn stream(id: u32, way: u8, sizes: &[usize]) -> Bytes {
         tag.truncate(*size);
         out.extend_from_slice(&tag);
         let rest = size - tag.len();
-        let at = Seed::new(u64::from(id) << 20 | (number as u64) << 1 | u64::from(way))
-            .below(TABLE - rest);
+        let seed = u64::from(way) << 40 | u64::from(id) << 20 | number as u64;
+        let at = Seed::new(seed).below(TABLE - rest);
         out.extend_from_slice(&table()[at..at + rest]);
     }
     out.into()
@@ -125,6 +139,8 @@ impl Script {
         let (requests, responses) = sizes(taste, seed);
         let request = stream(id, 0, &requests);
         let response = stream(id, 1, &responses);
+        let attempts = if taste.fates > 0 { 2..5 } else { 0..0 };
+        let others = attempts.map(|way| stream(id, way, &responses)).collect();
         let length = request.len() + response.len();
         let status = if seed.one_in(4) { 1 + seed.below(16) as u8 } else { 0 };
         let bare = responses.is_empty() && seed.one_in(2);
@@ -140,6 +156,8 @@ impl Script {
             14 => Whom::Malformed,
             _ => Whom::Remote,
         };
+        let stream = taste.fates > 0 && whom == Whom::Remote && seed.one_in(4);
+        let fates = if whom == Whom::Remote { fates(taste, stream, seed) } else { Vec::new() };
         let timeout = (taste.deadlines && seed.one_in(3))
             .then(|| Duration::from_micros(seed.pick(&[1, 900, 20_000, 300_000, 3_000_000])));
         let cancel_at = (taste.cancels && seed.one_in(4)).then(|| seed.below(length + 1));
@@ -154,10 +172,13 @@ impl Script {
         Self {
             id,
             whom,
+            stream,
+            fates,
             content_type: seed.pick(&["application/grpc", "application/grpc+proto"]),
             metadata: fields("req", seed),
             timeout,
             request,
+            requests: requests.len(),
             request_end: seed.pick(&[
                 RequestEnd::Fused,
                 RequestEnd::Fused,
@@ -166,6 +187,7 @@ impl Script {
             ]),
             head: fields("head", seed),
             response,
+            others,
             trailers: trailers(status, seed),
             response_end,
             status,
@@ -184,13 +206,17 @@ impl Script {
         Self {
             id,
             whom: Whom::Remote,
+            stream: false,
+            fates: Vec::new(),
             content_type: "application/grpc",
             metadata: Vec::new(),
             timeout: None,
             request: stream(id, 0, requests),
+            requests: requests.len(),
             request_end: RequestEnd::Fused,
             head: Vec::new(),
             response: stream(id, 1, responses),
+            others: Vec::new(),
             trailers: trailers(0, &mut seed),
             response_end: ResponseEnd::Trailers,
             status: 0,
@@ -221,25 +247,85 @@ impl Script {
             let text = format!("{}u", timeout.as_micros());
             fields.push(b"grpc-timeout", text.as_bytes());
         }
+        if self.stream {
+            fields.push(b"dapr-stream", b"true");
+        }
         append(&mut fields, &self.metadata);
         fields
     }
 
-    pub fn head_fields(&self) -> FieldSection {
+    /// The response to an attempt.
+    pub fn response_to(&self, attempt: usize) -> &Bytes {
+        match (attempt, self.others.len()) {
+            (0, _) | (_, 0) => &self.response,
+            (later, count) => &self.others[(later - 1) % count],
+        }
+    }
+
+    /// Its one HEADERS frame is all there is.
+    pub fn is_trailers_only(&self, attempt: usize) -> bool {
+        match self.fates.get(attempt) {
+            Some(Fate::Status { apart, .. }) => !apart,
+            Some(Fate::Reset(_) | Fate::Silent) | None => {
+                self.response_end == ResponseEnd::TrailersOnly
+            }
+        }
+    }
+
+    pub fn status_of(&self, attempt: usize) -> u8 {
+        match self.fates.get(attempt) {
+            Some(Fate::Status { code, .. }) => *code,
+            Some(Fate::Reset(_) | Fate::Silent) | None => self.status,
+        }
+    }
+
+    pub fn trailers_of(&self, attempt: usize) -> Fields {
+        let mut fields = match self.fates.get(attempt) {
+            Some(Fate::Status { code, pushback, .. }) => {
+                let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+                let status = [pair("grpc-status", &code.to_string()), pair("x-sim-end", "app")];
+                let pushback = pushback.map(|ms| pair("grpc-retry-pushback-ms", ms));
+                status.into_iter().chain(pushback).collect()
+            }
+            Some(Fate::Reset(_) | Fate::Silent) | None => self.trailers.clone(),
+        };
+        fields.push((ATTEMPT.to_owned(), attempt.to_string()));
+        fields
+    }
+
+    pub fn head_fields(&self, attempt: usize) -> FieldSection {
         let mut fields = FieldSection::new();
         fields.push(b":status", b"200");
         fields.push(b"content-type", b"application/grpc+proto");
         append(&mut fields, &self.head);
-        if self.response_end == ResponseEnd::TrailersOnly {
-            append(&mut fields, &self.trailers);
+        match self.is_trailers_only(attempt) {
+            true => append(&mut fields, &self.trailers_of(attempt)),
+            false => fields.push(ATTEMPT.as_bytes(), attempt.to_string().as_bytes()),
         }
         fields
     }
 
-    pub fn trailer_fields(&self) -> FieldSection {
+    pub fn trailer_fields(&self, attempt: usize) -> FieldSection {
         let mut fields = FieldSection::new();
-        append(&mut fields, &self.trailers);
+        append(&mut fields, &self.trailers_of(attempt));
         fields
+    }
+}
+
+/// By which an app says which attempt it answers.
+pub const ATTEMPT: &str = "x-sim-attempt";
+
+/// Of the first attempts of a call. Those of a stream that reached an app are the caller's: only
+/// what the app refused comes again.
+fn fates(taste: Taste, stream: bool, seed: &mut Seed) -> Vec<Fate> {
+    if taste.fates == 0 || seed.one_in(2) {
+        return Vec::new();
+    }
+    let count = 1 + seed.below(taste.fates);
+    match stream {
+        false => (0..count).map(|_| Fate::random(taste.timeouts, seed)).collect(),
+        true if seed.one_in(2) => vec![Fate::Reset(ErrorCode::REFUSED_STREAM); count],
+        true => vec![Fate::Status { code: 14, apart: false, pushback: None }],
     }
 }
 

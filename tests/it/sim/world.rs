@@ -3,6 +3,7 @@
 
 use super::ends::{AppStage, Call};
 use super::pipe::{Fragments, Link, Place, Read, Side, Way, Who};
+use super::policy::{BreakerLog, Policy};
 use super::script::{self, Script};
 use super::seed::Seed;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, Limits, Role, SectionKind};
 use ringside::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
 use ringside::observe::cells::Gauge;
+use ringside::policy::resiliency::Targets;
 use ringside::proxy::{
     Arrival, CloseReason, ConnId, Endpoint, Input, Level, Listener, Output, Proxy, Resolution,
     Security, Transmit,
@@ -55,6 +57,8 @@ pub struct Plan {
     pub mtls: bool,
     /// The callee's sidecar has two endpoints, and calls are spread over them.
     pub spread: bool,
+    /// Of calls to the callee; `None`: there are no policies.
+    pub policy: Option<Policy>,
 }
 
 pub struct Caller {
@@ -89,7 +93,12 @@ pub struct Worker {
     pub drained: bool,
     pub octets_in: usize,
     pub octets_out: usize,
+    /// For the log.
+    lines: usize,
 }
+
+/// More lines in a second are not written.
+const LINES_MAX: usize = 20;
 
 /// All workers of both sidecars.
 pub struct Workers {
@@ -140,6 +149,9 @@ pub struct World {
     pub calls: Vec<Call>,
     pub marks: Vec<(u64, Mark)>,
     pub app_down: [bool; 2],
+    /// The policies that are published now, and what is known of their breaker.
+    targets: Option<Arc<Targets>>,
+    breaker: Option<BreakerLog>,
     pub trace: bool,
 }
 
@@ -205,16 +217,21 @@ fn config(side: Side, plan: &Plan) -> Config {
 }
 
 impl Worker {
-    fn new(side: Side, plan: &Plan, now: Instant) -> Self {
+    fn new(side: Side, plan: &Plan, targets: Option<&Arc<Targets>>, now: Instant) -> Self {
         let config = Arc::new(config(side, plan));
         let app_port = Some(APP_PORTS[side as usize]);
         let snapshot = Snapshot {
             identity: plan.mtls.then(|| identity(side, 1)),
             app: app_port.map(|port| endpoint(port).into()),
+            resiliency: targets.filter(|_| side == Side::Caller).cloned(),
             ..Snapshot::new(Arc::clone(&config))
         };
+        let mut proxy = Proxy::new(Arc::new(snapshot), now);
+        if let Some(percent) = plan.policy.as_ref().and_then(|policy| policy.budget) {
+            proxy.budget_retries(percent);
+        }
         Self {
-            proxy: Proxy::new(Arc::new(snapshot), now),
+            proxy,
             config,
             epoch: 1,
             app_port,
@@ -226,6 +243,7 @@ impl Worker {
             drained: false,
             octets_in: 0,
             octets_out: 0,
+            lines: 0,
         }
     }
 
@@ -240,7 +258,9 @@ impl World {
         let each = plan.workers;
         let of = |side| (0..each).map(move |_| side);
         let sides = of(Side::Caller).chain(of(Side::Callee));
-        let all = sides.map(|side| Worker::new(side, &plan, now)).collect();
+        let targets = plan.policy.as_ref().map(|policy| policy.build(each, now));
+        let breaker = plan.policy.as_ref().and_then(|policy| policy.breaker);
+        let all = sides.map(|side| Worker::new(side, &plan, targets.as_ref(), now)).collect();
         Self {
             plan,
             seed: Seed::new(number),
@@ -254,6 +274,8 @@ impl World {
             calls: Vec::new(),
             marks: Vec::new(),
             app_down: [false; 2],
+            targets,
+            breaker: breaker.map(|breaker| BreakerLog::new(breaker, now)),
             trace: false,
         }
     }
@@ -370,6 +392,7 @@ impl World {
                     let calm = line.level == Level::Debug || line.level == Level::Info;
                     // Where callers do not read on purpose, that is told.
                     let told = line.message.starts_with("Limit unread_responses ");
+                    let told = told || self.tells_of_policies(who, &line.message);
                     assert!(calm || excused || told, "{who:?} complains: {}", line.message);
                 }
                 Output::Heard(account) => panic!("nobody listens to {account:?}"),
@@ -386,6 +409,27 @@ impl World {
                 }
             }
         }
+    }
+
+    /// A line for the log: is it what policies write?
+    fn tells_of_policies(&mut self, who: Who, line: &str) -> bool {
+        self.workers[who].lines += 1;
+        if self.workers[who].lines >= LINES_MAX {
+            // From now on some may be missing.
+            self.breaker = None;
+        }
+        if let Some(breaker) = &mut self.breaker {
+            breaker.hear(line, self.now);
+        }
+        let policies = ["Error processing operation endpoint[", "Limit retry_budget reached by"];
+        self.plan.policy.is_some() && policies.iter().any(|text| line.starts_with(text))
+    }
+
+    /// The policies' files were written anew: breakers know nothing any more.
+    pub fn reload(&mut self) {
+        let each = self.workers.each;
+        self.targets = self.plan.policy.as_ref().map(|policy| policy.build(each, self.now));
+        self.breaker = None;
     }
 
     fn close_proxy_end(&mut self, who: Who, conn: ConnId) {
@@ -421,7 +465,10 @@ impl World {
                 let h2 = &mut self.apps[app].h2;
                 h2.poll_transmit(&mut out, batch);
                 while let Some(sent) = h2.poll_sent() {
-                    self.calls[sent.tag as usize].left_app += sent.octets as usize;
+                    let call = &mut self.calls[sent.tag as u32 as usize];
+                    if sent.tag == call.tag() {
+                        call.left_app += sent.octets as usize;
+                    }
                 }
             }
             Place::Proxy(who, conn) => {
@@ -520,8 +567,11 @@ impl World {
             }
             Place::App(app) => {
                 self.apps[app].alive = false;
-                for call in self.calls.iter_mut().filter(|call| call.app.conn == app) {
-                    call.app.stage = AppStage::Over;
+                for call in &mut self.calls {
+                    let sides = call.earlier.iter_mut().chain([&mut call.app]);
+                    sides.filter(|side| side.conn == app).for_each(|side| {
+                        side.stage = AppStage::Over;
+                    });
                 }
                 self.links[link].close(reader);
             }
@@ -561,14 +611,16 @@ impl World {
                     self.note(|| format!("app {app} sees call {id}"));
                     let own = self.apps[app].who.side == Side::Caller;
                     let call = &mut self.calls[id];
-                    call.on_app_head(fields, app, own, *end_stream);
+                    let none = Policy::default();
+                    let policy = self.plan.policy.as_ref().unwrap_or(&none);
+                    call.on_app_head(fields, (app, own), *end_stream, policy, self.now);
                     call.app.stream = *stream;
-                    self.apps[app].h2.set_tag(*stream, id as u64);
+                    self.apps[app].h2.set_tag(*stream, call.tag());
                 }
                 Event::Headers { tag, .. } | Event::Data { tag, .. } | Event::Reset { tag, .. } => {
-                    let tag = *tag as usize;
-                    self.note(|| format!("app hears of call {tag}: {}", brief(&event)));
-                    self.calls[tag].on_app_event(&event, self.now);
+                    let (id, attempt) = (*tag as u32 as usize, (*tag >> 32) as usize);
+                    self.note(|| format!("app hears of call {id}: {}", brief(&event)));
+                    self.calls[id].on_app_event(attempt, &event, self.now);
                 }
                 Event::StreamFailed { tag, error, .. } => {
                     panic!("the sidecar broke HTTP/2 towards an app, call {tag}: {error:?}");
@@ -649,6 +701,7 @@ impl World {
             epoch: Epoch(sidecar.epoch),
             identity: self.plan.mtls.then(|| identity(who.side, sidecar.epoch)),
             app: app_port.map(|port| endpoint(port).into()),
+            resiliency: self.targets.clone().filter(|_| who.side == Side::Caller),
             ..Snapshot::new(Arc::clone(&sidecar.config))
         };
         if app_port.is_none() {
@@ -680,7 +733,7 @@ impl World {
         for who in self.workers.names().into_iter().filter(|who| who.side == side) {
             let worker = &self.workers[who];
             assert!(worker.dialing.is_empty() && worker.dirty.is_empty());
-            self.workers[who] = Worker::new(side, &self.plan, self.now);
+            self.workers[who] = Worker::new(side, &self.plan, self.targets.as_ref(), self.now);
         }
     }
 
