@@ -193,6 +193,7 @@ fn facts(plan: &Plan) -> Value {
             "maxBodyOctets": config.max_body_size,
             "headerListOctets": config.header_list_size,
             "appCalls": settings.app_calls_max,
+            "retryPercent": settings.retry_budget,
             "drainMaxSeconds": config.drain_max.map(|max| max.as_secs_f64()),
         },
         "io": plan.flags.ringside.io,

@@ -3,6 +3,7 @@
 use super::ends::{AppStage, Outcome};
 use super::oracle;
 use super::pipe::{BOTH, Fragments, Place, Side};
+use super::policy::{Breaker, Fate, Policy, Retry};
 use super::run::{calm, farewell, pass, turn, wait};
 use super::script::Script;
 use super::world::{Mark, Plan, World};
@@ -348,4 +349,41 @@ fn goodbyes_without_notice_lose_no_call() {
         told.add(&world.workers[who].proxy.hand_over_cells());
     }
     assert!(told.replays() >= 7, "{} were made again", told.replays());
+}
+
+/// Policies that are read anew while calls are under the old ones, whose breakers are gone.
+#[test]
+fn new_policies_at_any_step_are_not_noticed() {
+    let breaker = Breaker { failures: 1, timeout: MOMENT, trials: 1 };
+    let policy = Policy { timeout: Some(MOMENT), breaker: Some(breaker), ..Policy::default() };
+    let disturb = |world: &mut World| {
+        world.reload();
+        for who in world.workers.names() {
+            world.rotate(who);
+        }
+        for _ in 0..3 {
+            begin(world, 0, &[100], &[100]);
+        }
+    };
+    at_every_turn_of(Plan { policy: Some(policy), ..plan() }, disturb, all_fine);
+}
+
+/// An app that fails whatever it is asked: retries are what the budget has, and all of that.
+#[test]
+fn a_budget_bounds_retries() {
+    const CALLS: usize = 60;
+    let wait = Duration::from_millis(1);
+    let retry = Retry { wait, exponential: false, most: 5, codes: &[] };
+    let policy = Policy { retry: Some(retry), budget: Some(20), ..Policy::default() };
+    let mut world = world(Plan { policy: Some(policy), ..plan() }, 1);
+    for _ in 0..CALLS {
+        let id = begin(&mut world, 0, &[10], &[10]);
+        let failed = Fate::Status { code: 14, apart: false, pushback: None };
+        world.calls[id].script.fates = vec![failed; 6];
+    }
+    calm(&mut world);
+    oracle::judge(&world);
+    oracle::check_budget(&world);
+    let attempts: usize = world.calls.iter().map(|call| call.sides().count()).sum();
+    assert!(attempts >= CALLS + CALLS / 5 + 10, "{attempts}");
 }
