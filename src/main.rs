@@ -29,6 +29,7 @@ fn main() -> ExitCode {
         Ok(Command::Bench(args)) => cli::bench::run(&args),
         Ok(Command::Acl(args)) => cli::acl::run(&args, &environment()),
         Ok(Command::Admin(args)) => cli::admin::run(&args, &environment()),
+        Ok(Command::Doctor(args)) => cli::doctor::run(&args, &environment()),
         Ok(Command::Tap(args)) => cli::tap::run(&args, &environment()),
         Ok(Command::Sidecar(flags)) => sidecar(*flags),
         Err(error) => {

@@ -31,8 +31,16 @@ const ARROWS: &[(&str, &[&str])] = &[
 const SEE_ALL: &[&str] = &["app", "demo", "main", "lib"];
 
 /// One file (and its folder) per subcommand of our own in `cli/`: these compose, too.
-const SUBCOMMANDS: &[&str] =
-    &["cli/acl.rs", "cli/admin.rs", "cli/demo.rs", "cli/bench.rs", "cli/bench/", "cli/tap.rs"];
+const SUBCOMMANDS: &[&str] = &[
+    "cli/acl.rs",
+    "cli/admin.rs",
+    "cli/bench.rs",
+    "cli/bench/",
+    "cli/demo.rs",
+    "cli/doctor.rs",
+    "cli/doctor/",
+    "cli/tap.rs",
+];
 
 /// Rooms without a world.
 const PURE: &[&str] =

@@ -14,11 +14,11 @@ use crate::control::publish::Workers;
 use crate::control::reload::{First, Reloader};
 use crate::control::resiliency::{Loaded, Shelf};
 use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
-use crate::control::sentry::{self, SentryOptions, TokenSource};
+use crate::control::sentry::{self, SentryOptions};
 use crate::control::spans::Spans;
 use crate::control::state::{self, State, StateOptions};
 use crate::control::{admin, app_channel, app_health, files};
-use crate::identity::{Identity, TrustAnchors};
+use crate::identity::Identity;
 use crate::io::{ListenSocket, Loads, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
 use crate::policy::resiliency::Targets;
@@ -270,21 +270,7 @@ async fn identity(
     plan: &Plan,
     security: &Security,
 ) -> Result<(SentryOptions, Arc<Identity>), String> {
-    let anchors = TrustAnchors::from_pem(security.trust_anchors.as_bytes())
-        .map_err(|error| format!("failed to decode trust anchors: {error}"))?;
-    let token = match &security.token_file {
-        Some(path) => TokenSource::File { path: path.into(), kubernetes: false },
-        None => TokenSource::None,
-    };
-    let options = SentryOptions {
-        address: security.sentry_address.clone(),
-        id: security.request_id.clone(),
-        namespace: plan.settings.config.namespace.as_str().to_owned(),
-        trust_anchors: Arc::new(anchors),
-        control_plane_trust_domain: security.trust_domain.clone(),
-        control_plane_namespace: security.namespace.clone(),
-        token,
-    };
+    let options = SentryOptions::new(security, &plan.settings.config.namespace)?;
     let first = sentry::fetch(&options).await.map_err(|error| error.to_string())?;
     Ok((options, Arc::new(first)))
 }

@@ -10,6 +10,7 @@ pub mod acl;
 pub mod admin;
 pub mod bench;
 pub mod demo;
+pub mod doctor;
 mod parse;
 mod socket;
 pub mod table;
@@ -31,6 +32,8 @@ pub enum Command {
     Acl(Vec<String>),
     /// `ringside admin`, with what follows it.
     Admin(Vec<String>),
+    /// `ringside doctor`, with what follows it.
+    Doctor(Vec<String>),
     /// `ringside tap`, with what follows it.
     Tap(Vec<String>),
     Help,
@@ -54,6 +57,7 @@ pub fn command(args: Vec<String>) -> Parsed {
         Some((first, rest)) if first == "bench" => ours(Command::Bench(rest.to_vec())),
         Some((first, rest)) if first == "acl" => ours(Command::Acl(rest.to_vec())),
         Some((first, rest)) if first == "admin" => ours(Command::Admin(rest.to_vec())),
+        Some((first, rest)) if first == "doctor" => ours(Command::Doctor(rest.to_vec())),
         Some((first, rest)) if first == "tap" => ours(Command::Tap(rest.to_vec())),
         Some(_) | None => parse(args),
     }

@@ -18,9 +18,10 @@ pub use token::{Token, TokenSource};
 
 use super::rpc::messages::{SignCertificateRequest, SignCertificateResponse};
 use super::rpc::{Address, Channel, ConnectError, Status, client_config};
+use crate::config::settings::Security;
 use crate::grpc::Code;
 use crate::identity::rotation::{RETRY, Schedule};
-use crate::identity::{Identity, TrustAnchors, csr, svid};
+use crate::identity::{Identity, Namespace, TrustAnchors, csr, svid};
 use rcgen::{KeyPair, PublicKeyData};
 use rustls_pki_types::PrivatePkcs8KeyDer;
 use std::hash::{BuildHasher, RandomState};
@@ -60,6 +61,33 @@ pub struct SentryOptions {
     pub control_plane_trust_domain: String,
     pub control_plane_namespace: String,
     pub token: TokenSource,
+}
+
+impl SentryOptions {
+    /// The error is about the trust anchors.
+    pub fn new(security: &Security, namespace: &Namespace) -> Result<Self, String> {
+        let anchors = TrustAnchors::from_pem(security.trust_anchors.as_bytes())
+            .map_err(|error| format!("failed to decode trust anchors: {error}"))?;
+        let token = match &security.token_file {
+            Some(path) => TokenSource::File { path: path.into(), kubernetes: false },
+            None => TokenSource::None,
+        };
+        Ok(Self {
+            address: security.sentry_address.clone(),
+            id: security.request_id.clone(),
+            namespace: namespace.as_str().to_owned(),
+            trust_anchors: Arc::new(anchors),
+            control_plane_trust_domain: security.trust_domain.clone(),
+            control_plane_namespace: security.namespace.clone(),
+            token,
+        })
+    }
+
+    /// What Sentry must show.
+    pub fn server_id(&self) -> String {
+        let (domain, namespace) = (&self.control_plane_trust_domain, &self.control_plane_namespace);
+        format!("spiffe://{domain}/ns/{namespace}/dapr-sentry")
+    }
 }
 
 /// The first identity; does not return while Sentry cannot be reached.
@@ -111,11 +139,7 @@ pub async fn rotate(
 async fn request(options: &SentryOptions) -> Result<Identity, Failure> {
     let key = KeyPair::generate_for(&rcgen::PKCS_ED25519).map_err(Failure::Key)?;
     let csr = csr::request(&key).map_err(Failure::Csr)?;
-    let server = format!(
-        "spiffe://{}/ns/{}/dapr-sentry",
-        options.control_plane_trust_domain, options.control_plane_namespace
-    );
-    let tls = client_config(server, Arc::clone(&options.trust_anchors))
+    let tls = client_config(options.server_id(), Arc::clone(&options.trust_anchors))
         .map_err(|error| Failure::Connect(error.to_string()))?;
     let address = Address::parse(&options.address)
         .ok_or_else(|| Failure::Connect(format!("{:?} is not HOST:PORT", options.address)))?;

@@ -136,6 +136,11 @@ impl fmt::Display for Flags {
     }
 }
 
+/// What a worker would run on, in the log line's words: for who asks before there is one.
+pub fn probe(wanted: IoDriver) -> io::Result<String> {
+    Driver::build(wanted).map(|driver| driver.to_string())
+}
+
 fn explain(error: &io::Error) -> io::Error {
     let advice = match Errno::from_io_error(error) {
         Some(Errno::PERM | Errno::NOSYS) => {

@@ -33,6 +33,7 @@ mod tls;
 mod turn;
 mod worker;
 
+pub use driver::probe;
 pub use listener::ListenSocket;
 pub use load::Loads;
 pub use worker::{WorkerError, WorkerOptions, run};

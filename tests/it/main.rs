@@ -22,6 +22,7 @@ mod cli;
 mod dapr_api;
 mod dapr_run;
 mod demo;
+mod doctor;
 mod few_streams;
 mod golden;
 mod greeter;
