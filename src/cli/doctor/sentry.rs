@@ -55,7 +55,7 @@ fn anchors(anchors: &TrustAnchors) -> Finding {
     }
     let (until, shown) = nearest.unwrap_or_default();
     let found = format!("{} in all; {shown}", anchors.certificates().len());
-    let advice = "renew the root of the control plane (dapr mtls renew-certificate), and give every \
+    let advice = "renew the control plane's root (dapr mtls renew-certificate), and give every \
                   sidecar the new DAPR_TRUST_ANCHORS";
     match u64::try_from(until).unwrap_or_default().checked_sub(since_epoch(now())) {
         None => Finding::fail(WHAT, format!("{found}: over"), advice),
