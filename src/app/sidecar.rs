@@ -13,7 +13,7 @@
 //! Source: `pkg/runtime/runtime.go` and `cmd/daprd/app/app.go` of Dapr.
 
 use super::log::Log;
-use super::signals::{Caught, Signals};
+use super::signals::{Caught, Signals, follow_level};
 use super::start::{RUNTIME, SERVERS, Sidecar, start};
 use super::{Ending, Plan};
 use crate::control::app_channel;
@@ -57,6 +57,8 @@ async fn live(plan: Plan, log: &Log) -> Ending {
         Ok(signals) => signals,
         Err(error) => return Ending::Failed(format!("cannot catch signals: {error}")),
     };
+    // From the beginning: the first SIGUSR1 may come while Sentry is waited for.
+    tokio::task::spawn_local(follow_level(log.clone()));
     let started = tokio::select! {
         started = start(plan, begun, log) => started,
         caught = signals.next() => return told(caught),

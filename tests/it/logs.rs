@@ -1,6 +1,7 @@
 //! The log: daprd's fields beside ours, the calls of the API, what changes while it runs, and what
 //! never gets in.
 
+use crate::peer::ports::claim;
 use crate::peer::probe::{Call, ProbeApp};
 use crate::peer::process::{Process, command, until};
 use crate::peer::sidecar::{Options, http_request};
@@ -171,6 +172,21 @@ fn a_signal_makes_the_log_tell_more_and_again_less() {
     sidecar.process.wait_for_line("level=info msg=\"Log level set to: error\"");
     assert_eq!(sidecar.process.terminate().code(), Some(0));
     assert!(!sidecar.process.log().contains("Daprd shutdown gracefully"));
+}
+
+/// Who waits for Sentry is asked why, and must not end of it.
+#[test]
+fn a_signal_is_heard_while_sentry_is_waited_for() {
+    let mut world = World::with_sentry("logs-early-signal");
+    world.reserve(&["server"]);
+    let dead = format!("127.0.0.1:{}", claim());
+    let args = vec!["--sentry-address", &dead];
+    let options = Options { args, await_api: false, ..Options::default() };
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "server", options);
+    sidecar.process.wait_for_line("Waiting for Sentry at ");
+    sidecar.process.signal(Signal::USR1);
+    sidecar.process.wait_for_line("Log level set to: debug");
+    assert!(sidecar.process.running());
 }
 
 /// With everything on that tells of calls, what is secret is not told.

@@ -1,7 +1,6 @@
 //! What goes on for the log's sake while a sidecar runs.
 
 use super::Log;
-use crate::app::signals;
 use crate::control::state::State;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,7 +12,6 @@ const DROPS_INTERVAL: Duration = Duration::from_secs(1);
 /// Inside a `LocalSet`.
 pub fn look_after(log: &Log, state: &Rc<State>) {
     spawn_local(carry_drops(log.clone(), Rc::clone(state)));
-    spawn_local(signals::follow_level(log.clone()));
 }
 
 /// The log counts its drops for every thread; the metrics are this thread's.
