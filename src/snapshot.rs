@@ -3,6 +3,7 @@
 //! 1. A snapshot is never changed, only replaced whole; epochs rise.
 //! 2. A worker holds one `Arc` per epoch; nothing is cloned per call.
 
+use crate::config::metric::LATENCY_BUCKETS_DEFAULT;
 use crate::config::{Config, SocketPath};
 use crate::identity::Identity;
 use crate::policy::Policies;
@@ -25,6 +26,8 @@ pub struct Snapshot {
     pub resiliency: Option<Arc<Targets>>,
     /// Present iff `config.mtls`.
     pub identity: Option<Arc<Identity>>,
+    /// Of Dapr's latencies, in milliseconds; read once, at a worker's start.
+    pub latency_bounds: Arc<[u64]>,
     /// Where the app is, looked up by control; `None` without an app or while the lookup fails.
     pub app: Option<Way>,
 }
@@ -90,6 +93,7 @@ impl Snapshot {
     pub fn new(config: Arc<Config>) -> Self {
         let policies = Arc::default();
         let (identity, app, resiliency) = (None, None, None);
-        Self { epoch: Epoch(1), config, policies, resiliency, identity, app }
+        let latency_bounds = LATENCY_BUCKETS_DEFAULT.into();
+        Self { epoch: Epoch(1), config, policies, resiliency, identity, latency_bounds, app }
     }
 }

@@ -1,7 +1,8 @@
 //! Log lines of the start that say what was asked for.
 
 use super::Plan;
-use crate::config::spec::{Configuration, LATENCY_BUCKETS_DEFAULT};
+use crate::config::metric::LATENCY_BUCKETS_DEFAULT;
+use crate::config::spec::Configuration;
 use crate::control::reload::tell_fields;
 
 const DIAGNOSTICS: &str = "dapr.runtime.diagnostics";
@@ -13,13 +14,9 @@ pub fn configuration(plan: &Plan) {
         tracing::info!("loading default configuration");
     }
     tracing::info!("Enabled features: {}", configuration.features.join(" "));
-    tracing::info!(scope = DIAGNOSTICS, "metric spec: {}", configuration.metric_spec());
-    let bounds: Vec<String> = LATENCY_BUCKETS_DEFAULT.iter().map(u64::to_string).collect();
-    tracing::info!(
-        scope = DIAGNOSTICS,
-        "Using default latency distribution buckets: [{}]",
-        bounds.join(" ")
-    );
+    if configuration.metrics.enabled {
+        metrics(configuration);
+    }
     let (grpc, http) = plan.policies.apis.restricts();
     if grpc {
         tracing::info!(scope = "dapr.runtime.grpc.api", "Enabled API access list on gRPC server");
@@ -43,6 +40,20 @@ pub fn configuration(plan: &Plan) {
              each way, whatever that is"
         );
     }
+}
+
+fn metrics(configuration: &Configuration) {
+    tracing::info!(scope = DIAGNOSTICS, "metric spec: {}", configuration.metric_spec());
+    let (kind, bounds) = match &configuration.metrics.latency_buckets {
+        None => ("default", LATENCY_BUCKETS_DEFAULT),
+        Some(bounds) => ("custom", bounds.as_slice()),
+    };
+    let bounds: Vec<String> = bounds.iter().map(u64::to_string).collect();
+    tracing::info!(
+        scope = DIAGNOSTICS,
+        "Using {kind} latency distribution buckets: [{}]",
+        bounds.join(" ")
+    );
 }
 
 /// The mode, the app id, the sampler.

@@ -7,9 +7,10 @@ use crate::config::cpus::Crew;
 use crate::config::naming::{Dns, Naming, init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
 use crate::config::spec::ApiLogging;
-use crate::config::{App, AppPlace, AppProtocol, Config, DAPR_VERSION};
+use crate::config::{App, AppPlace, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
 use crate::control::desk::Desk;
+use crate::control::metric::MetricOptions;
 use crate::control::publish::Workers;
 use crate::control::reload::{First, Reloader};
 use crate::control::resiliency::{Loaded, Shelf};
@@ -139,6 +140,7 @@ fn first_snapshot(
 ) -> Arc<Snapshot> {
     Arc::new(Snapshot {
         app: config.app.as_ref().and_then(app_channel::given),
+        latency_bounds: plan.configuration.metrics.latency_bounds().into(),
         policies: Arc::clone(&plan.policies),
         identity,
         resiliency,
@@ -382,6 +384,7 @@ fn state_options(plan: &Plan, config: &Config, workers: Vec<Sender<ToWorker>>) -
         app_protocol: app_protocol(config.app.as_ref(), &plan.flags.app_protocol),
         app_concurrency_max: concurrency.max(0),
         app_health,
+        metrics: MetricOptions::new(&plan.configuration.metrics),
         api_logging: ApiLogging { enabled: config.logging.api, ..plan.configuration.api_logging },
         api_token: config.api_token.clone(),
         allowed_origins: settings.allowed_origins.clone(),
@@ -403,11 +406,7 @@ fn app_host(app: Option<&App>, given: &str) -> String {
 
 fn app_protocol(app: Option<&App>, given: &str) -> String {
     let name = match app.map(|app| app.protocol) {
-        Some(AppProtocol::Http) => "http",
-        Some(AppProtocol::Https) => "https",
-        Some(AppProtocol::H2c) => "h2c",
-        Some(AppProtocol::Grpc) => "grpc",
-        Some(AppProtocol::Grpcs) => "grpcs",
+        Some(protocol) => app_channel::name(protocol),
         None if given.is_empty() => "http",
         None => given,
     };

@@ -10,6 +10,7 @@ pub mod env;
 mod fields;
 pub mod flags;
 pub mod go;
+pub mod metric;
 pub mod naming;
 pub mod page;
 pub mod port;

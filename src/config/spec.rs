@@ -10,6 +10,7 @@
 
 use super::access::{AccessControl, ApiRules, check_secrets, list, text};
 use super::fields::CONFIGURATION;
+use super::metric::Metrics;
 use super::shape::{Document, Shape, Shaped};
 use super::traces::TracingSpec;
 use super::yaml::{at, first_document};
@@ -19,12 +20,6 @@ use std::fmt;
 
 /// Features that daprd enables when they are not listed.
 const FEATURES_DEFAULT: [&str; 2] = ["HotReload", "WorkflowsRemoteActivityReminder"];
-
-/// Bounds in milliseconds (`diagnostics/metrics.go`).
-pub const LATENCY_BUCKETS_DEFAULT: &[u64] = &[
-    1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30, 40, 50, 65, 80, 100, 130, 160, 200, 250, 300, 400,
-    500, 650, 800, 1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000,
-];
 
 /// A file's text, its variables already expanded.
 #[derive(Clone, Debug)]
@@ -50,14 +45,6 @@ pub struct Configuration {
     pub unused: Vec<(&'static str, String)>,
     /// Fields that daprd does not know either: field, file.
     pub unknown: Vec<(String, String)>,
-}
-
-#[derive(Clone, Debug, PartialEq)]
-pub struct Metrics {
-    pub enabled: bool,
-    /// Milliseconds; `None`: [`LATENCY_BUCKETS_DEFAULT`].
-    pub latency_buckets: Option<Vec<u64>>,
-    pub http_increased_cardinality: Option<bool>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -89,11 +76,7 @@ impl Default for Configuration {
         let tree = Tree::default();
         Self {
             tracing: TracingSpec::default(),
-            metrics: Metrics {
-                enabled: true,
-                latency_buckets: None,
-                http_increased_cardinality: None,
-            },
+            metrics: Metrics::default(),
             name_resolution: None,
             features: tree.features(),
             api_logging: ApiLogging::default(),
@@ -130,7 +113,7 @@ impl Configuration {
         check_secrets(&tree.merged).map_err(ConfigurationError::Invalid)?;
         Ok(Self {
             tracing: TracingSpec::new(&tree.merged).map_err(ConfigurationError::Invalid)?,
-            metrics: tree.metrics()?,
+            metrics: Metrics::new(&tree.merged).map_err(ConfigurationError::Invalid)?,
             name_resolution: tree.name_resolution(),
             features: tree.features(),
             api_logging: ApiLogging {
@@ -206,31 +189,6 @@ impl Tree {
         at(&self.merged, "spec.accessControl").map(AccessControl::new)
     }
 
-    /// `metrics` overrides `metric` field by field.
-    fn metrics(&self) -> Result<Metrics, ConfigurationError> {
-        let chosen = |field: &str| {
-            let over = at(&self.merged, &format!("spec.metrics.{field}"));
-            over.or_else(|| at(&self.merged, &format!("spec.metric.{field}")))
-        };
-        let http = chosen("http").and_then(|http| at(http, "increasedCardinality"));
-        let buckets = chosen("latencyDistributionBuckets").and_then(Value::as_array);
-        let buckets = match buckets.filter(|values| !values.is_empty()) {
-            None => None,
-            Some(values) => match values.iter().map(Value::as_u64).collect() {
-                Some(bounds) => Some(bounds),
-                None => {
-                    let text = "spec.metric.latencyDistributionBuckets has a bound below 0";
-                    return Err(ConfigurationError::Invalid(text.to_owned()));
-                }
-            },
-        };
-        Ok(Metrics {
-            enabled: chosen("enabled").and_then(Value::as_bool).unwrap_or(true),
-            latency_buckets: buckets,
-            http_increased_cardinality: http.and_then(Value::as_bool),
-        })
-    }
-
     fn name_resolution(&self) -> Option<NameResolution> {
         let component = text(&self.merged, "spec.nameResolution.component");
         if component.is_empty() {
@@ -259,16 +217,14 @@ impl Tree {
     fn unused(&self) -> Vec<(&'static str, String)> {
         let mut unused = Vec::new();
         for field in [
-            "spec.metric.rules",
-            "spec.metrics.rules",
-            "spec.metric.latencyDistributionBuckets",
-            "spec.metrics.latencyDistributionBuckets",
-            "spec.metric.enabled",
-            "spec.metrics.enabled",
+            "spec.metric.recordErrorCodes",
+            "spec.metrics.recordErrorCodes",
+            "spec.metric.http.pathMatching",
+            "spec.metrics.http.pathMatching",
         ] {
             let set = match at(&self.merged, field) {
                 None => false,
-                Some(Value::Bool(value)) => *value != field.ends_with(".enabled"),
+                Some(Value::Bool(value)) => *value,
                 Some(Value::String(text)) => !text.is_empty(),
                 Some(Value::Array(values)) => !values.is_empty(),
                 Some(_) => true,
@@ -467,7 +423,8 @@ mod tests {
     fn files_overlay() {
         let configuration = load(&[
             "spec: {tracing: {samplingRate: \"1\", zipkin: {endpointAddress: http://z}}, \
-             features: [{name: A, enabled: true}], metric: {enabled: false}, \
+             features: [{name: A, enabled: true}], \
+             metric: {enabled: false, recordErrorCodes: true}, \
              logging: {apiLogging: {enabled: true}}}",
             "spec: {tracing: {samplingRate: 0.5}, features: [{name: HotReload, enabled: false}], \
              logging: {apiLogging: {omitHealthChecks: true}}}",
@@ -477,7 +434,7 @@ mod tests {
         assert_eq!(configuration.features, ["WorkflowsRemoteActivityReminder"]);
         assert!(!configuration.metrics.enabled);
         assert!(configuration.api_logging.enabled && configuration.api_logging.omit_health_checks);
-        let unused = [("spec.metric.enabled", "0.yaml".to_owned())];
+        let unused = [("spec.metric.recordErrorCodes", "0.yaml".to_owned())];
         assert_eq!(configuration.unused, unused);
     }
 

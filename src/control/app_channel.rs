@@ -47,7 +47,7 @@ pub async fn discover(app: &App, workers: &Rc<Workers>) {
     tracing::info!(
         "application protocol: {}. waiting on {kind} {place}.  This will block until the app is \
          listening on that {kind}.",
-        protocol(app.protocol),
+        name(app.protocol),
     );
     let links = Links::new(app);
     let (mut dials, mut told) = (0_u32, false);
@@ -155,7 +155,8 @@ fn literal(host: &str) -> Option<IpAddr> {
     host.trim_start_matches('[').trim_end_matches(']').parse().ok()
 }
 
-fn protocol(protocol: AppProtocol) -> &'static str {
+/// As `--app-protocol` takes it.
+pub fn name(protocol: AppProtocol) -> &'static str {
     match protocol {
         AppProtocol::Http => "http",
         AppProtocol::Https => "https",

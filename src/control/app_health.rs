@@ -66,7 +66,12 @@ pub async fn watch(app: &App, config: &AppHealth, workers: &Workers, state: &Rc<
         let asking = probe.ask(&links, &way, config.timeout);
         let outcome = timeout(config.timeout, asking).await.unwrap_or_else(|_| probe.too_late());
         if let Some(label) = &outcome.label {
-            state.probes.borrow_mut().record(probe.kind(), label, begun.elapsed());
+            state.probes.borrow_mut().record(
+                probe.kind(),
+                label,
+                begun.elapsed(),
+                &state.options.metrics.latency_bounds,
+            );
         }
         judge(&mut health, outcome, state);
     }

@@ -13,6 +13,7 @@ pub mod console;
 pub mod dapr_api;
 pub mod desk;
 pub mod files;
+pub mod metric;
 pub mod page;
 pub mod publish;
 pub mod reload;

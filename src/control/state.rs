@@ -9,6 +9,7 @@
 //! `pkg/api/universal/metadata.go`, `pkg/api/universal/shutdown.go`.
 
 use super::console::names::Names;
+use super::metric::MetricOptions;
 use super::reload::record::Record;
 use super::resiliency::Loaded;
 use crate::config::App;
@@ -18,6 +19,7 @@ use crate::identity::{AppId, Identity, Namespace};
 use crate::mailbox::{Sender, ToWorker};
 use crate::observe::cells::{Cells, Gauge, Increment};
 use crate::observe::exposition::WorkerFigures;
+use crate::observe::http::HttpCells;
 use crate::observe::probes::Probes;
 use crate::policy::Policies;
 use std::cell::{Cell, RefCell};
@@ -59,6 +61,7 @@ pub struct StateOptions {
     /// 0: unlimited.
     pub app_concurrency_max: i32,
     pub app_health: Option<AppHealth>,
+    pub metrics: MetricOptions,
     /// Of the HTTP API's calls.
     pub api_logging: ApiLogging,
     /// `DAPR_API_TOKEN`.
@@ -135,6 +138,8 @@ pub struct State {
     metadata: RefCell<Metadata>,
     /// Of the app's health.
     pub probes: RefCell<Probes>,
+    /// Of the HTTP API.
+    pub http: RefCell<HttpCells>,
     app: Cell<AppStatus>,
     app_changed: Notify,
     /// Rung when the metadata changed: control publishes it to the workers.
@@ -201,6 +206,7 @@ impl State {
     pub fn new(options: StateOptions) -> Rc<Self> {
         let now = SystemTime::now();
         let workers = options.workers.len();
+        let http = options.metrics.http();
         Rc::new(Self {
             options,
             started: now,
@@ -209,6 +215,7 @@ impl State {
             outbound_ready: Cell::new(false),
             metadata: RefCell::default(),
             probes: RefCell::default(),
+            http: RefCell::new(http),
             app: Cell::new(AppStatus::Unknown),
             app_changed: Notify::new(),
             metadata_changed: Notify::new(),
@@ -475,6 +482,7 @@ impl Told {
 pub(crate) mod tests {
     use super::*;
     use crate::config::AppProtocol;
+    use crate::config::metric::Metrics;
     use crate::mailbox::mailbox;
     use crate::observe::cells::Hop;
 
@@ -488,6 +496,7 @@ pub(crate) mod tests {
             app_protocol: "grpc".to_owned(),
             app_concurrency_max: 0,
             app_health: None,
+            metrics: MetricOptions::new(&Metrics::default()),
             api_logging: ApiLogging::default(),
             api_token: None,
             allowed_origins: String::new(),

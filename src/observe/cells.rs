@@ -12,7 +12,7 @@
 //! API port, under that raw value, whatever `dapr-callee-app-id` says.
 
 use crate::observe::callers::{self, Callers};
-use crate::observe::histogram::Histogram;
+use crate::observe::histogram::{Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
 use crate::observe::policies::{PolicyCells, TargetCells};
 use std::sync::Arc;
 use std::time::Duration;
@@ -94,6 +94,15 @@ pub struct MethodCells {
     pub handshakes_failed: Vec<(u8, u64)>,
     /// Calls by status code.
     pub completed: Vec<(u8, Outcomes)>,
+    /// Of Dapr's own unary methods.
+    pub sizes: Option<Box<Sizes>>,
+}
+
+/// Octets of messages, without their prefixes.
+#[derive(Clone, Debug, Default)]
+pub struct Sizes {
+    pub requests: Histogram,
+    pub responses: Histogram,
 }
 
 /// Calls of one hop, whatever their labels.
@@ -126,6 +135,8 @@ pub struct Cells {
     policies: PolicyCells,
     gauges: [i64; GAUGES],
     pub callers: Callers,
+    /// Of Dapr's latencies, in milliseconds.
+    latency_bounds: Arc<[u64]>,
 }
 
 /// What a worker counted since it was last asked, and how things stand.
@@ -140,6 +151,12 @@ pub struct Increment {
 
 impl Default for Cells {
     fn default() -> Self {
+        Self::new(LATENCY_BOUNDS.into())
+    }
+}
+
+impl Cells {
+    pub fn new(latency_bounds: Arc<[u64]>) -> Self {
         // The first entry is OTHER; Dapr's label values are app IDs, so `_other` cannot collide
         // with anything but an app that asks for it.
         let name: Arc<[u8]> = b"_other".as_slice().into();
@@ -152,11 +169,10 @@ impl Default for Cells {
             policies: PolicyCells::default(),
             gauges: [0; GAUGES],
             callers: Callers::default(),
+            latency_bounds,
         }
     }
-}
 
-impl Cells {
     /// Interns; cheap when seen before.
     pub fn method(&mut self, dst_app_id: &[u8], path: &[u8]) -> MethodId {
         let hash = hash(dst_app_id, path);
@@ -190,7 +206,7 @@ impl Cells {
     /// An attempt was sent to a target.
     pub fn sent(&mut self, hop: Hop, method: MethodId, kind: CallKind) {
         if hop == Hop::Outbound {
-            self.of(method).sent[kind as usize] += 1;
+            self.of(method).0.sent[kind as usize] += 1;
         }
     }
 
@@ -208,10 +224,10 @@ impl Cells {
             return;
         }
         let status = known(status);
-        let cells = self.of(method);
+        let (cells, bounds) = self.of(method);
         match kind {
             CallKind::Unary => {
-                outcomes(&mut cells.received, status).record(millis(latency));
+                outcomes(&mut cells.received, status).record(millis(latency), bounds);
             }
             CallKind::Streaming => *entry(&mut cells.handshakes_failed, status) += 1,
         }
@@ -230,8 +246,16 @@ impl Cells {
         if hop == Hop::Outbound {
             // Dapr truncates to whole milliseconds and takes bounds as exclusive, which fills the
             // same buckets.
-            outcomes(&mut self.of(method).completed, known(status)).record(millis(latency));
+            let (cells, bounds) = self.of(method);
+            outcomes(&mut cells.completed, known(status)).record(millis(latency), bounds);
         }
+    }
+
+    /// One of Dapr's own unary methods was answered.
+    pub fn sized(&mut self, method: MethodId, request: usize, response: usize) {
+        let sizes = self.of(method).0.sizes.get_or_insert_default();
+        sizes.requests.record_below(request as u64, SIZE_BOUNDS);
+        sizes.responses.record_below(response as u64, SIZE_BOUNDS);
     }
 
     /// A call without `dapr-app-id` ended: no series of Dapr's tells it, ours do.
@@ -240,7 +264,7 @@ impl Cells {
         if let Some(calls) = cells.calls.get_mut(usize::from(known(status))) {
             *calls += 1;
         }
-        cells.latency_us.record(latency.as_secs_f64() * 1e6);
+        cells.latency_us.record(latency.as_secs_f64() * 1e6, LATENCY_BOUNDS);
     }
 
     pub fn rise(&mut self, gauge: Gauge) {
@@ -299,7 +323,7 @@ impl Cells {
         self.gauges = increment.gauges;
         self.callers.add(&increment.callers);
         for (index, from) in (0_u32..).zip(&increment.counts.methods) {
-            self.of(MethodId(index)).merge(from);
+            self.of(MethodId(index)).0.merge(from);
         }
         self.counts.merge(&increment.counts);
         self.policies.add(&increment.policies);
@@ -312,7 +336,7 @@ impl Cells {
                 0 => MethodId::OTHER,
                 _ => self.method(&pair.dst_app_id, &pair.path),
             };
-            self.of(id).merge(from);
+            self.of(id).0.merge(from);
         }
         self.fresh.clear();
         for (gauge, more) in self.gauges.iter_mut().zip(other.gauges) {
@@ -346,7 +370,8 @@ impl Cells {
         &self.counts.limits
     }
 
-    fn of(&mut self, method: MethodId) -> &mut MethodCells {
+    /// With the bounds of its latencies.
+    fn of(&mut self, method: MethodId) -> (&mut MethodCells, &[u64]) {
         // An ID of another worker's cells would be a mistake of ours: counted as OTHER.
         let index = method.0 as usize;
         let index = if index < self.pairs.len() { index } else { 0 };
@@ -354,7 +379,7 @@ impl Cells {
         if index >= methods.len() {
             methods.resize_with(index + 1, MethodCells::default);
         }
-        &mut methods[index]
+        (&mut methods[index], &self.latency_bounds)
     }
 }
 
@@ -405,13 +430,19 @@ impl MethodCells {
         for (status, from) in &other.completed {
             outcomes(&mut self.completed, *status).merge(from);
         }
+        if let Some(from) = &other.sizes {
+            let sizes = self.sizes.get_or_insert_default();
+            sizes.requests.merge(&from.requests);
+            sizes.responses.merge(&from.responses);
+        }
     }
 }
 
 impl Outcomes {
-    fn record(&mut self, value: f64) {
+    #[inline]
+    fn record(&mut self, value: f64, bounds: &[u64]) {
         self.count += 1;
-        self.latency.record(value);
+        self.latency.record(value, bounds);
     }
 
     fn merge(&mut self, other: &Self) {

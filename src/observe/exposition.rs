@@ -7,11 +7,14 @@
 
 use crate::observe::callers::{Callers, Names, Ruling};
 use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells, Outcomes};
-use crate::observe::histogram::Histogram;
+use crate::observe::histogram::{Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
+use crate::observe::http::HttpCells;
 use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
 use crate::observe::policies::{Applied, BREAKER_STATES};
 use crate::observe::probes::{ProbeKind, Probes};
+use crate::observe::rules::Rules;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt::Write;
 
 /// What the process looks like from outside.
@@ -40,6 +43,11 @@ pub struct WorkerFigures {
 #[derive(Debug)]
 pub struct Exposition<'a> {
     pub app_id: &'a str,
+    /// False: none of Dapr's series is told.
+    pub tells_daprs: bool,
+    /// Of Dapr's latencies.
+    pub latency_bounds: &'a [u64],
+    pub rules: &'a Rules,
     /// Of all workers.
     pub cells: &'a Cells,
     /// Name and namespace of each Resiliency resource that was taken.
@@ -51,6 +59,8 @@ pub struct Exposition<'a> {
     pub rotation_failures: &'a BTreeMap<&'static str, u64>,
     /// Of the app's health.
     pub probes: &'a Probes,
+    /// Of the HTTP API.
+    pub http: &'a HttpCells,
     /// Series of the control thread, without labels.
     pub numbers: &'a [(Series, u64)],
     pub process: Option<Process>,
@@ -60,24 +70,11 @@ type Labels = Vec<String>;
 
 /// `text/plain; version=0.0.4`.
 pub fn render(exposition: &Exposition<'_>) -> String {
-    let mut text = Text { out: String::with_capacity(8192) };
-    let mut invocation = Invocation::default();
-    for (dst_app_id, path, cells) in exposition.cells.methods() {
-        invocation.add(exposition.app_id, dst_app_id, path, cells);
+    let Exposition { rules, latency_bounds, .. } = *exposition;
+    let mut text = Text { out: String::with_capacity(8192), rules, latency_bounds };
+    if exposition.tells_daprs {
+        daprs(&mut text, exposition);
     }
-    text.counters(&names::REQUESTS_SENT, &invocation.sent);
-    text.counters(&names::RESPONSES_RECEIVED, &invocation.received);
-    text.histograms(&names::RESPONSE_LATENCY, &invocation.latency);
-    text.counters(&names::GRPC_COMPLETED, &invocation.completed);
-    text.histograms(&names::GRPC_LATENCY, &invocation.server_latency);
-    access_control(&mut text, &exposition.cells.callers);
-    resiliency(&mut text, exposition);
-    let failures = exposition.rotation_failures.iter();
-    let failures = failures
-        .map(|(reason, n)| (vec![exposition.app_id.to_owned(), (*reason).to_owned()], *n))
-        .collect();
-    text.counters(&names::ROTATION_FAILURES, &failures);
-    probes(&mut text, exposition);
     own(&mut text, exposition.cells);
     by_worker(&mut text, exposition.workers);
     for (series, number) in exposition.numbers {
@@ -89,6 +86,51 @@ pub fn render(exposition: &Exposition<'_>) -> String {
     text.out
 }
 
+fn daprs(text: &mut Text<'_>, exposition: &Exposition<'_>) {
+    let mut invocation = Invocation::default();
+    for (dst_app_id, path, cells) in exposition.cells.methods() {
+        invocation.add(exposition.app_id, dst_app_id, path, cells);
+    }
+    text.counters(&names::REQUESTS_SENT, invocation.sent);
+    text.counters(&names::RESPONSES_RECEIVED, invocation.received);
+    text.histograms(&names::RESPONSE_LATENCY, invocation.latency);
+    text.counters(&names::GRPC_COMPLETED, invocation.completed);
+    text.histograms(&names::GRPC_LATENCY, invocation.server_latency);
+    text.histograms_of(&names::GRPC_RECEIVED, invocation.requests, SIZE_BOUNDS);
+    text.histograms_of(&names::GRPC_SENT, invocation.responses, SIZE_BOUNDS);
+    http(text, exposition);
+    access_control(text, &exposition.cells.callers);
+    resiliency(text, exposition);
+    let failures = exposition.rotation_failures.iter();
+    let failures = failures
+        .map(|(reason, n)| (vec![exposition.app_id.to_owned(), (*reason).to_owned()], *n))
+        .collect();
+    text.counters(&names::ROTATION_FAILURES, failures);
+    probes(text, exposition);
+}
+
+fn http(text: &mut Text<'_>, Exposition { app_id, http, .. }: &Exposition<'_>) {
+    let labels = |labels: &[String; 3]| {
+        [*app_id].map(str::to_owned).into_iter().chain(labels.clone()).collect()
+    };
+    let took: BTreeMap<Labels, Histogram> =
+        http.took().map(|(of, took)| (labels(of), took.clone())).collect();
+    let counts: BTreeMap<Labels, u64> =
+        took.iter().map(|(labels, took)| (labels.clone(), took.count())).collect();
+    text.counters(&names::HTTP_SERVER_REQUESTS, counts.clone());
+    if http.tells_paths() {
+        text.counters(&names::HTTP_SERVER_RESPONSES, counts);
+    }
+    text.histograms(&names::HTTP_SERVER_LATENCY, took);
+    for (series, octets) in [
+        (&names::HTTP_SERVER_RECEIVED, &http.request_octets),
+        (&names::HTTP_SERVER_SENT, &http.response_octets),
+    ] {
+        let told = (octets.count() > 0).then(|| (vec![(*app_id).to_owned()], octets.clone()));
+        text.histograms_of(series, told.into_iter().collect(), SIZE_BOUNDS);
+    }
+}
+
 /// Dapr's series, gathered by label set: several methods share one app ID.
 #[derive(Default)]
 struct Invocation {
@@ -97,6 +139,8 @@ struct Invocation {
     latency: BTreeMap<Labels, Histogram>,
     completed: BTreeMap<Labels, u64>,
     server_latency: BTreeMap<Labels, Histogram>,
+    requests: BTreeMap<Labels, Histogram>,
+    responses: BTreeMap<Labels, Histogram>,
 }
 
 impl Invocation {
@@ -128,11 +172,16 @@ impl Invocation {
             *self.completed.entry(labels.clone()).or_default() += count;
             self.server_latency.entry(labels).or_default().merge(latency);
         }
+        if let Some(sizes) = &cells.sizes {
+            let labels = vec![app_id, path];
+            self.requests.entry(labels.clone()).or_default().merge(&sizes.requests);
+            self.responses.entry(labels).or_default().merge(&sizes.responses);
+        }
     }
 }
 
 /// Dapr's series of policies.
-fn resiliency(text: &mut Text, exposition: &Exposition<'_>) {
+fn resiliency(text: &mut Text<'_>, exposition: &Exposition<'_>) {
     let app_id = exposition.app_id.to_owned();
     let mut loaded: BTreeMap<Labels, u64> = BTreeMap::new();
     for (name, namespace) in exposition.resiliency_loaded {
@@ -167,15 +216,10 @@ fn resiliency(text: &mut Text, exposition: &Exposition<'_>) {
             }));
         }
     }
-    text.counters(&names::RESILIENCY_LOADED, &loaded);
-    text.counters(&names::RESILIENCY_COUNT, &counts);
-    text.counters(&names::RESILIENCY_ACTIVATIONS, &activations);
-    if !states.is_empty() {
-        text.head(&names::RESILIENCY_BREAKER_STATE);
-        for (labels, value) in states {
-            text.sample(&names::RESILIENCY_BREAKER_STATE, "", &labels, None, value);
-        }
-    }
+    text.counters(&names::RESILIENCY_LOADED, loaded);
+    text.counters(&names::RESILIENCY_COUNT, counts);
+    text.counters(&names::RESILIENCY_ACTIVATIONS, activations);
+    text.gauges(&names::RESILIENCY_BREAKER_STATE, states);
 }
 
 fn kind_name(kind: CallKind) -> String {
@@ -185,7 +229,7 @@ fn kind_name(kind: CallKind) -> String {
     }
 }
 
-fn probes(text: &mut Text, Exposition { app_id, probes, .. }: &Exposition<'_>) {
+fn probes(text: &mut Text<'_>, Exposition { app_id, probes, .. }: &Exposition<'_>) {
     for (kind, count, latency) in [
         (ProbeKind::Grpc, &names::GRPC_PROBES, &names::GRPC_PROBE_LATENCY),
         (ProbeKind::Http, &names::HTTP_PROBES, &names::HTTP_PROBE_LATENCY),
@@ -194,12 +238,12 @@ fn probes(text: &mut Text, Exposition { app_id, probes, .. }: &Exposition<'_>) {
         let took = probes.of(kind).map(|(result, took)| (labels(result), took.clone()));
         let took: BTreeMap<Labels, Histogram> = took.collect();
         let counts = took.iter().map(|(labels, took)| (labels.clone(), took.count())).collect();
-        text.counters(count, &counts);
-        text.histograms(latency, &took);
+        text.counters(count, counts);
+        text.histograms(latency, took);
     }
 }
 
-fn access_control(text: &mut Text, callers: &Callers) {
+fn access_control(text: &mut Text<'_>, callers: &Callers) {
     for (series, ruling) in [
         (&names::ALLOWED_BY_APP, Ruling::AllowedByApp),
         (&names::BLOCKED_BY_APP, Ruling::BlockedByApp),
@@ -208,11 +252,11 @@ fn access_control(text: &mut Text, callers: &Callers) {
     ] {
         let labels = |names: &Names| names.iter().map(ToString::to_string).collect();
         let counted = callers.of_ruling(ruling).map(|(names, count)| (labels(names), count));
-        text.counters(series, &counted.collect());
+        text.counters(series, counted.collect());
     }
 }
 
-fn own(text: &mut Text, cells: &Cells) {
+fn own(text: &mut Text<'_>, cells: &Cells) {
     let mut calls = BTreeMap::new();
     let mut latencies = BTreeMap::new();
     for (hop, name) in [(Hop::Inbound, "inbound"), (Hop::Outbound, "outbound")] {
@@ -224,10 +268,10 @@ fn own(text: &mut Text, cells: &Cells) {
             latencies.insert(vec![name.to_owned()], hop.latency_us.clone());
         }
     }
-    text.counters(&names::CALLS, &calls);
-    text.histograms(&names::CALL_LATENCY, &latencies);
+    text.counters(&names::CALLS, calls);
+    text.histograms_of(&names::CALL_LATENCY, latencies, LATENCY_BOUNDS);
     let limits = cells.limits().iter().map(|(limit, n)| (vec![(*limit).to_owned()], *n)).collect();
-    text.counters(&names::LIMITS_HIT, &limits);
+    text.counters(&names::LIMITS_HIT, limits);
     text.number(&names::REPLAYS, cells.replays() as f64);
     for (series, gauge) in [
         (&names::DOWNSTREAM_CONNECTIONS, Gauge::DownstreamConnections),
@@ -240,7 +284,7 @@ fn own(text: &mut Text, cells: &Cells) {
     }
 }
 
-fn by_worker(text: &mut Text, workers: &[WorkerFigures]) {
+fn by_worker(text: &mut Text<'_>, workers: &[WorkerFigures]) {
     type Figure = fn(&WorkerFigures) -> f64;
     let series: [(_, Figure); 4] = [
         (&names::WORKER_ANSWERED, |worker| f64::from(u8::from(worker.answered))),
@@ -256,7 +300,7 @@ fn by_worker(text: &mut Text, workers: &[WorkerFigures]) {
     }
 }
 
-fn process_series(text: &mut Text, process: &Process) {
+fn process_series(text: &mut Text<'_>, process: &Process) {
     text.number(&names::PROCESS_CPU, process.cpu_seconds);
     text.number(&names::PROCESS_FDS_MAX, process.fds_max as f64);
     text.number(&names::PROCESS_FDS, process.open_fds as f64);
@@ -266,11 +310,13 @@ fn process_series(text: &mut Text, process: &Process) {
     text.number(&names::PROCESS_VSZ, process.virtual_octets as f64);
 }
 
-struct Text {
+struct Text<'a> {
     out: String,
+    rules: &'a Rules,
+    latency_bounds: &'a [u64],
 }
 
-impl Text {
+impl Text<'_> {
     fn head(&mut self, series: &Series) {
         let kind = match series.kind {
             Kind::Counter => "counter",
@@ -287,30 +333,76 @@ impl Text {
         let _ = writeln!(self.out, "{} {value}", series.name);
     }
 
-    fn counters(&mut self, series: &Series, values: &BTreeMap<Labels, u64>) {
+    fn counters(&mut self, series: &Series, values: BTreeMap<Labels, u64>) {
+        let values = self.ruled(series, values, |count, more| *count += more);
         if values.is_empty() {
             return;
         }
         self.head(series);
         for (labels, value) in values {
-            self.sample(series, "", labels, None, *value as f64);
+            self.sample(series, "", &labels, None, value as f64);
         }
     }
 
-    fn histograms(&mut self, series: &Series, values: &BTreeMap<Labels, Histogram>) {
+    /// Of those that become one the last one is told, as it comes.
+    fn gauges(&mut self, series: &Series, values: Vec<(Labels, f64)>) {
+        if values.is_empty() {
+            return;
+        }
+        self.head(series);
+        let values = self.ruled(series, values.into_iter().collect(), |value, last| *value = last);
+        for (labels, value) in values {
+            self.sample(series, "", &labels, None, value);
+        }
+    }
+
+    fn histograms(&mut self, series: &Series, values: BTreeMap<Labels, Histogram>) {
+        self.histograms_of(series, values, self.latency_bounds);
+    }
+
+    fn histograms_of(
+        &mut self,
+        series: &Series,
+        values: BTreeMap<Labels, Histogram>,
+        bounds: &[u64],
+    ) {
+        let values = self.ruled(series, values, |histogram, more| histogram.merge(&more));
         if values.is_empty() {
             return;
         }
         self.head(series);
         for (labels, histogram) in values {
-            for (bound, count) in histogram.cumulative() {
-                self.sample(series, "_bucket", labels, Some(&bound.to_string()), count as f64);
+            for (bound, count) in histogram.cumulative(bounds) {
+                let bound = label_of(bound);
+                self.sample(series, "_bucket", &labels, Some(&bound), count as f64);
             }
             let count = histogram.count() as f64;
-            self.sample(series, "_bucket", labels, Some("+Inf"), count);
-            self.sample(series, "_sum", labels, None, histogram.sum());
-            self.sample(series, "_count", labels, None, count);
+            self.sample(series, "_bucket", &labels, Some("+Inf"), count);
+            self.sample(series, "_sum", &labels, None, histogram.sum());
+            self.sample(series, "_count", &labels, None, count);
         }
+    }
+
+    /// The values under the labels that rules make of theirs.
+    fn ruled<V>(
+        &self,
+        series: &Series,
+        values: BTreeMap<Labels, V>,
+        merge: impl Fn(&mut V, V),
+    ) -> BTreeMap<Labels, V> {
+        if !self.rules.touch(series) {
+            return values;
+        }
+        let mut told = BTreeMap::new();
+        for (labels, value) in values {
+            match told.entry(self.rules.apply(series, labels)) {
+                Entry::Vacant(entry) => {
+                    entry.insert(value);
+                }
+                Entry::Occupied(mut entry) => merge(entry.get_mut(), value),
+            }
+        }
+        told
     }
 
     fn sample(
@@ -342,6 +434,19 @@ impl Text {
     }
 }
 
+/// A bound as Go's `strconv.AppendFloat(..., 'g', -1, 64)` writes it: it is a label's value, which
+/// must be daprd's.
+fn label_of(bound: u64) -> String {
+    if bound < 1_000_000 {
+        return bound.to_string();
+    }
+    let text = format!("{:e}", bound as f64);
+    match text.split_once('e') {
+        Some((mantissa, exponent)) => format!("{mantissa}e+{exponent:0>2}"),
+        None => text,
+    }
+}
+
 fn escape(out: &mut String, value: &str) {
     for c in value.chars() {
         match c {
@@ -364,6 +469,10 @@ mod tests {
         let count = usize::from(cells.targets().next().is_some());
         render(&Exposition {
             app_id: "client",
+            tells_daprs: true,
+            latency_bounds: LATENCY_BOUNDS,
+            rules: &Rules::default(),
+            http: &HttpCells::new(true, true),
             cells,
             resiliency_loaded: &loaded[..count],
             resiliency_label: &loaded[0],

@@ -74,6 +74,40 @@ pub const GRPC_LATENCY: Series = histogram(
     "Time between first byte of request received to last byte of response sent, or terminal error.",
     &["app_id", "grpc_server_method", "grpc_server_status"],
 );
+pub const GRPC_RECEIVED: Series = histogram(
+    "dapr_grpc_io_server_received_bytes_per_rpc",
+    "Total bytes received across all messages per RPC.",
+    &["app_id", "grpc_server_method"],
+);
+pub const GRPC_SENT: Series = histogram(
+    "dapr_grpc_io_server_sent_bytes_per_rpc",
+    "Total bytes sent in across all response messages per RPC.",
+    &["app_id", "grpc_server_method"],
+);
+pub const HTTP_SERVER_REQUESTS: Series = counter(
+    "dapr_http_server_request_count",
+    "Count of HTTP requests processed by the server.",
+    HTTP_SERVER,
+);
+pub const HTTP_SERVER_RESPONSES: Series =
+    counter("dapr_http_server_response_count", "The number of HTTP responses", HTTP_SERVER);
+pub const HTTP_SERVER_LATENCY: Series = histogram(
+    "dapr_http_server_latency",
+    "HTTP request end-to-end latency in server.",
+    HTTP_SERVER,
+);
+pub const HTTP_SERVER_RECEIVED: Series = histogram(
+    "dapr_http_server_request_bytes",
+    "HTTP request body size if set as ContentLength (uncompressed) in server.",
+    &["app_id"],
+);
+pub const HTTP_SERVER_SENT: Series = histogram(
+    "dapr_http_server_response_bytes",
+    "HTTP response body size (uncompressed) in server.",
+    &["app_id"],
+);
+const HTTP_SERVER: &[&str] = &["app_id", "method", "path", "status"];
+
 pub const GRPC_PROBES: Series = counter(
     "dapr_grpc_io_healthprobes_completed_count",
     "Count of completed health probes",

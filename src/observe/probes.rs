@@ -19,11 +19,11 @@ pub enum ProbeKind {
 pub struct Probes(BTreeMap<(ProbeKind, String), Histogram>);
 
 impl Probes {
-    pub fn record(&mut self, kind: ProbeKind, label: &str, took: Duration) {
+    pub fn record(&mut self, kind: ProbeKind, label: &str, took: Duration, bounds: &[u64]) {
         let full = self.0.len() >= LABELS_MAX;
         let label = (kind, label.to_owned());
         if !full || self.0.contains_key(&label) {
-            self.0.entry(label).or_default().record(took.as_secs_f64() * 1000.0);
+            self.0.entry(label).or_default().record(took.as_secs_f64() * 1000.0, bounds);
         }
     }
 
@@ -37,14 +37,20 @@ impl Probes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::histogram::LATENCY_BOUNDS;
 
     #[test]
     fn labels_are_bounded() {
         let mut probes = Probes::default();
         for status in 0..1000 {
-            probes.record(ProbeKind::Http, &status.to_string(), Duration::from_millis(3));
+            probes.record(
+                ProbeKind::Http,
+                &status.to_string(),
+                Duration::from_millis(3),
+                LATENCY_BOUNDS,
+            );
         }
-        probes.record(ProbeKind::Http, "7", Duration::from_millis(4));
+        probes.record(ProbeKind::Http, "7", Duration::from_millis(4), LATENCY_BOUNDS);
         assert_eq!(probes.of(ProbeKind::Http).count(), LABELS_MAX);
         assert_eq!(probes.of(ProbeKind::Grpc).count(), 0);
         let seven = probes.of(ProbeKind::Http).find(|(label, _)| *label == "7").unwrap().1;

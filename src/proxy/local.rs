@@ -107,6 +107,8 @@ pub(super) struct Local {
     body: BytesMut,
     /// Control was asked and has not answered.
     asked: bool,
+    /// Of a unary request's message.
+    octets: usize,
 }
 
 /// What all of them hold.
@@ -158,7 +160,7 @@ impl Proxy {
             field.name == b"dapr-force-shutdown" && field.value.eq_ignore_ascii_case(b"true")
         });
         self.recycle(conn, fields);
-        let local = Local { method, force, body: BytesMut::new(), asked: false };
+        let local = Local { method, force, body: BytesMut::new(), asked: false, octets: 0 };
         let up = Up::Local(Box::new(local));
         if let Some(key) = self.enter(conn, stream, end_stream, plan, up, now)
             && end_stream
@@ -226,6 +228,7 @@ impl Proxy {
         if local.method.is_unary() && left > 0 {
             return self.fail(key, &malformed("it holds more than one message"), now);
         }
+        local.octets = message.len();
         match question(local, message) {
             Ok(question) => self.ask_control(key, question, now),
             Err(failure) => self.fail(key, &failure, now),
@@ -250,9 +253,13 @@ impl Proxy {
     pub(super) fn answered(&mut self, call: u64, answer: Result<Bytes, &str>, now: Instant) {
         self.locals.asked = self.locals.asked.saturating_sub(1);
         let key = call_of(call);
-        let Some(Call { up: Up::Local(local), .. }) = self.calls.get_mut(key) else { return };
+        let Some(call) = self.calls.get_mut(key) else { return };
+        let Up::Local(local) = &mut call.up else { return };
         local.asked = false;
-        let unary = local.method.is_unary();
+        let (unary, octets) = (local.method.is_unary(), local.octets);
+        if let Some(method) = call.tally.method().filter(|_| unary) {
+            self.cells.sized(method, octets, answer.as_ref().map_or(0, Bytes::len));
+        }
         let message = match answer {
             Ok(message) => message,
             Err(why) => {

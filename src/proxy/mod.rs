@@ -171,6 +171,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(snapshot: Arc<Snapshot>, now: Instant) -> Self {
+        let cells = Cells::new(Arc::clone(&snapshot.latency_bounds));
         Self {
             fixed: Fixed::new(&snapshot.config),
             tracer: Tracer::new(snapshot.config.tracing),
@@ -188,7 +189,7 @@ impl Proxy {
             locals: Locals::default(),
             app_calls: AppCalls::default(),
             timers: Timers::new(),
-            cells: Cells::default(),
+            cells,
             draining: false,
             drained: false,
             told: Told::new(now),

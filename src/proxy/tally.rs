@@ -63,6 +63,10 @@ impl Tally {
         self.attempt = Attempt::Refused;
     }
 
+    pub(super) fn method(&self) -> Option<MethodId> {
+        self.method
+    }
+
     pub(super) fn is_streaming(&self) -> bool {
         self.kind == CallKind::Streaming
     }

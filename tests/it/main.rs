@@ -37,6 +37,7 @@ mod lifecycle;
 mod load;
 mod logs;
 mod mdns;
+mod metrics;
 mod namespaces;
 mod naming;
 mod nghttp2;

@@ -11,17 +11,21 @@ use super::{Surface, cors, metadata, process, route, watch};
 use crate::control::page;
 use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State};
 use crate::observe::exposition::{Exposition, render};
+use crate::observe::http;
 use crate::observe::names;
 use crate::policy::token;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Incoming};
-use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue,
+};
 use hyper::{Request, Response, StatusCode, Uri, Version};
 use route::Route;
 use serde::Serialize;
 use std::cell::Cell;
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Octets of all bodies that one port reads at the same time.
 const BODIES_OCTETS_MAX: usize = 2 * METADATA_OCTETS_MAX;
@@ -52,9 +56,31 @@ pub async fn answer(
             Some(page) => page::answer(&request, page, state).await,
             None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
         },
-        Surface::Public => endpoint(request, true, state, budget).await,
-        Surface::Api => api(request, state, budget).await,
+        Surface::Public => told(request, true, state, budget).await,
+        Surface::Api => told(request, false, state, budget).await,
     }
+}
+
+/// The answer, counted as Dapr's series count it.
+async fn told(request: Request<Incoming>, public: bool, state: &State, budget: &Budget) -> Answer {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let length = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok());
+    let request_octets = length.and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let begun = Instant::now();
+    let answer = match public {
+        true => endpoint(request, true, state, budget).await,
+        false => api(request, state, budget).await,
+    };
+    let seen = http::Request {
+        method: method.as_str(),
+        path: &route::unescape(&path, false).unwrap_or(path),
+        status: answer.status().as_u16(),
+        request_octets,
+        response_octets: answer.body().size_hint().lower(),
+        took: begun.elapsed(),
+    };
+    state.http.borrow_mut().record(seen, &state.options.metrics.latency_bounds);
+    answer
 }
 
 async fn api(request: Request<Incoming>, state: &State, budget: &Budget) -> Answer {
@@ -210,6 +236,10 @@ async fn metrics(state: &State) -> Answer {
     ];
     let body = render(&Exposition {
         app_id: state.options.app_id.as_str(),
+        tells_daprs: state.options.metrics.enabled,
+        latency_bounds: &state.options.metrics.latency_bounds,
+        rules: &state.options.metrics.rules,
+        http: &state.http.borrow(),
         cells: &cells,
         resiliency_loaded: &resiliency.right,
         resiliency_label: &resiliency.label,

@@ -1,0 +1,177 @@
+//! Requests on the HTTP API, as Dapr's series tell them. PURE.
+//!
+//! 1. Label sets are bounded: [`LABEL_SETS_MAX`] of paths up to [`LABEL_OCTETS_MAX`] octets; what
+//!    does not fit is told with the path `_other`.
+//!
+//! Sources: Dapr's `pkg/diagnostics/http_monitoring.go` and `http_monitoring_legacy.go`.
+
+use super::cells::LABEL_OCTETS_MAX;
+use super::histogram::{Histogram, SIZE_BOUNDS};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Methods, paths and statuses that are told apart, together.
+pub const LABEL_SETS_MAX: usize = 512;
+const VERBS: [&str; 9] =
+    ["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
+
+/// What is told of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub status: u16,
+    /// As its head said.
+    pub request_octets: u64,
+    pub response_octets: u64,
+    pub took: Duration,
+}
+
+/// See the file's text.
+#[derive(Debug)]
+pub struct HttpCells {
+    tells_paths: bool,
+    tells_verbs: bool,
+    took: BTreeMap<[String; 3], Histogram>,
+    pub request_octets: Histogram,
+    pub response_octets: Histogram,
+}
+
+impl HttpCells {
+    pub fn new(tells_paths: bool, tells_verbs: bool) -> Self {
+        let (took, sizes) = (BTreeMap::new(), Histogram::default());
+        let (request_octets, response_octets) = (sizes.clone(), sizes);
+        Self { tells_paths, tells_verbs, took, request_octets, response_octets }
+    }
+
+    pub fn record(&mut self, request: Request<'_>, bounds: &[u64]) {
+        let method = match VERBS.contains(&request.method) {
+            _ if !self.tells_verbs => "",
+            true => request.method,
+            false => "UNKNOWN",
+        };
+        let path = if self.tells_paths { path(request.path) } else { String::new() };
+        let mut labels = [method.to_owned(), path, request.status.to_string()];
+        let full = self.took.len() >= LABEL_SETS_MAX && !self.took.contains_key(&labels);
+        if full || labels[1].len() > LABEL_OCTETS_MAX {
+            labels[1] = "_other".to_owned();
+        }
+        // Go's own clock is cut to milliseconds; sums here are fractional, as of all latencies.
+        let took = request.took.as_secs_f64() * 1e3;
+        self.took.entry(labels).or_default().record(took, bounds);
+        self.request_octets.record_below(request.request_octets, SIZE_BOUNDS);
+        self.response_octets.record_below(request.response_octets, SIZE_BOUNDS);
+    }
+
+    /// Responses have a series of their own where paths are told.
+    pub fn tells_paths(&self) -> bool {
+        self.tells_paths
+    }
+
+    /// Method, path and status, and how long such requests took.
+    pub fn took(&self) -> impl Iterator<Item = (&[String; 3], &Histogram)> {
+        self.took.iter()
+    }
+}
+
+/// `convertPathToMetricLabel`: names of things are left out where they would be many.
+fn path(path: &str) -> String {
+    let mut path = path.to_owned();
+    while path.contains("//") {
+        path = path.replace("//", "/");
+    }
+    if !path.starts_with('/') {
+        path.insert(0, '/');
+    }
+    let mut parts: Vec<&str> = path[1..].splitn(6, '/').collect();
+    let count = parts.len();
+    if count < 3 {
+        return path;
+    }
+    if parts[0] == "actors" {
+        parts[2] = "{id}";
+        return parts.join("/");
+    }
+    let first = |parts: &[&str]| format!("/{}", parts.join("/"));
+    match (parts[1], count) {
+        ("state" | "secrets", _) => first(&parts[..3]),
+        ("actors", 5..) => {
+            parts[3] = "{id}";
+            first(&parts[..5])
+        }
+        ("workflows", 4) => {
+            parts[3] = "{instanceId}";
+            first(&parts)
+        }
+        ("workflows", 5) if parts[4].starts_with("start") => {
+            format!("{}/start", first(&parts[..4]))
+        }
+        ("workflows", 5..) => {
+            parts[3] = "{instanceId}";
+            if count == 6 && parts[4] == "raiseEvent" && !parts[5].is_empty() {
+                parts[5] = "{eventName}";
+                return first(&parts);
+            }
+            first(&parts[..5])
+        }
+        _ => path,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::histogram::LATENCY_BOUNDS;
+
+    fn request(path: &str) -> Request<'_> {
+        let took = Duration::from_millis(3);
+        Request { method: "GET", path, status: 204, request_octets: 0, response_octets: 9, took }
+    }
+
+    /// What Dapr's own tests of the function expect (`http_monitoring_legacy_test.go`), and more.
+    #[test]
+    fn paths_leave_names_out() {
+        for (given, told) in [
+            ("/v1.0/healthz", "/v1.0/healthz"),
+            ("v1//state//statestore/key", "/v1/state/statestore"),
+            ("/v1/secrets/keyvault/name", "/v1/secrets/keyvault"),
+            ("/v1/actors/DemoActor/1/timer/name", "/v1/actors/DemoActor/{id}/timer"),
+            ("/v1/actors/DemoActor/1", "/v1/actors/DemoActor/1"),
+            ("/actors/DemoActor/1/method/method1", "actors/DemoActor/{id}/method/method1"),
+            ("/v1/workflows/w/1", "/v1/workflows/w/{instanceId}"),
+            ("/v1/workflows/w/n/start", "/v1/workflows/w/n/start"),
+            ("/v1/workflows/w/1/pause", "/v1/workflows/w/{instanceId}/pause"),
+            (
+                "/v1/workflows/w/1/raiseEvent/e",
+                "/v1/workflows/w/{instanceId}/raiseEvent/{eventName}",
+            ),
+            ("/v1.0/metadata/a/b/c/d/e/f", "/v1.0/metadata/a/b/c/d/e/f"),
+        ] {
+            assert_eq!(path(given), told);
+        }
+    }
+
+    #[test]
+    fn label_sets_are_bounded() {
+        let mut cells = HttpCells::new(true, true);
+        for number in 0..2 * LABEL_SETS_MAX {
+            cells.record(request(&format!("/{number}")), LATENCY_BOUNDS);
+        }
+        cells.record(request(&"x".repeat(LABEL_OCTETS_MAX + 1)), LATENCY_BOUNDS);
+        assert_eq!(cells.took().count(), LABEL_SETS_MAX + 1);
+        let other = cells.took().find(|(labels, _)| labels[1] == "_other").unwrap().1;
+        assert_eq!(other.count(), LABEL_SETS_MAX as u64 + 1);
+        assert_eq!(cells.request_octets.count(), 2 * LABEL_SETS_MAX as u64 + 1);
+    }
+
+    #[test]
+    fn paths_and_verbs_may_stay_untold() {
+        let mut cells = HttpCells::new(false, false);
+        cells.record(Request { method: "BREW", ..request("/a") }, LATENCY_BOUNDS);
+        let labels: Vec<_> = cells.took().map(|(labels, _)| labels.clone()).collect();
+        assert_eq!(labels, [["".to_owned(), "".to_owned(), "204".to_owned()]]);
+        let mut cells = HttpCells::new(true, true);
+        cells.record(Request { method: "BREW", ..request("/a") }, LATENCY_BOUNDS);
+        assert_eq!(cells.took().next().unwrap().0[0], "UNKNOWN");
+    }
+}

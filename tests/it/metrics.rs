@@ -1,0 +1,148 @@
+//! What the metrics port tells, ringside's beside daprd's: the same calls through a pair of each, and
+//! the same families, label sets and values.
+
+use crate::peer::probe::{Call, ProbeApp};
+use crate::peer::process::until;
+use crate::peer::sidecar::{Options, http_get, http_request, unchunked};
+use crate::peer::{Kind, Sidecar, World};
+use std::collections::BTreeMap;
+
+type Told = BTreeMap<String, String>;
+
+/// Everything that a sidecar tells by series of Dapr's, their help texts and types: of histograms of
+/// latencies the counts, and which buckets there are.
+fn told(sidecar: &Sidecar) -> Told {
+    let answer = http_get(sidecar.ports.metrics, "/").expect("an answer");
+    let mut found = BTreeMap::new();
+    for line in unchunked(&answer).lines() {
+        let head = line.strip_prefix("# HELP ").or_else(|| line.strip_prefix("# TYPE "));
+        if !head.unwrap_or(line).starts_with("dapr_") {
+            continue;
+        }
+        let (name, value) = line.rsplit_once(' ').expect("a name and a value");
+        let latency = name.contains("latency") && !line.starts_with('#');
+        // What differs between two runs of the same, or with the length of an answer.
+        let varies = latency && (name.contains("_bucket{") || name.contains("_sum{"));
+        let sent = name.contains("sent_bytes") || name.contains("response_bytes");
+        let sized = sent && (name.contains("_bucket{") || name.contains("_sum{"));
+        let value = if varies || sized { "" } else { value };
+        found.insert(name.to_owned(), value.to_owned());
+    }
+    found
+}
+
+/// Calls of many kinds by the client, to another app, to its own, and to Dapr itself.
+fn through_a_pair(kind: Kind, name: &str, spec: &str) -> [Told; 2] {
+    let mut world = World::with_sentry(&format!("metrics-{name}-{}", kind.name()));
+    world.reserve(&["server", "client"]);
+    world.dead_host("dead");
+    let app = ProbeApp::start(&world);
+    let [server, client] = ["server", "client"].map(|id| {
+        // Nobody asks for its health over and over.
+        let options =
+            Options { app_port: Some(app.port), spec, await_app: false, ..Options::default() };
+        let mut sidecar = Sidecar::start(&world, kind, id, options);
+        sidecar.process.wait_for_line("dapr initialized. Status: Running");
+        sidecar
+    });
+    let call = || Call::to(&client.address());
+    let streaming = |call: Call| call.metadata("dapr-stream", "true");
+    let all = [
+        call().app("server"),
+        call().app("server").args(&["-method", "/other.Service/Method"]),
+        call().app("server").metadata("probe-code", "6"),
+        streaming(call().app("server")),
+        call().app("client"),
+        call().app("dead"),
+        streaming(call().app("dead")),
+        call().app("nobody"),
+        call(),
+        call().args(&["-method", "/dapr.proto.runtime.v1.Dapr/GetMetadata", "-size", "0"]),
+    ];
+    for (n, call) in all.into_iter().enumerate() {
+        call.run(&world, &format!("call-{n}"));
+    }
+    for (method, path, body) in [
+        ("GET", "/v1.0/metadata", ""),
+        ("GET", "/v1.0/healthz", ""),
+        ("PUT", "/v1.0/metadata/k", "value"),
+        ("GET", "//nowhere/%61", ""),
+        ("BREW", "/nowhere", ""),
+    ] {
+        http_request(client.ports.http, method, path, "", body).expect("an answer");
+    }
+    [&client, &server].map(|sidecar| {
+        // A call is counted after its caller has its answer.
+        let mut last = BTreeMap::new();
+        let rest = until(|| {
+            let now = told(sidecar);
+            (std::mem::replace(&mut last, now.clone()) == now).then_some(())
+        });
+        assert!(rest.is_some(), "it counts on and on");
+        last
+    })
+}
+
+fn shown(found: &Told) -> String {
+    found.iter().map(|(name, value)| format!("{name} {value}\n")).collect()
+}
+
+fn compare(name: &str, spec: &str) -> [Told; 2] {
+    let daprd = through_a_pair(Kind::Daprd, name, spec);
+    let ours = through_a_pair(Kind::Ringside, name, spec);
+    for (ours, daprd) in ours.iter().zip(&daprd) {
+        for (name, value) in daprd {
+            assert_eq!(ours.get(name), Some(value), "{name}\n{}", shown(ours));
+        }
+        for name in ours.keys() {
+            assert!(daprd.contains_key(name), "daprd does not tell {name}\n{}", shown(daprd));
+        }
+    }
+    ours
+}
+
+#[test]
+fn tells_as_daprd_does() {
+    let [client, server] = compare("plain", "");
+    assert!(client.len() > 100 && server.len() > 2, "{} {}", client.len(), server.len());
+}
+
+/// Bounds, label values rewritten and put together, fewer labels.
+#[test]
+fn follows_the_configuration_as_daprd_does() {
+    let spec = "metric:\n  latencyDistributionBuckets: [500, 5, 0, 50, 2000000]\n  \
+                http: {increasedCardinality: false, excludeVerbs: true}\n  rules:\n  \
+                - name: dapr_runtime_service_invocation_req_sent_total\n    labels:\n    \
+                - {name: dst_app_id, regex: {'app': '^se.*r$'}}\n    \
+                - {name: type, regex: {'any': '.*y$'}}\n  \
+                - name: dapr_grpc.io_server_completed_rpcs\n    labels:\n    \
+                - {name: grpc_server_method, regex: {'': '/[^/]*$'}}\n  \
+                - name: dapr_grpc_io_server_server_latency\n    labels:\n    \
+                - {name: grpc_server_method, regex: {'': '.*'}}\n";
+    let [client, _] = compare("rules", spec);
+    let name = "dapr_runtime_service_invocation_req_sent_total{app_id=\"client\",\
+                dst_app_id=\"app\",type=\"any\"}";
+    assert_eq!(client.get(name).map(String::as_str), Some("3"), "{}", shown(&client));
+}
+
+/// A rule that is no regular expression: all is told, without rules.
+#[test]
+fn a_rule_that_is_none_leaves_all_as_it_is() {
+    let spec = "metric:\n  rules:\n  - name: dapr_http_server_request_count\n    labels:\n    \
+                - {name: path, regex: {x: '('}}\n";
+    compare("bad-rule", spec);
+}
+
+/// None of Dapr's series; what the process is like is told all the same.
+#[test]
+fn may_be_switched_off() {
+    let [client, _] = compare("off", "metric: {enabled: false}");
+    assert!(client.is_empty(), "{}", shown(&client));
+    let mut world = World::new("metrics-off");
+    world.reserve(&["client"]);
+    let spec = "metrics: {enabled: false}";
+    let options = Options { spec, ..Options::default() };
+    let sidecar = Sidecar::start(&world, Kind::Ringside, "client", options);
+    let answer = http_get(sidecar.ports.metrics, "/").expect("an answer");
+    assert!(answer.contains("\nprocess_open_fds ") && !answer.contains("dapr_"), "{answer}");
+}
