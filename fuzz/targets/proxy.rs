@@ -170,7 +170,7 @@ fn config() -> Config {
         app_token: Some("app-token".into()),
         max_body_size: 200,
         header_list_size: 2000,
-        tracing: Tracing::Passed,
+        tracing: Tracing::Sampled { rate: 0.5, exported: true },
         drain_max: Some(Duration::from_secs(5)),
         dapr_listen_addresses: Vec::new(),
         grpc_port: 50001,

@@ -41,17 +41,19 @@ impl Context {
 
     /// A `traceparent`. Versions to come may say more than this one does; 255 is none.
     pub fn from_text(value: &[u8]) -> Option<Self> {
-        let mut parts = value.split(|octet| *octet == b'-');
-        let mut part = || parts.next();
-        let (version, trace_id, span_id, flags) = (part()?, part()?, part()?, part()?);
-        let [version] = digits(version, Case::Any)?;
-        if version == 0xff || (version == 0 && part().is_some()) {
+        let (text, rest) = value.split_first_chunk::<TEXT_OCTETS>()?;
+        let [version] = digits(&text[..2], &DIGITS_OF_ANY_CASE)?;
+        let more = match rest {
+            [] => false,
+            [b'-', ..] => true,
+            _ => return None,
+        };
+        if version == 0xff || (more && version == 0) || [text[2], text[35], text[52]] != *b"---" {
             return None;
         }
-        let trace_id = digits(trace_id, Case::Lower)?;
-        let span_id = digits(span_id, Case::Lower)?;
-        // Whatever else is there says nothing that is known.
-        let [flags] = digits(flags.get(..2)?, Case::Any)?;
+        let trace_id = digits(&text[3..35], &DIGITS_OF_LOWER_CASE)?;
+        let span_id = digits(&text[36..52], &DIGITS_OF_LOWER_CASE)?;
+        let [flags] = digits(&text[53..], &DIGITS_OF_ANY_CASE)?;
         let context = Self { trace_id, span_id, flags };
         context.is_valid().then_some(context)
     }
@@ -101,52 +103,57 @@ impl Context {
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
+/// Both digits of each octet.
+const PAIRS: [[u8; 2]; 256] = {
+    let mut pairs = [[0; 2]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        pairs[octet] = [DIGITS[octet >> 4], DIGITS[octet & 0x0f]];
+        octet += 1;
+    }
+    pairs
+};
+
 /// The digits of an ID, as texts have it.
 pub fn write_digits(text: &mut [u8], octets: &[u8]) {
-    for (pair, octet) in text.chunks_exact_mut(2).zip(octets) {
-        pair[0] = DIGITS[usize::from(octet >> 4)];
-        pair[1] = DIGITS[usize::from(octet & 0x0f)];
+    let (pairs, _) = text.as_chunks_mut();
+    for (pair, octet) in pairs.iter_mut().zip(octets) {
+        *pair = PAIRS[usize::from(*octet)];
     }
 }
 
-/// Which letters digits may have.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Case {
-    Lower,
-    Any,
-}
-
-/// Exactly `2 N` hexadecimal digits.
-fn digits<const N: usize>(text: &[u8], case: Case) -> Option<[u8; N]> {
-    if text.len() != 2 * N {
-        return None;
-    }
+/// `2 N` hexadecimal digits, by a table of their values.
+#[inline]
+fn digits<const N: usize>(text: &[u8], values: &[u8; 256]) -> Option<[u8; N]> {
     let mut octets = [0; N];
-    let mut fault = false;
-    for (octet, pair) in octets.iter_mut().zip(text.chunks_exact(2)) {
-        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
-        fault |= (high | low) == NO_DIGIT;
-        fault |=
-            case == Case::Lower && (pair[0].is_ascii_uppercase() || pair[1].is_ascii_uppercase());
-        *octet = high << 4 | low & 0x0f;
+    let mut seen = 0;
+    let (pairs, _) = text.as_chunks::<2>();
+    for (octet, pair) in octets.iter_mut().zip(pairs) {
+        let [high, low] = pair.map(|digit| values[usize::from(digit)]);
+        seen |= high | low;
+        *octet = high << 4 | low;
     }
-    (!fault).then_some(octets)
+    (seen & NO_DIGIT == 0 && text.len() == 2 * N).then_some(octets)
 }
 
-/// All bits, so that a digit or'ed with it is none either.
-const NO_DIGIT: u8 = 0xff;
+/// A bit that no value has.
+const NO_DIGIT: u8 = 0x80;
+const DIGITS_OF_LOWER_CASE: [u8; 256] = digit_values(false);
+const DIGITS_OF_ANY_CASE: [u8; 256] = digit_values(true);
 
-const VALUES: [u8; 256] = {
+const fn digit_values(any_case: bool) -> [u8; 256] {
     let mut values = [NO_DIGIT; 256];
     let mut value = 0;
     while value < 16 {
         let digit = DIGITS[value];
         values[digit as usize] = value as u8;
-        values[digit.to_ascii_uppercase() as usize] = value as u8;
+        if any_case {
+            values[digit.to_ascii_uppercase() as usize] = value as u8;
+        }
         value += 1;
     }
     values
-};
+}
 
 /// Which traces are sampled that begin here: a share of all, by their IDs, so that whoever asks
 /// about the same trace says the same. Others do as their parent says.
@@ -247,6 +254,9 @@ mod tests {
             TEXT.replace("-01", "-"),
             TEXT.replace("-01", ""),
             TEXT.to_owned() + "-more",
+            TEXT.to_owned() + "01",
+            TEXT.replace("00-4", "cc-4") + "01",
+            TEXT.replace("-00f0", "_00f0"),
             format!("00-{}-00f067aa0ba902b7-01", "0".repeat(32)),
             format!("00-4bf92f3577b34da6a3ce929d0e0e4736-{}-01", "0".repeat(16)),
         ] {

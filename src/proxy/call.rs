@@ -225,7 +225,7 @@ impl Proxy {
         let content_type = ContentType::new(head.content_type);
         let request_scanner = route::scanner(&head, listener);
         let tally = Tally::new(listener, route.method, head.stream);
-        let begun = self.tracer.begin(fields, listener);
+        let begun = self.tracer.begin(&head, fields, listener);
         let witness = match self.witnesses.listen(listener) {
             true => self.witness(conn, fields, Some(route.pool), now),
             false => None,
@@ -233,13 +233,12 @@ impl Proxy {
         let callee = self.pools.callee(route.pool);
         let kind = if callee.is_some() { SpanKind::Client } else { SpanKind::Server };
         let span = self.tracer.record(begun.as_ref(), fields, kind, now);
-        let context = begun.map(|begun| begun.context);
         match callee {
             Some(callee) => {
                 let drop_token = self.snapshot.config.api_token.is_some();
                 let forced = matches!(listener, Listener::Forward(_));
-                let (fixed, context) = (&self.fixed, context.as_ref());
-                rewrite::strip_outbound(fields, fixed, callee, drop_token, forced, context);
+                let (fixed, begun) = (&self.fixed, begun.as_ref());
+                rewrite::strip_outbound(fields, fixed, callee, drop_token, forced, begun);
             }
             None => {
                 if let Some(ruling) = route.ruling {
@@ -248,7 +247,7 @@ impl Proxy {
                 if listener == Listener::Internal {
                     self.cells.callers.called(door.caller);
                 }
-                rewrite::strip_inbound(fields, &self.fixed, context.as_ref());
+                rewrite::strip_inbound(fields, &self.fixed, begun.as_ref());
             }
         }
         let Route { pool, endpoint, .. } = route;

@@ -69,6 +69,10 @@ pub struct RequestHead<'a> {
     pub api_token: Option<&'a [u8]>,
     /// `dapr-stream` is truthy.
     pub stream: bool,
+    /// The first ones, and whether there is another of either.
+    pub traceparent: Option<&'a [u8]>,
+    pub trace_bin: Option<&'a [u8]>,
+    pub traces_repeat: bool,
 }
 
 pub fn read_request(fields: &FieldSection) -> RequestHead<'_> {
@@ -84,6 +88,14 @@ pub fn read_request(fields: &FieldSection) -> RequestHead<'_> {
             class::CALLEE_APP_ID => head.callee_app_id = head.callee_app_id.or(Some(value)),
             class::API_TOKEN => head.api_token = head.api_token.or(Some(value)),
             class::STREAM => stream = stream.or(Some(value)),
+            class::TRACEPARENT => {
+                head.traces_repeat |= head.traceparent.is_some();
+                head.traceparent = head.traceparent.or(Some(value));
+            }
+            class::TRACE_BIN => {
+                head.traces_repeat |= head.trace_bin.is_some();
+                head.trace_bin = head.trace_bin.or(Some(value));
+            }
             _ => {}
         }
     }

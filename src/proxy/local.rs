@@ -176,10 +176,12 @@ impl Proxy {
         fields: &FieldSection,
         now: Instant,
     ) -> Option<Box<Span>> {
-        let begun = self.tracer.begin(fields, Listener::Api).filter(|_| method.is_unary());
+        let head = head::read_request(fields);
+        let begun = self.tracer.begin(&head, fields, Listener::Api);
+        let begun = begun.filter(|_| method.is_unary());
         let mut span = self.tracer.record(begun.as_ref(), fields, SpanKind::Client, now)?;
         span.push(b"dapr.protocol", b"grpc");
-        span.push(b"dapr.api", head::read_request(fields).path);
+        span.push(b"dapr.api", head.path);
         Some(span)
     }
 

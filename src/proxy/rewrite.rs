@@ -6,6 +6,7 @@
 
 use super::failure;
 use super::head::class;
+use super::tracer::Begun;
 use crate::config::Config;
 use crate::grpc::timeout;
 use crate::http2::field::{NameKind, PreparedField};
@@ -96,7 +97,7 @@ pub fn strip_outbound(
     callee: &PreparedField,
     drop_token: bool,
     forced: bool,
-    span: Option<&Context>,
+    span: Option<&Begun>,
 ) {
     fields.retain_classes(|class| match class {
         class::TRACEPARENT | class::TRACE_BIN => span.is_none(),
@@ -113,7 +114,7 @@ pub fn strip_outbound(
 }
 
 /// Hop 2, and calls to one's own app ID: to the app.
-pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Context>) {
+pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Begun>) {
     let mut traced = false;
     fields.retain_classes(|class| match class {
         class::TRACEPARENT | class::TRACE_BIN => {
@@ -134,14 +135,15 @@ pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Con
 }
 
 /// What the callee is told of the span whose child it is.
-fn push_trace(fields: &mut FieldSection, span: &Context) {
-    let (text, binary) = (span.text(), span.binary());
-    for (name, value, class) in [
-        (&b"traceparent"[..], &text[..], class::TRACEPARENT),
-        (b"grpc-trace-bin", &binary, class::TRACE_BIN),
-    ] {
-        fields.push_field(Field { name, value, class, flags: 0, sensitive: false });
+fn push_trace(fields: &mut FieldSection, Begun { context, binary, .. }: &Begun) {
+    push_volatile(fields, b"traceparent", &context.text(), class::TRACEPARENT);
+    if *binary {
+        push_volatile(fields, b"grpc-trace-bin", &context.binary(), class::TRACE_BIN);
     }
+}
+
+fn push_volatile(fields: &mut FieldSection, name: &[u8], value: &[u8], class: u8) {
+    fields.push_field(Field { name, value, class, flags: 0, sensitive: false });
 }
 
 /// Of each kind of trace context, the last that is one.
@@ -201,8 +203,7 @@ pub fn stamp(
     fields.push_prepared(&fixed.te);
     if let Some(remaining) = remaining {
         let (text, len) = timeout::encode(remaining);
-        let (name, class) = (b"grpc-timeout", class::TIMEOUT);
-        fields.push_field(Field { name, value: &text[..len], class, flags: 0, sensitive: false });
+        push_volatile(fields, b"grpc-timeout", &text[..len], class::TIMEOUT);
     }
     from
 }
@@ -312,9 +313,10 @@ mod tests {
         let fixed = Fixed::new(&config());
         let callee = callee_app_id(&AppId::new("server").unwrap());
         let ours = "00-4bf92f3577b34da6a3ce929d0e0e4736-1111111111111111-01";
-        let span = Context::from_text(ours.as_bytes()).unwrap();
-        let binary = String::from_utf8(span.binary().to_vec()).unwrap();
-        for outbound in [true, false] {
+        let context = Context::from_text(ours.as_bytes()).unwrap();
+        let form = String::from_utf8(context.binary().to_vec()).unwrap();
+        for (outbound, binary) in [(true, true), (false, true), (true, false), (false, false)] {
+            let span = Begun::root(context, binary);
             let mut fields = section(&[
                 ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
                 ("grpc-trace-bin", "AABL+S81d7NNpqPOkp0ODkc2AQDwZ6oLqQK3AgE"),
@@ -327,8 +329,9 @@ mod tests {
             }
             let mut left = text(&fields);
             left.retain(|(name, _)| name.contains("trace"));
-            let expected = [("tracestate", "vendor=1"), ("traceparent", ours)];
-            assert_eq!(left, pairs(&[&expected[..], &[("grpc-trace-bin", &binary)]].concat()));
+            let told =
+                [("tracestate", "vendor=1"), ("traceparent", ours), ("grpc-trace-bin", &form)];
+            assert_eq!(left, pairs(&told[..2 + usize::from(binary)]));
         }
     }
 

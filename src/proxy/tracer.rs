@@ -1,9 +1,10 @@
 //! Calls as spans: whose child a call is, what its callee is told, what exporters are.
 //!
 //! 1. Where spans are made, each hop is one: its callee is told its own context and no other, as
-//!    `traceparent` and as `grpc-trace-bin`; attempts of one call are told the same.
-//! 2. A call that is not sampled costs two fields and allocates nothing; one that is, is recorded
-//!    if somebody exports it.
+//!    `traceparent` and, of sampled traces, as `grpc-trace-bin`; attempts of one call are told the
+//!    same.
+//! 2. A call that is not sampled costs a field and allocates nothing; one that is, is recorded if
+//!    somebody exports it.
 //! 3. Spans that are over leave together, [`SPANS_MAX`] at most or after [`SPANS_TIME_MAX`].
 //! 4. Tokens are in no span.
 //!
@@ -41,7 +42,17 @@ pub(super) struct Tracer {
 #[derive(Debug)]
 pub(super) struct Begun {
     pub(super) context: Context,
+    /// The callee is told it in its binary form, too: whoever reads that form alone is told of
+    /// traces that are sampled, and of those that were told so.
+    pub(super) binary: bool,
     parent: Option<[u8; 8]>,
+}
+
+#[cfg(test)]
+impl Begun {
+    pub(super) fn root(context: Context, binary: bool) -> Self {
+        Self { context, binary, parent: None }
+    }
 }
 
 impl Tracer {
@@ -59,12 +70,18 @@ impl Tracer {
 
     /// `None`: no spans are made.
     #[inline]
-    pub(super) fn begin(&mut self, fields: &FieldSection, listener: Listener) -> Option<Begun> {
+    pub(super) fn begin(
+        &mut self,
+        head: &RequestHead<'_>,
+        fields: &FieldSection,
+        listener: Listener,
+    ) -> Option<Begun> {
         let sampler = self.sampler?;
-        let parent = parent(fields, listener);
+        let parent = parent(head, fields, listener);
         let context = self.ids.span(parent.as_ref(), sampler);
+        let binary = head.trace_bin.is_some() || context.is_sampled();
         let parent = parent.map(|parent| parent.span_id).filter(|id| *id != [0; 8]);
-        Some(Begun { context, parent })
+        Some(Begun { context, binary, parent })
     }
 
     /// What is kept of it until the call ends, if it is exported.
@@ -132,7 +149,7 @@ impl Proxy {
             return;
         }
         let kind = self.rejected_kind(&head, listener);
-        let begun = self.tracer.begin(fields, listener);
+        let begun = self.tracer.begin(&head, fields, listener);
         if let Some(mut span) = self.tracer.record(begun.as_ref(), fields, kind, now) {
             span.fail(&failure.message);
             self.end_span(*span, failure.code as u8, now);
@@ -183,29 +200,27 @@ impl Proxy {
 
 /// Whose child it is. Of an app's own fields the first counts, and the binary one before the text,
 /// as in daprd. Other sidecars add theirs behind those that came, so that the last one counts.
-fn parent(fields: &FieldSection, listener: Listener) -> Option<Context> {
-    let mut values = fields.classed();
-    match listener {
-        Listener::Api | Listener::Forward(_) => {
-            let mut text = None;
-            for (class, value) in values {
-                match class {
-                    class::TRACE_BIN => return Context::from_binary(value),
-                    class::TRACEPARENT => text = text.or(Some(value)),
-                    _ => {}
-                }
-            }
-            Context::from_text(text?)
+fn parent(head: &RequestHead<'_>, fields: &FieldSection, listener: Listener) -> Option<Context> {
+    match (listener, head.trace_bin, head.traceparent) {
+        (_, None, None) => None,
+        (Listener::Internal, ..) if head.traces_repeat => last(fields),
+        (Listener::Internal, binary, text) => {
+            text.and_then(Context::from_text).or_else(|| binary.and_then(Context::from_binary))
         }
-        Listener::Internal => {
-            let text = values.by_ref().filter(|(class, _)| *class == class::TRACEPARENT);
-            let text = text.filter_map(|(_, value)| Context::from_text(value)).last();
-            text.or_else(|| {
-                let binary = fields.classed().filter(|(class, _)| *class == class::TRACE_BIN);
-                binary.filter_map(|(_, value)| Context::from_binary(value)).last()
-            })
-        }
+        (Listener::Api | Listener::Forward(_), Some(binary), _) => Context::from_binary(binary),
+        (Listener::Api | Listener::Forward(_), None, Some(text)) => Context::from_text(text),
     }
+}
+
+#[cold]
+fn last(fields: &FieldSection) -> Option<Context> {
+    let of = |wanted| move |(class, _): &(u8, &[u8])| *class == wanted;
+    let texts = fields.classed().filter(of(class::TRACEPARENT));
+    let text = texts.filter_map(|(_, value)| Context::from_text(value)).last();
+    text.or_else(|| {
+        let binary = fields.classed().filter(of(class::TRACE_BIN));
+        binary.filter_map(|(_, value)| Context::from_binary(value)).last()
+    })
 }
 
 #[cfg(test)]
@@ -223,7 +238,8 @@ mod tests {
     }
 
     fn parent_of(fields: &[(&str, &str)], listener: Listener) -> Option<String> {
-        let parent = parent(&section(fields), listener)?;
+        let fields = section(fields);
+        let parent = parent(&head::read_request(&fields), &fields, listener)?;
         Some(String::from_utf8(parent.text().to_vec()).unwrap())
     }
 

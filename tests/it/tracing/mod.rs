@@ -94,8 +94,12 @@ fn tells_the_app_one_context(caller: Kind, callee: Kind) {
     assert_eq!((&*one[2], &*two[2]), ("01", "01"));
 
     // A parent that is not sampled decides, whatever the rate.
-    let [trace, _, flags] = chain.context(&[("traceparent", &format!("00-{TRACE}-{SPAN}-00"))]);
-    assert_eq!((&*trace, &*flags), (TRACE, "00"));
+    let told = chain.call(&[("traceparent", &format!("00-{TRACE}-{SPAN}-00"))]);
+    let [[trace, _, flags]] = &told.text[..] else { panic!("{told:?}") };
+    assert_eq!((trace.as_str(), flags.as_str()), (TRACE, "00"));
+    // Then it is told in its binary form only where daprd, or the caller, began with that.
+    let binary = if caller == Kind::Daprd { told.text.clone() } else { Vec::new() };
+    assert_eq!(told.binary, binary);
 
     // The binary form counts before the text.
     let raw = ["0000", TRACE, "01", SPAN, "0201"].concat().to_uppercase();
@@ -130,4 +134,43 @@ fn ringside_to_daprd() {
 #[test]
 fn daprd_to_ringside() {
     tells_the_app_one_context(Kind::Daprd, Kind::Ringside);
+}
+
+/// `stdout: true`: the same line from both, but for IDs and times.
+#[test]
+fn the_log_is_told() {
+    let spec = "tracing: {samplingRate: \"1\", stdout: true}";
+    let shape = |kind: Kind| {
+        let mut world = World::new(&format!("tracing-log-{}", kind.name()));
+        world.reserve(&["app"]);
+        let app = ProbeApp::start(&world);
+        let env = vec![("OTEL_BSP_SCHEDULE_DELAY", "100")];
+        let options = Options { spec, env, app_port: Some(app.port), ..Options::default() };
+        let mut sidecar = Sidecar::start(&world, kind, "app", options);
+        let call = Call::to(&sidecar.address()).app("app");
+        let call = call.metadata("traceparent", &format!("00-{TRACE}-{SPAN}-01"));
+        assert_eq!(call.run(&world, "call").status(), ("OK", ""));
+        let line = sidecar.process.wait_for_line(&format!("Trace: {TRACE} Span: {SPAN}/"));
+        assert!(line.contains("level=info") && line.contains("scope=dapr.runtime.trace"), "{line}");
+        let (_, text) = line.split_once(" msg=\"").expect("a text");
+        let (text, _) = text.split_once('"').expect("its end");
+        let mut shape = String::new();
+        for word in text.split(' ') {
+            // Go's monotonic clock, with what ends the time.
+            let word = match word.strip_prefix("m=") {
+                Some(clock) => &clock[clock.find(']').unwrap_or(clock.len())..],
+                None => word,
+            };
+            // A fraction of a second has as many digits as it needs.
+            let word = match word.split_once('.') {
+                Some((time, _)) if time.contains(':') => time,
+                Some(_) | None => word,
+            };
+            shape.extend(word.chars().map(|c| if c.is_ascii_hexdigit() { '0' } else { c }));
+        }
+        shape
+    };
+    let daprds = shape(Kind::Daprd);
+    assert!(daprds.contains("[/pro00.Pro00/00ho]") && daprds.ends_with(":[]"), "{daprds}");
+    assert_eq!(shape(Kind::Ringside), daprds);
 }
