@@ -86,7 +86,7 @@ fn explain(options: &Options, env: &Environment) -> Result<(bool, String), Strin
             Some(SpiffeId::parse(text).map_err(|error| format!("--caller {text}: {error}"))?)
         }
     };
-    let files = files::configurations(&options.configs, env)?;
+    let files = files::configurations(&options.configs, env).map_err(|failure| failure.text)?;
     let configuration = Configuration::load(&files).map_err(|error| error.to_string())?;
     let (policies, warning) =
         Policies::compile(&configuration, options.http).map_err(|error| error.to_string())?;

@@ -20,12 +20,29 @@ const FILES_MAX: usize = 4096;
 /// Octets of all resource files together.
 const FOLDERS_OCTETS_MAX: usize = 64 << 20;
 
+/// Why something could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub text: String,
+    /// It may be read later though nobody changes it: the system failed, not the file.
+    pub passes: bool,
+}
+
+impl Failure {
+    fn new(text: String, error: &io::Error) -> Self {
+        // What is refused here has no number of the system's.
+        Self { text, passes: error.raw_os_error().is_some() }
+    }
+}
+
 /// The texts of the Configuration files, variables expanded.
-pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, String> {
+pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, Failure> {
     let read = |name: &String| {
         let path = Path::new(name);
-        let failed =
-            |did, error| format!("error loading configuration: {did} {name}: {}", plain(&error));
+        let failed = |did, error| {
+            let why = plain(&error);
+            Failure::new(format!("error loading configuration: {did} {name}: {why}"), &error)
+        };
         fs::metadata(path).map_err(|error| failed("stat", error))?;
         let text = read(path, yaml::FILE_MAX).map_err(|error| failed("read", error))?;
         Ok(File { name: name.clone(), text: env.expand(&text) })
@@ -38,7 +55,7 @@ pub fn configurations(names: &[String], env: &Environment) -> Result<Vec<File>, 
 pub struct Text {
     pub path: PathBuf,
     /// An error is why it could not be read.
-    pub content: Result<String, String>,
+    pub content: Result<String, Failure>,
 }
 
 impl Text {
@@ -52,19 +69,33 @@ impl Text {
     }
 }
 
-/// The YAML files of all folders in their order, without a word; of a missing folder none.
-pub fn yaml_files(folders: &[String]) -> Vec<PathBuf> {
-    let files = |folder: &String| files_in(folder).map(|(yaml, _)| yaml).unwrap_or_default();
-    folders.iter().flat_map(files).collect()
+/// The YAML files of all folders in their order; of a missing folder none.
+pub fn yaml_files(folders: &[String]) -> Result<Vec<PathBuf>, String> {
+    let mut all = Vec::new();
+    for folder in folders {
+        match files_in(folder) {
+            Ok((yaml, _)) => all.extend(yaml),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(format!("cannot read resources folder {folder}: {}", plain(&error)));
+            }
+        }
+    }
+    Ok(all)
 }
 
 /// What is in them.
 pub fn texts(files: Vec<PathBuf>) -> Vec<Text> {
     let mut left = FOLDERS_OCTETS_MAX;
     let read = |path: PathBuf| {
-        let content = read(&path, yaml::FILE_MAX.min(left)).map_err(|error| match left {
-            0..yaml::FILE_MAX => format!("all files are larger than {FOLDERS_OCTETS_MAX} octets"),
-            yaml::FILE_MAX.. => plain(&error),
+        let content = read(&path, yaml::FILE_MAX.min(left)).map_err(|error| {
+            let text = match left {
+                0..yaml::FILE_MAX if error.raw_os_error().is_none() => {
+                    format!("all files are larger than {FOLDERS_OCTETS_MAX} octets")
+                }
+                _ => plain(&error),
+            };
+            Failure::new(text, &error)
         });
         left -= content.as_ref().map_or(0, String::len);
         Text { path, content }
@@ -180,7 +211,7 @@ mod tests {
         let env: Environment = [("X", "1")].into_iter().collect();
         let missing = configurations(&["/nowhere.yaml".to_owned()], &env).unwrap_err();
         let text = "error loading configuration: stat /nowhere.yaml: no such file or directory";
-        assert_eq!(missing, text);
+        assert_eq!((missing.text.as_str(), missing.passes), (text, true));
         assert_eq!(configurations(&[], &env).unwrap().len(), 0);
     }
 
@@ -206,7 +237,7 @@ mod tests {
             let path = folder.join(name).display().to_string();
             let failure = configurations(std::slice::from_ref(&path), &Environment::default());
             let text = format!("error loading configuration: {did} {path}: {error}");
-            assert_eq!(failure.unwrap_err(), text);
+            assert_eq!(failure.unwrap_err(), Failure { text, passes: did == "stat" });
         }
         assert_eq!(read(Path::new("/dev/null"), 0).unwrap(), "");
         assert!(read(Path::new("/dev/zero"), 9).unwrap_err().to_string().contains("larger"));
@@ -216,7 +247,9 @@ mod tests {
     #[test]
     fn a_missing_folder_is_left_out() {
         tell_resources(&["/nowhere".to_owned()], "a");
-        assert!(yaml_files(&["/nowhere".to_owned()]).is_empty());
+        assert_eq!(yaml_files(&["/nowhere".to_owned()]), Ok(Vec::new()));
+        let error = yaml_files(&["/dev/null".to_owned()]).unwrap_err();
+        assert_eq!(error, "cannot read resources folder /dev/null: not a directory");
     }
 
     /// However many there are, and however large: one that would be too much is an error.
@@ -229,11 +262,11 @@ mod tests {
             fs::write(folder.join(format!("{n:02}.yaml")), &large).unwrap();
         }
         fs::write(folder.join("99.txt"), "no YAML").unwrap();
-        let texts = texts(yaml_files(&[folder.display().to_string()]));
+        let texts = texts(yaml_files(&[folder.display().to_string()]).unwrap());
         let whole: Vec<bool> = texts.iter().map(|text| text.content.is_ok()).collect();
         assert_eq!(whole, [vec![true; 16], vec![false]].concat());
         let error = texts[16].content.as_ref().unwrap_err();
-        assert_eq!(error, "all files are larger than 67108864 octets");
+        assert_eq!(error.text, "all files are larger than 67108864 octets");
         fs::remove_dir_all(&folder).unwrap();
     }
 }

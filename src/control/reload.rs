@@ -22,6 +22,7 @@ pub mod record;
 pub mod source;
 pub mod watch;
 
+use super::files::Text;
 use super::publish::Workers;
 use super::resiliency::{self, Shelf};
 use super::state::State;
@@ -65,8 +66,8 @@ struct Held {
     in_force: Configuration,
     /// What differs of the two, and holds only for a whole run.
     pending: Vec<&'static str>,
-    /// What the Configurations say now is not in force.
-    refused: bool,
+    /// Why what the Configurations say now is not in force.
+    refused: Option<String>,
 }
 
 /// What the helper thread works with. Neither sort of files waits for the other to rest.
@@ -75,6 +76,8 @@ struct Files {
     configurations: Watch,
     resources: Watch,
     shelf: Shelf,
+    /// Why a folder could not be listed, when it was tried last.
+    unlisted: Option<String>,
 }
 
 /// What it found; `None`: nothing was read.
@@ -84,6 +87,8 @@ struct Reading {
     resiliency: Option<resiliency::Change>,
     /// Places that change all the time, now for long.
     restless: Vec<String>,
+    /// Some resource is wrong.
+    wrong: bool,
 }
 
 impl Reloader {
@@ -105,10 +110,10 @@ impl Reloader {
     /// For as long as we run.
     pub async fn run(&self, First { configuration: first, shelf, stamps }: First) {
         let (started, in_force) = (first.clone(), first);
-        let mut held = Held { started, in_force, pending: Vec::new(), refused: false };
+        let mut held = Held { started, in_force, pending: Vec::new(), refused: None };
         let [configurations, resources] = stamps.map(Watch::new);
-        let mut files =
-            Files { source: Arc::clone(&self.source), configurations, resources, shelf };
+        let source = Arc::clone(&self.source);
+        let mut files = Files { source, configurations, resources, shelf, unlisted: None };
         if held.in_force.reloads() {
             tracing::info!(scope = SCOPE, "{ENABLED}");
         }
@@ -131,7 +136,7 @@ impl Reloader {
                 );
             }
             if reading.configuration.is_some() || reading.resiliency.is_some() {
-                self.take(reading, asked, &mut held, files.shelf.is_wrong());
+                self.take(reading, asked, &mut held);
             }
         }
     }
@@ -146,15 +151,12 @@ impl Reloader {
         self.record(Outcome { changed: false, failed: true, refused: true }, false);
     }
 
-    /// `wrong`: some Resiliency resource is.
-    fn take(&self, reading: Reading, asked: bool, held: &mut Held, wrong: bool) {
+    fn take(&self, reading: Reading, asked: bool, held: &mut Held) {
         let resiliency = reading.resiliency.unwrap_or_default();
         let resiliency::Change { loaded: resiliency, names, failed } = resiliency;
         let loaded = reading.configuration.map(|configuration| {
             configuration.and_then(|loaded| not_emptied(loaded, &held.in_force))
         });
-        let error = loaded.as_ref().is_some_and(Result::is_err);
-        held.refused = if loaded.is_some() { error } else { held.refused };
         let good = loaded.as_ref().and_then(|loaded| loaded.as_ref().ok());
         let carried = good.map(|good| Change::between(&held.in_force, &good.configuration).carried);
         let carried = carried.unwrap_or_default();
@@ -162,24 +164,24 @@ impl Reloader {
         if changed {
             self.publish(good.filter(|_| !carried.is_empty()), resiliency);
         }
+        let (mut failed, taken) = (failed, good.is_some());
         if !names.is_empty() {
             let names = names.join(", ");
             tracing::info!(scope = SCOPE, "Resiliency reloaded: {names} changed, and in force now");
         }
         match loaded {
             Some(Ok(loaded)) => self.tell(loaded, &carried, asked, held),
-            Some(Err(error)) => {
-                let what = self.source.what(&error);
-                tracing::error!(
-                    scope = SCOPE,
-                    "cannot reload {what}: {error}; what was in force stays in force"
-                );
-            }
+            Some(Err(error)) => failed |= self.refuse(error, asked, held),
             None => {}
         }
-        let (refused, pending) = (held.refused || wrong, !held.pending.is_empty());
-        self.record(Outcome { changed, failed: failed || error, refused }, pending);
-        if asked && pending && !held.refused {
+        let refused = held.refused.is_some() || reading.wrong;
+        let pending = !held.pending.is_empty();
+        // A failure of the system is read again at each look, and is no news each time.
+        let repeated = refused && !self.state.reloads.borrow().last_was_good();
+        if asked || changed || failed || taken || !repeated {
+            self.record(Outcome { changed, failed, refused }, pending);
+        }
+        if asked && pending && held.refused.is_none() {
             self.restart.notify_one();
         } else if asked && !changed && !refused {
             tracing::info!(scope = SIGNALS, "nothing has changed that would need a restart");
@@ -207,6 +209,20 @@ impl Reloader {
         });
     }
 
+    /// Says why what Configurations say is not taken, unless it was said; whether it was now.
+    fn refuse(&self, error: String, asked: bool, held: &mut Held) -> bool {
+        let news = asked || held.refused.as_ref() != Some(&error);
+        if news {
+            let what = self.source.what(&error);
+            tracing::error!(
+                scope = SCOPE,
+                "cannot reload {what}: {error}; what was in force stays in force"
+            );
+        }
+        held.refused = Some(error);
+        news
+    }
+
     /// Says what a Configuration changed, and remembers it.
     fn tell(&self, loaded: Loaded, carried: &[&str], asked: bool, held: &mut Held) {
         let Loaded { configuration, warning, .. } = loaded;
@@ -230,6 +246,7 @@ impl Reloader {
         }
         held.pending = beyond;
         held.in_force = configuration;
+        held.refused = None;
     }
 
     #[allow(clippy::disallowed_methods, reason = "operators ask since when")]
@@ -255,12 +272,30 @@ impl Files {
             Look::Moving { long: true } => reading.restless.push(source.names()),
             Look::Moving { long: false } | Look::Same => {}
         }
-        match self.resources.look(source.resource_stamps(), asked) {
-            Look::Changed => reading.resiliency = self.read_resources(asked),
-            Look::Moving { long: true } => reading.restless.push(source.folders.join(", ")),
-            Look::Moving { long: false } | Look::Same => {}
+        match source.resource_stamps() {
+            Ok(stamps) => {
+                // Read again, whatever it looks like, once it can be listed again.
+                let asked = asked || self.unlisted.take().is_some();
+                match self.resources.look(stamps, asked) {
+                    Look::Changed => reading.resiliency = self.read_resources(asked),
+                    Look::Moving { long: true } => reading.restless.push(source.folders.join(", ")),
+                    Look::Moving { long: false } | Look::Same => {}
+                }
+            }
+            Err(error) => reading.resiliency = self.cannot_list(error),
         }
+        reading.wrong = self.shelf.is_wrong() || self.unlisted.is_some();
         reading
+    }
+
+    /// A folder that is gone holds nothing; one that cannot be listed, nobody knows.
+    fn cannot_list(&mut self, error: String) -> Option<resiliency::Change> {
+        if self.unlisted.as_ref() == Some(&error) {
+            return None;
+        }
+        tracing::error!(scope = SCOPE, "{error}; what its resources said stays in force");
+        self.unlisted = Some(error);
+        Some(resiliency::Change { failed: true, ..resiliency::Change::default() })
     }
 
     #[allow(clippy::disallowed_methods, reason = "breakers begin with their policies")]
@@ -268,7 +303,9 @@ impl Files {
         let gathered = self.source.gather_resources();
         // Half of a file is not for taking: there will be another look.
         let rested = gathered.stamps.is_some();
-        self.resources.was_read(gathered.stamps);
+        let failed = |text: &Text| text.content.as_ref().is_err_and(|failure| failure.passes);
+        let passes = gathered.held.iter().any(failed);
+        self.resources.was_read(gathered.stamps.filter(|_| !passes));
         rested.then(|| self.shelf.take(&gathered.held, asked, Instant::now()))
     }
 }

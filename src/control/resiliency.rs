@@ -158,7 +158,9 @@ fn again(old: &Item, builder: &mut Builder) -> Item {
 fn document(text: &Text) -> Result<Option<Document>, String> {
     match &text.content {
         Ok(content) => Document::read(content).map_err(|error| error.text(&text.name())),
-        Err(error) => Err(format!("Could not read resiliency file {}: {error}", text.name())),
+        Err(failure) => {
+            Err(format!("Could not read resiliency file {}: {}", text.name(), failure.text))
+        }
     }
 }
 
@@ -202,6 +204,7 @@ fn add(builder: &mut Builder, says: &Resiliency, tell: bool) -> Result<(), Strin
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
+    use crate::control::files::Failure;
     use std::time::Duration;
 
     const ONE: &str = "kind: Resiliency\nmetadata: {name: one, namespace: a}\n\
@@ -254,7 +257,10 @@ mod tests {
         }
         let mut told = |asked| shelf.take(&texts(&broken), asked, now).failed;
         assert_eq!([told(false), told(false), told(true)], [true, false, true], "told once");
-        let unreadable = Text { path: "2".into(), content: Err("not a file".to_owned()) };
+        let unreadable = Text {
+            path: "2".into(),
+            content: Err(Failure { text: "not a file".to_owned(), passes: false }),
+        };
         let change = shelf.take(&[texts(&broken).remove(0), unreadable], false, now);
         assert!(change.failed && change.loaded.is_none());
         // A wrong one beside a change of another.

@@ -710,3 +710,35 @@ fn a_restless_neighbour_holds_nobody_up() {
     over.store(true, Ordering::Relaxed);
     writer.join().expect("a writer");
 }
+
+/// A process that has no descriptor left can read nothing: nobody's policies change by that, and
+/// what was written meanwhile holds once it can.
+#[test]
+fn no_descriptors_lose_no_policy() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let mut world = World::new("reload-descriptors");
+    let file = world.folder("conf").join("acl.yaml");
+    fs::write(&file, by_default("deny", "")).expect("a Configuration");
+    fs::write(world.folder("resources").join("r.yaml"), within("rz", PATIENT)).expect("a resource");
+    let mut subject = Subject::start(&mut world, Kind::Ringside, &file);
+    let pid = i32::try_from(subject.sidecar.process.pid()).ok().and_then(Pid::from_raw);
+    let limit = |current| {
+        let limit = Rlimit { current: Some(current), maximum: Some(4096) };
+        prlimit(pid, Resource::Nofile, limit).expect("a limit");
+    };
+    limit(3);
+    replace(&file, &by_default("allow", ""));
+    // It meets another Configuration first.
+    for error in [".yaml: too many open files", "resources: too many open files"] {
+        let line = subject.sidecar.process.wait_for_line(error);
+        assert!(line.contains("level=error") && line.contains("stays in force"), "{line}");
+    }
+    limit(4096);
+    subject.becomes("0", "descriptors");
+    let good = || (subject.figure("ringside_config_last_reload_successful") == 1).then_some(());
+    assert!(until(good).is_some(), "{}", subject.sidecar.process.tail());
+    assert_eq!(resiliencies(&subject.sidecar)[0]["name"], "rz");
+    let log = subject.sidecar.process.log();
+    assert!(!log.contains("Resiliency reloaded"), "{log}");
+    assert_eq!(log.matches("reloaded: spec.accessControl changed").count(), 1, "{log}");
+}

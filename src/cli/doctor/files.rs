@@ -50,7 +50,11 @@ pub fn resources(settings: &Settings) -> Vec<Finding> {
         findings.push(Finding::warn(RESOURCES, format!("{folder} is no folder"), advice));
     }
     let (mut builder, mut right) = (Builder::default(), Vec::new());
-    for text in texts(yaml_files(folders)) {
+    let files = yaml_files(folders).unwrap_or_else(|error| {
+        findings.push(Finding::warn(RESOURCES, error, "let the sidecar's user read the folder"));
+        Vec::new()
+    });
+    for text in texts(files) {
         match read(&text, settings.config.app_id.as_str(), &mut builder) {
             Ok(None) => {}
             Ok(Some(name)) => right.push(name),
@@ -69,7 +73,7 @@ pub fn resources(settings: &Settings) -> Vec<Finding> {
 
 /// The name of a Resiliency for our app.
 fn read(text: &Text, app_id: &str, builder: &mut Builder) -> Result<Option<String>, String> {
-    let content = text.content.as_ref().map_err(Clone::clone)?;
+    let content = text.content.as_ref().map_err(|failure| failure.text.clone())?;
     let document = Document::read(content).map_err(|error| error.text(&text.name()))?;
     let Some(document) = document.filter(|document| document.is_for(app_id)) else {
         return Ok(None);

@@ -27,10 +27,11 @@ pub struct Source {
     pub http: bool,
 }
 
-/// What files hold, and how they looked; no stamps: they changed meanwhile, each time.
+/// What files hold, and how they looked; no stamps: they are to be read again, since they changed
+/// meanwhile, or the system failed.
 #[derive(Clone, Debug)]
-pub struct Gathered<T> {
-    pub stamps: Option<Stamps>,
+pub struct Gathered<T, S = Stamps> {
+    pub stamps: Option<S>,
     pub held: T,
 }
 
@@ -71,21 +72,28 @@ impl Source {
         stamps(self.configurations.iter().map(PathBuf::from))
     }
 
-    pub fn resource_stamps(&self) -> Stamps {
-        stamps(files::yaml_files(&self.folders).into_iter())
+    /// An error: a folder cannot be listed.
+    pub fn resource_stamps(&self) -> Result<Stamps, String> {
+        Ok(stamps(files::yaml_files(&self.folders)?.into_iter()))
     }
 
     pub fn gather_configurations(&self) -> Gathered<Result<Vec<File>, String>> {
         let read = || files::configurations(&self.configurations, &self.env);
         let Gathered { stamps, held } = gather(|| self.configuration_stamps(), read);
-        let changing = || Err(format!("{} changes while it is read", self.names()));
-        Gathered { held: if stamps.is_some() { held } else { changing() }, stamps }
+        let passes = held.as_ref().is_err_and(|failure| failure.passes);
+        let held = match stamps {
+            Some(_) => held.map_err(|failure| failure.text),
+            None => Err(format!("{} changes while it is read", self.names())),
+        };
+        Gathered { stamps: stamps.filter(|_| !passes), held }
     }
 
-    /// What is still written is there as it is, too.
+    /// What is still written is there as it is, too; of a folder that cannot be listed nothing.
     pub fn gather_resources(&self) -> Gathered<Vec<Text>> {
-        let read = || files::texts(files::yaml_files(&self.folders));
-        gather(|| self.resource_stamps(), read)
+        let read = || files::yaml_files(&self.folders).ok().map(files::texts);
+        let Gathered { stamps, held } = gather(|| self.resource_stamps(), read);
+        let stamps = stamps.and_then(Result::ok).filter(|_| held.is_some());
+        Gathered { stamps, held: held.unwrap_or_default() }
     }
 
     /// An error names file, place and reason where there is one.
@@ -109,7 +117,8 @@ fn stamps(files: impl Iterator<Item = PathBuf>) -> Stamps {
     files.map(|path| (path.clone(), Stamp::of(&path))).collect()
 }
 
-fn gather<T>(stamps: impl Fn() -> Stamps, read: impl Fn() -> T) -> Gathered<T> {
+/// Reads until nothing changed meanwhile, [`READINGS_MAX`] times at most.
+fn gather<S: PartialEq, T>(stamps: impl Fn() -> S, read: impl Fn() -> T) -> Gathered<T, S> {
     let mut before = stamps();
     for _ in 1..READINGS_MAX {
         let held = read();
