@@ -73,6 +73,7 @@ pub fn build() -> String {
 
 /// Runs a sidecar until it is told to end.
 pub fn run(flags: Flags, mut env: Environment) -> ExitCode {
+    signals::hold();
     let instance = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let log = match Log::start(&flags, instance.clone()) {
         Ok(log) => log,
@@ -126,6 +127,7 @@ fn again() -> std::io::Error {
     if let Some(name) = args.next() {
         command.arg0(name);
     }
+    signals::hold();
     command.args(args).exec()
 }
 

@@ -14,11 +14,13 @@
 
 use super::log::Log;
 use super::signals::{Caught, Signals, follow_level};
-use super::start::{RUNTIME, SERVERS, Sidecar, start};
+use super::start::{Ended, RUNTIME, SERVERS, Sidecar, start};
 use super::{Ending, Plan};
 use crate::control::app_channel;
 use crate::control::spans::Spans;
 use crate::mailbox::ToWorker;
+use std::pin::pin;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tokio::task::LocalSet;
 
@@ -84,15 +86,37 @@ async fn live(plan: Plan, log: &Log) -> Ending {
             Some(error) = ended.recv() => return Ending::Failed(error),
         }
     };
-    let state = std::rc::Rc::clone(&sidecar.state);
-    tokio::select! {
-        done = stop(&mut sidecar) => done.err().unwrap_or(ending),
-        caught = signals.next_end() => {
-            let name = caught.name();
-            Ending::AtOnce(format!("Received signal '{name}' during shutdown; exiting immediately"))
+    stop_for(ending, &mut sidecar, &mut signals, &mut ended).await
+}
+
+/// Stops, and says what came of it: who asks for an end while all that was asked for is a restart
+/// gets it; after that, whoever asks once more does not want to wait.
+async fn stop_for(
+    mut ending: Ending,
+    sidecar: &mut Sidecar,
+    signals: &mut Signals,
+    ended: &mut Ended,
+) -> Ending {
+    let state = Rc::clone(&sidecar.state);
+    let mut stopping = pin!(stop(sidecar));
+    loop {
+        tokio::select! {
+            done = &mut stopping => return done.err().unwrap_or(ending),
+            caught = signals.next_end() => match ending {
+                Ending::Restart => ending = told(caught),
+                Ending::Clean | Ending::Failed(_) | Ending::AtOnce(_) => {
+                    let name = caught.name();
+                    return Ending::AtOnce(format!(
+                        "Received signal '{name}' during shutdown; exiting immediately"
+                    ));
+                }
+            },
+            Some(error) = ended.recv() => return Ending::Failed(error),
+            asked = state.shutdown_requested() => match asked.force {
+                false => ending = Ending::Clean,
+                true => return forced().await,
+            },
         }
-        Some(error) = ended.recv() => Ending::Failed(error),
-        () = async { while !state.shutdown_requested().await.force {} } => forced().await,
     }
 }
 

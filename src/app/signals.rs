@@ -1,7 +1,11 @@
 //! The signals that end or restart the process, and the one that makes the log tell more.
+//!
+//! 1. What asks for something else than an end never is one, however early it comes, or while the
+//!    process executes itself: until somebody heeds it, it waits.
 
 use super::log::Log;
 use crate::observe::log::Severity;
+use nix::sys::signal::{SigSet, Signal as Number};
 use std::io;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,6 +27,18 @@ impl Caught {
     }
 }
 
+/// Invariant 1; of threads that begin later, too. Whoever catches them lets them come.
+pub fn hold() {
+    let held: SigSet = [Number::SIGHUP, Number::SIGUSR1].into_iter().collect();
+    let blocked = held.thread_block();
+    debug_assert!(blocked.is_ok(), "{blocked:?}");
+}
+
+fn let_come(signal: Number) {
+    let let_through = SigSet::from(signal).thread_unblock();
+    debug_assert!(let_through.is_ok(), "{let_through:?}");
+}
+
 /// From its making on, none of them ends the process by itself.
 #[derive(Debug)]
 pub struct Signals {
@@ -33,11 +49,13 @@ pub struct Signals {
 
 impl Signals {
     pub fn catch() -> io::Result<Self> {
-        Ok(Self {
+        let caught = Self {
             interrupt: signal(SignalKind::interrupt())?,
             terminate: signal(SignalKind::terminate())?,
             hangup: signal(SignalKind::hangup())?,
-        })
+        };
+        let_come(Number::SIGHUP);
+        Ok(caught)
     }
 
     pub async fn next(&mut self) -> Caught {
@@ -65,6 +83,7 @@ pub async fn follow_level(log: Log) {
         Ok(signals) => signals,
         Err(error) => return tracing::warn!("cannot catch SIGUSR1: {error}"),
     };
+    let_come(Number::SIGUSR1);
     let mut before = Severity::Info;
     while signals.recv().await.is_some() {
         let now = log.level();

@@ -6,11 +6,13 @@ use crate::peer::probe::{Call, ProbeApp, outcome};
 use crate::peer::process::{Process, command, until};
 use crate::peer::sidecar::{Options, http_request, http_status};
 use crate::peer::{Kind, Sidecar, World, ringside, workers};
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use serde_json::Value;
-use std::fs;
-use std::io::Write;
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Starts ringside as given, with ports that nobody else has.
@@ -260,6 +262,68 @@ fn restarts_in_place_at_sighup() {
         (process.log().matches(running).count() == 2).then_some(())
     });
     assert!(sidecar.log().contains("Received signal 'hangup'; restarting"));
+    assert_eq!(sidecar.terminate().code(), Some(0));
+}
+
+/// Who asks for an end while a restart waits for its calls gets it, and their calls do not pay for
+/// that.
+#[test]
+fn a_restart_gives_way_to_an_end() {
+    let mut world = World::new("cli-sighup-end");
+    world.reserve(&["server"]);
+    let app = ProbeApp::start(&world);
+    let config = world.folder("conf").join("config.yaml");
+    fs::write(&config, "spec: {tracing: {samplingRate: '0'}}\n").expect("a Configuration");
+    let args = vec!["--config", config.to_str().expect("a plain path")];
+    let options = Options { app_port: Some(app.port), args, ..Options::default() };
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "server", options);
+    let call = Call::to(&sidecar.address()).app("server").metadata("probe-sleep-ms", "1500");
+    let mut call = call.start(&world, "in-flight");
+    until(|| (app.seen().len() == 1).then_some(())).expect("the call at the app");
+    fs::write(&config, "spec: {tracing: {samplingRate: '1'}}\n").expect("a Configuration");
+    sidecar.process.signal(Signal::HUP);
+    sidecar.process.wait_for_line("Received signal 'hangup'; restarting");
+    sidecar.process.signal(Signal::TERM);
+    sidecar.process.wait_for_line("Received signal 'terminated'; beginning shutdown");
+    call.wait_for_end();
+    assert_eq!(outcome(&call).code, "OK", "{}", sidecar.process.tail());
+    assert_eq!(sidecar.process.wait_for_end().code(), Some(0), "{}", sidecar.process.tail());
+    let log = sidecar.process.log();
+    assert_eq!(log.matches("Starting Dapr Runtime").count(), 1, "{log}");
+}
+
+/// A SIGHUP that comes before anybody can catch it waits until somebody can: a pipe that nobody
+/// reads holds the start up as early as that.
+#[test]
+fn a_hangup_does_not_end_a_start() {
+    use rustix::fs::{CWD, FileType, mknodat};
+    let world = World::new("cli-sighup-early");
+    let folder = world.folder("a");
+    let pipe = folder.join("pipe");
+    mknodat(CWD, &pipe, FileType::Fifo, 0o600.into(), 0).expect("a pipe");
+    let mut sidecar = start(&folder, "a", &["--log-file", pipe.to_str().expect("a plain path")]);
+    sidecar.wait("a start that holds SIGHUP back", |process| {
+        let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).ok()?;
+        let held = status.lines().find_map(|line| line.strip_prefix("SigBlk:"))?.trim();
+        // Number 1, and so the lowest bit.
+        (u64::from_str_radix(held, 16).ok()? & 1 == 1).then_some(())
+    });
+    sidecar.signal(Signal::HUP);
+    // Both ends, so that neither waits for the other one.
+    let mut lines = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(&pipe)
+        .expect("the pipe");
+    let mut log = Vec::new();
+    sidecar.wait("a start, and the signal", |_| {
+        // Nothing there yet is an error, too.
+        let _ = lines.read_to_end(&mut log);
+        let log = String::from_utf8_lossy(&log);
+        let running = log.contains("dapr initialized. Status: Running");
+        (running && log.contains("Received signal 'hangup'")).then_some(())
+    });
     assert_eq!(sidecar.terminate().code(), Some(0));
 }
 
