@@ -294,9 +294,7 @@ async fn rotate(
 fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<Resolver>, String> {
     let (workers, state) = (Rc::clone(workers), Rc::clone(state));
     let publish: Publish = Rc::new(move |resolution: crate::resolve::Resolution| {
-        if resolution.result.is_err() {
-            state::count(&state.counters.lookups_failed);
-        }
+        state.counters.looked_up(resolution.result.is_ok());
         state.names.heard(&resolution);
         workers.tell(|| ToWorker::Resolved(resolution.clone()));
     });

@@ -111,9 +111,20 @@ pub struct Counters {
     pub scrapes_incomplete: Cell<u64>,
     pub lookups: Cell<u64>,
     pub lookups_failed: Cell<u64>,
+    /// Seconds since the epoch of the last one that found something.
+    pub lookup_succeeded: Cell<u64>,
 }
 
 impl Counters {
+    /// A name was resolved, or nothing was found.
+    #[allow(clippy::disallowed_methods, reason = "operators ask since when")]
+    pub fn looked_up(&self, found: bool) {
+        match found {
+            true => self.lookup_succeeded.set(seconds(SystemTime::now())),
+            false => count(&self.lookups_failed),
+        }
+    }
+
     pub fn rotation_failed(&self, reason: &'static str) {
         *self.rotation_failures.borrow_mut().entry(reason).or_default() += 1;
     }
@@ -121,6 +132,11 @@ impl Counters {
     pub fn rotation_failures(&self) -> BTreeMap<&'static str, u64> {
         self.rotation_failures.borrow().clone()
     }
+}
+
+/// Since the epoch.
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
 }
 
 /// One more.

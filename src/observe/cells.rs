@@ -12,7 +12,8 @@
 //! API port, under that raw value, whatever `dapr-callee-app-id` says.
 
 use crate::observe::callers::{self, Callers};
-use crate::observe::histogram::{Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
+pub use crate::observe::goodbye::Goodbye;
+use crate::observe::histogram::{Histogram, LATENCY_BOUNDS, MICROS_BOUNDS, SIZE_BOUNDS, Sizes};
 use crate::observe::policies::{PolicyCells, TargetCells};
 use std::sync::Arc;
 use std::time::Duration;
@@ -98,13 +99,6 @@ pub struct MethodCells {
     pub sizes: Option<Box<Sizes>>,
 }
 
-/// Octets of messages, without their prefixes.
-#[derive(Clone, Debug, Default)]
-pub struct Sizes {
-    pub requests: Histogram,
-    pub responses: Histogram,
-}
-
 /// Calls of one hop, whatever their labels.
 #[derive(Clone, Debug, Default)]
 pub struct HopCells {
@@ -121,6 +115,7 @@ struct Counts {
     hops: [HopCells; 2],
     limits: Vec<(&'static str, u64)>,
     replays: u64,
+    goodbyes: Vec<(Goodbye, u64)>,
 }
 
 /// See the file's text.
@@ -175,6 +170,14 @@ impl Cells {
 
     /// Interns; cheap when seen before.
     pub fn method(&mut self, dst_app_id: &[u8], path: &[u8]) -> MethodId {
+        let method = self.find(dst_app_id, path);
+        if method == MethodId::OTHER {
+            self.limit_hit("label_sets");
+        }
+        method
+    }
+
+    fn find(&mut self, dst_app_id: &[u8], path: &[u8]) -> MethodId {
         let hash = hash(dst_app_id, path);
         let mut slot = hash as usize % SLOTS;
         // Bounded: a quarter of the slots at most is taken.
@@ -227,7 +230,7 @@ impl Cells {
         let (cells, bounds) = self.of(method);
         match kind {
             CallKind::Unary => {
-                outcomes(&mut cells.received, status).record(millis(latency), bounds);
+                entry(&mut cells.received, status).record(millis(latency), bounds);
             }
             CallKind::Streaming => *entry(&mut cells.handshakes_failed, status) += 1,
         }
@@ -247,7 +250,7 @@ impl Cells {
             // Dapr truncates to whole milliseconds and takes bounds as exclusive, which fills the
             // same buckets.
             let (cells, bounds) = self.of(method);
-            outcomes(&mut cells.completed, known(status)).record(millis(latency), bounds);
+            entry(&mut cells.completed, known(status)).record(millis(latency), bounds);
         }
     }
 
@@ -264,7 +267,7 @@ impl Cells {
         if let Some(calls) = cells.calls.get_mut(usize::from(known(status))) {
             *calls += 1;
         }
-        cells.latency_us.record(latency.as_secs_f64() * 1e6, LATENCY_BOUNDS);
+        cells.latency_us.record(latency.as_secs_f64() * 1e6, MICROS_BOUNDS);
     }
 
     pub fn rise(&mut self, gauge: Gauge) {
@@ -282,6 +285,10 @@ impl Cells {
     /// A call was made again unseen.
     pub fn replayed(&mut self) {
         self.counts.replays += 1;
+    }
+
+    pub fn goodbye(&mut self, goodbye: Goodbye) {
+        *entry(&mut self.counts.goodbyes, goodbye) += 1;
     }
 
     /// What Resiliency policies do.
@@ -317,7 +324,7 @@ impl Cells {
     /// order: the IDs of its pairs are then those of these.
     pub fn add(&mut self, increment: &Increment) {
         for pair in &increment.fresh {
-            self.method(&pair.dst_app_id, &pair.path);
+            self.find(&pair.dst_app_id, &pair.path);
         }
         self.fresh.clear();
         self.gauges = increment.gauges;
@@ -334,7 +341,7 @@ impl Cells {
         for (index, (pair, from)) in other.pairs.iter().zip(&other.counts.methods).enumerate() {
             let id = match index {
                 0 => MethodId::OTHER,
-                _ => self.method(&pair.dst_app_id, &pair.path),
+                _ => self.find(&pair.dst_app_id, &pair.path),
             };
             self.of(id).0.merge(from);
         }
@@ -364,6 +371,11 @@ impl Cells {
     /// Calls that were made again unseen.
     pub fn replays(&self) -> u64 {
         self.counts.replays
+    }
+
+    /// How often peers said goodbye, and how.
+    pub fn goodbyes(&self) -> &[(Goodbye, u64)] {
+        &self.counts.goodbyes
     }
 
     pub fn limits(&self) -> &[(&'static str, u64)] {
@@ -407,6 +419,9 @@ impl Counts {
             *entry(&mut self.limits, limit) += hits;
         }
         self.replays += other.replays;
+        for &(goodbye, count) in &other.goodbyes {
+            *entry(&mut self.goodbyes, goodbye) += count;
+        }
     }
 }
 
@@ -422,13 +437,13 @@ impl MethodCells {
             *sent += more;
         }
         for (status, from) in &other.received {
-            outcomes(&mut self.received, *status).merge(from);
+            entry(&mut self.received, *status).merge(from);
         }
         for &(status, failed) in &other.handshakes_failed {
             *entry(&mut self.handshakes_failed, status) += failed;
         }
         for (status, from) in &other.completed {
-            outcomes(&mut self.completed, *status).merge(from);
+            entry(&mut self.completed, *status).merge(from);
         }
         if let Some(from) = &other.sizes {
             let sizes = self.sizes.get_or_insert_default();
@@ -449,10 +464,6 @@ impl Outcomes {
         self.count += other.count;
         self.latency.merge(&other.latency);
     }
-}
-
-fn outcomes(list: &mut Vec<(u8, Outcomes)>, status: u8) -> &mut Outcomes {
-    entry(list, status)
 }
 
 /// The value of `key`, made when it is new. For lists of a few keys.
@@ -509,6 +520,7 @@ mod tests {
         assert_eq!(cells.method(b"a", b"/p.S/more"), MethodId::OTHER);
         assert_ne!(cells.method(b"a", b"/p.S/M7"), MethodId::OTHER);
         assert_eq!(cells.pairs.len(), METHODS_MAX);
+        assert_eq!(cells.limits(), [("label_sets", 1)]);
         let long = vec![b'x'; LABEL_OCTETS_MAX + 1];
         assert_eq!(Cells::default().method(&long, b"/"), MethodId::OTHER);
     }
@@ -560,6 +572,7 @@ mod tests {
             count_everything(&mut whole);
             worker.rise(Gauge::OpenCalls);
             whole.rise(Gauge::OpenCalls);
+            whole.method(b"late", &[b'0' + round]);
             let late = worker.method(b"late", &[b'0' + round]);
             assert_eq!(late, MethodId::OTHER, "all pairs are taken");
             worker.ended(Hop::Inbound, 0, Duration::ZERO);

@@ -6,8 +6,8 @@
 //! Source: the text format 0.0.4 of Prometheus; Dapr's `pkg/metrics/exporter.go`.
 
 use crate::observe::callers::{Callers, Names, Ruling};
-use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells, Outcomes};
-use crate::observe::histogram::{Histogram, LATENCY_BOUNDS, SIZE_BOUNDS};
+use crate::observe::cells::{CallKind, Cells, Gauge, Goodbye, Hop, MethodCells, Outcomes};
+use crate::observe::histogram::{Histogram, MICROS_BOUNDS, SIZE_BOUNDS};
 use crate::observe::http::HttpCells;
 use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
 use crate::observe::policies::{Applied, BREAKER_STATES};
@@ -269,10 +269,20 @@ fn own(text: &mut Text<'_>, cells: &Cells) {
         }
     }
     text.counters(&names::CALLS, calls);
-    text.histograms_of(&names::CALL_LATENCY, latencies, LATENCY_BOUNDS);
+    text.histograms_of(&names::CALL_LATENCY, latencies, MICROS_BOUNDS);
     let limits = cells.limits().iter().map(|(limit, n)| (vec![(*limit).to_owned()], *n)).collect();
     text.counters(&names::LIMITS_HIT, limits);
     text.number(&names::REPLAYS, cells.replays() as f64);
+    for (series, of_connection) in
+        [(&names::RESETS_RECEIVED, false), (&names::GOAWAYS_RECEIVED, true)]
+    {
+        let ours = cells.goodbyes().iter().filter(|(it, _)| it.of_connection == of_connection);
+        let told = ours.map(|(Goodbye { downstream, code, .. }, count)| {
+            let side = if *downstream { "downstream" } else { "upstream" };
+            (vec![side.to_owned(), (*code).to_owned()], *count)
+        });
+        text.counters(series, told.collect());
+    }
     for (series, gauge) in [
         (&names::DOWNSTREAM_CONNECTIONS, Gauge::DownstreamConnections),
         (&names::UPSTREAM_CONNECTIONS, Gauge::UpstreamConnections),
@@ -462,6 +472,7 @@ fn escape(out: &mut String, value: &str) {
 mod tests {
     use super::*;
     use crate::observe::callers::CallerId;
+    use crate::observe::histogram::LATENCY_BOUNDS;
     use std::time::Duration;
 
     fn text_of(cells: &Cells, failures: &BTreeMap<&'static str, u64>) -> String {

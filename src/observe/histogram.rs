@@ -7,10 +7,15 @@
 //! Bounds: `defaultLatencyDistribution` of Dapr's `pkg/config/configuration.go`,
 //! `defaultSizeDistribution` of its `pkg/diagnostics/metrics.go`.
 
-/// Of latencies, in whatever they are told in: Dapr's in milliseconds, ours in microseconds.
+/// Of Dapr's latencies, in milliseconds.
 pub const LATENCY_BOUNDS: &[u64] = &[
     1, 2, 3, 4, 5, 6, 8, 10, 13, 16, 20, 25, 30, 40, 50, 65, 80, 100, 130, 160, 200, 250, 300, 400,
     500, 650, 800, 1000, 2000, 5000, 10_000, 20_000, 50_000, 100_000,
+];
+/// Of our own latencies, in microseconds.
+pub const MICROS_BOUNDS: &[u64] = &[
+    10, 20, 50, 100, 150, 200, 300, 400, 500, 700, 1000, 1500, 2000, 3000, 5000, 10_000, 20_000,
+    50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000, 60_000_000,
 ];
 /// Of sizes, in octets.
 pub const SIZE_BOUNDS: &[u64] = &[
@@ -34,6 +39,13 @@ pub struct Histogram {
     /// One for each bound, and one for the rest; none before the first record.
     buckets: Vec<u64>,
     sum: f64,
+}
+
+/// Octets of messages, without their prefixes.
+#[derive(Clone, Debug, Default)]
+pub struct Sizes {
+    pub requests: Histogram,
+    pub responses: Histogram,
 }
 
 impl Histogram {
@@ -127,6 +139,8 @@ mod tests {
 
     #[test]
     fn bounds_rise() {
-        assert!(LATENCY_BOUNDS.is_sorted() && SIZE_BOUNDS.is_sorted());
+        for bounds in [LATENCY_BOUNDS, MICROS_BOUNDS, SIZE_BOUNDS] {
+            assert!(bounds.is_sorted());
+        }
     }
 }

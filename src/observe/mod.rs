@@ -5,6 +5,7 @@ pub mod account;
 pub mod callers;
 pub mod cells;
 pub mod exposition;
+pub mod goodbye;
 pub mod histogram;
 pub mod http;
 pub mod log;

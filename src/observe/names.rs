@@ -282,6 +282,25 @@ pub const RESTART_PENDING: Series = gauge(
     "1 if a Configuration changed in fields that hold from the next start on.",
 );
 
+pub const LOOKUP_SUCCEEDED: Series = gauge(
+    "ringside_name_lookup_success_timestamp_seconds",
+    "When a name was last resolved, since unix epoch in seconds; 0: never.",
+);
+pub const CERTIFICATE_EXPIRY: Series = gauge(
+    "ringside_certificate_expiry_timestamp_seconds",
+    "When our identity's certificate expires, since unix epoch in seconds.",
+);
+pub const RESETS_RECEIVED: Series = counter(
+    "ringside_resets_received_total",
+    "RST_STREAM frames about a call, by who sent them (callers are downstream) and error code.",
+    &["side", "code"],
+);
+pub const GOAWAYS_RECEIVED: Series = counter(
+    "ringside_goaways_received_total",
+    "GOAWAY frames, by who sent them (callers are downstream) and error code.",
+    &["side", "code"],
+);
+
 pub const PROCESS_CPU: Series =
     counter("process_cpu_seconds_total", "Total user and system CPU time spent in seconds.", &[]);
 pub const PROCESS_RSS: Series =

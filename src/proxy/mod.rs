@@ -357,12 +357,18 @@ impl Proxy {
             Event::Data { stream, tag, data, end_stream } => {
                 self.relay_data(key, stream, call_of(tag), data, end_stream, now);
             }
-            Event::Reset { tag, code, .. } => self.stream_reset(key, call_of(tag), code, now),
+            Event::Reset { tag, code, .. } => {
+                self.tally_goodbye(key, false, code);
+                self.stream_reset(key, call_of(tag), code, now);
+            }
             Event::StreamFailed { tag, error, .. } => {
                 self.stream_failed(key, call_of(tag), error, now);
             }
             Event::Refused { tag, .. } => self.stream_refused(call_of(tag), now),
-            Event::Goaway { code, debug, .. } => self.goaway_heard(key, code, &debug, now),
+            Event::Goaway { code, debug, .. } => {
+                self.tally_goodbye(key, true, code);
+                self.goaway_heard(key, code, &debug, now);
+            }
             Event::Pong { payload } => self.pong(key, payload),
             Event::Settings => self.settings_heard(key, now),
             Event::Limited(limit) => self.limit_reached(limit.name(), limit.reason(), key, now),

@@ -7,15 +7,15 @@
 //!
 //! Source: the handler in Dapr's `pkg/api/grpc/proxy/handler.go`.
 
-use super::Proxy;
 use super::call::{Call, Up};
 use super::contract::Listener;
 use super::failure::Failure;
 use super::head::{self, RequestHead};
 use super::peer::{Peer, Side};
+use super::{ConnKey, Proxy};
 use crate::config::Config;
-use crate::http2::FieldSection;
-use crate::observe::cells::{CallKind, Cells, Gauge, Hop, Increment, MethodId};
+use crate::http2::{ErrorCode, FieldSection};
+use crate::observe::cells::{CallKind, Cells, Gauge, Goodbye, Hop, Increment, MethodId};
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug)]
@@ -138,6 +138,14 @@ impl Proxy {
         let method = method(&head, listener, config, &mut self.cells);
         let tally = Tally::new(listener, method, head.stream);
         tally.ended(&mut self.cells, failure.code as u8, Duration::ZERO);
+    }
+
+    /// A peer ends a stream, or means to end its connection.
+    #[cold]
+    pub(super) fn tally_goodbye(&mut self, conn: ConnKey, of_connection: bool, code: ErrorCode) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let downstream = matches!(peer.side, Side::Downstream { .. });
+        self.cells.goodbye(Goodbye { of_connection, downstream, code: code.name() });
     }
 
     /// A connection left the worker, with whatever was on it.

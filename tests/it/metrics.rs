@@ -2,10 +2,12 @@
 //! the same families, label sets and values.
 
 use crate::peer::probe::{Call, ProbeApp};
-use crate::peer::process::until;
+use crate::peer::process::{command, until};
 use crate::peer::sidecar::{Options, http_get, http_request, unchunked};
-use crate::peer::{Kind, Sidecar, World};
+use crate::peer::{Kind, Sidecar, World, observer};
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::Stdio;
 
 type Told = BTreeMap<String, String>;
 
@@ -145,4 +147,54 @@ fn may_be_switched_off() {
     let sidecar = Sidecar::start(&world, Kind::Ringside, "client", options);
     let answer = http_get(sidecar.ports.metrics, "/").expect("an answer");
     assert!(answer.contains("\nprocess_open_fds ") && !answer.contains("dapr_"), "{answer}");
+}
+
+/// What Prometheus' own tool says of a sidecar's exposition: it reads it, and finds fault with names
+/// that are Dapr's only, and with the unit of our latencies.
+#[test]
+fn prometheus_reads_it() {
+    let mut world = World::with_sentry("metrics-promtool");
+    world.reserve(&["server", "client"]);
+    let app = ProbeApp::start(&world);
+    let served = Options { app_port: Some(app.port), ..Options::default() };
+    let server = Sidecar::start(&world, Kind::Ringside, "server", served);
+    let client = Sidecar::caller(&world, Kind::Ringside, "client");
+    for (n, app) in ["server", "nobody"].into_iter().enumerate() {
+        Call::to(&client.address()).app(app).run(&world, &format!("call-{n}"));
+    }
+    for sidecar in [&server, &client] {
+        let answer = http_get(sidecar.ports.metrics, "/").expect("an answer");
+        let text = unchunked(&answer);
+        let expiry = number(&text, "ringside_certificate_expiry_timestamp_seconds ");
+        let day = 86_400.0;
+        assert!(expiry.is_some_and(|at| (now()..now() + 2.0 * day).contains(&at)), "{text}");
+        let mut tool = command(observer("promtool"));
+        tool.args(["check", "metrics"]).stdin(Stdio::piped());
+        let mut tool =
+            tool.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("promtool");
+        let mut stdin = tool.stdin.take().expect("its input");
+        stdin.write_all(text.as_bytes()).expect("it reads");
+        drop(stdin);
+        let ran = tool.wait_with_output().expect("its end");
+        // 3: it was read, and faults were found.
+        assert!(matches!(ran.status.code(), Some(0 | 3)), "{ran:?}");
+        let said = [ran.stdout, ran.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let ours = |line: &&str| {
+            !line.starts_with("dapr_") && !line.starts_with("ringside_call_latency_us ")
+        };
+        assert_eq!(said.lines().filter(ours).collect::<Vec<_>>(), [""; 0], "{said}");
+    }
+    let told = unchunked(&http_get(client.ports.metrics, "/").expect("an answer"));
+    let found = number(&told, "ringside_name_lookup_success_timestamp_seconds ");
+    assert!(found.is_some_and(|at| (now() - 600.0..=now()).contains(&at)), "{told}");
+}
+
+fn number(text: &str, name: &str) -> Option<f64> {
+    text.lines().find_map(|line| line.strip_prefix(name))?.parse().ok()
+}
+
+fn now() -> f64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.expect("a clock").as_secs_f64()
 }

@@ -9,7 +9,7 @@
 use super::called::Called;
 use super::{Surface, cors, metadata, process, route, watch};
 use crate::control::page;
-use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State};
+use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State, seconds};
 use crate::observe::exposition::{Exposition, render};
 use crate::observe::http;
 use crate::observe::names;
@@ -217,7 +217,7 @@ async fn metrics(state: &State) -> Answer {
     let (cells, workers) = state.scrape().await;
     let counters = &state.counters;
     let (reloads, resiliency) = (state.reloads.borrow().clone(), state.resiliency());
-    let numbers = [
+    let mut numbers = vec![
         (names::LOG_DROPS, counters.log_drops.get()),
         (names::SPANS_EXPORTED, counters.spans_exported.get()),
         (names::SPANS_DROPPED, counters.spans_dropped.get()),
@@ -228,12 +228,16 @@ async fn metrics(state: &State) -> Answer {
         (names::SCRAPES_INCOMPLETE, counters.scrapes_incomplete.get()),
         (names::LOOKUPS, counters.lookups.get()),
         (names::LOOKUPS_FAILED, counters.lookups_failed.get()),
+        (names::LOOKUP_SUCCEEDED, counters.lookup_succeeded.get()),
         (names::RELOADS, reloads.readings),
         (names::RELOADS_FAILED, reloads.failures),
         (names::RELOAD_GOOD, u64::from(reloads.last_was_good())),
         (names::RELOAD_GOOD_AT, reloads.good_seconds()),
         (names::RESTART_PENDING, u64::from(reloads.restart_pending)),
     ];
+    if let Some(identity) = state.identity() {
+        numbers.push((names::CERTIFICATE_EXPIRY, seconds(identity.not_after)));
+    }
     let body = render(&Exposition {
         app_id: state.options.app_id.as_str(),
         tells_daprs: state.options.metrics.enabled,

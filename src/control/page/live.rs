@@ -3,7 +3,7 @@
 use crate::control::state::State;
 use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells};
 use crate::observe::exposition::WorkerFigures;
-use crate::observe::histogram::LATENCY_BOUNDS;
+use crate::observe::histogram::MICROS_BOUNDS;
 use crate::observe::names::STATUS_NAMES;
 use crate::observe::policies::BREAKER_STATES;
 use serde_json::{Map, Value, json};
@@ -72,8 +72,7 @@ fn hop(cells: &Cells, hop: Hop) -> Value {
     let named = STATUS_NAMES.iter().zip(cells.calls).filter(|(_, count)| *count > 0);
     let calls: Map<String, Value> =
         named.map(|(name, count)| ((*name).to_owned(), count.into())).collect();
-    let (bounds, counts): (Vec<u64>, Vec<u64>) =
-        cells.latency_us.cumulative(LATENCY_BOUNDS).unzip();
+    let (bounds, counts): (Vec<u64>, Vec<u64>) = cells.latency_us.cumulative(MICROS_BOUNDS).unzip();
     let count = cells.latency_us.count();
     json!({
         "calls": calls,

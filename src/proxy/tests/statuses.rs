@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::grpc::Code;
+use crate::observe::cells::Goodbye;
 
 const TO_APP: [(&str, &str); 1] = [("dapr-callee-app-id", "client")];
 const HEAD: [(&str, &str); 2] = [(":status", "200"), ("content-type", "application/grpc")];
@@ -52,6 +53,9 @@ fn resets_of_either_side() {
         bench.reset(caller, 1, code);
         assert_eq!(bench.last(app), "1 RESET CANCEL", "{name}");
         assert_eq!(bench.proxy.calls(), 0);
+        let code = if code < 14 { name } else { "UNKNOWN" };
+        let goodbye = Goodbye { of_connection: false, downstream: true, code };
+        assert_eq!(bench.proxy.cells.goodbyes(), [(goodbye, 1)]);
     }
 }
 
@@ -230,6 +234,8 @@ fn a_callers_goodbye_ends_no_call() {
     assert_eq!(bench.bodies[&(app, 1)], MESSAGE);
     bench.answer(app, 1, MESSAGE);
     assert_eq!(bench.last(caller), "1 HEADERS grpc-status=0 END");
+    let goodbye = Goodbye { of_connection: true, downstream: true, code: "NO_ERROR" };
+    assert_eq!(bench.proxy.cells.goodbyes(), [(goodbye, 1)]);
 }
 
 /// Response messages have grpc-go's limit where there is none for requests but empty ones.
