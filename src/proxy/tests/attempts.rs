@@ -121,3 +121,26 @@ fn retries_are_budgeted() {
     assert_eq!(bench.proxy.calls(), 1, "a tenth of a second gave one more");
     assert_eq!(counted(&mut bench).limits(), [("retry_budget", 15)]);
 }
+
+/// Neither the app's calls to itself nor those that come in, whose caller's sidecar has policies of
+/// its own, get any here.
+#[test]
+fn policies_are_for_calls_to_other_apps() {
+    let all = "policies: {timeouts: {t: 1s}, retries: {r: {duration: 100ms}}, \
+               circuitBreakers: {c: {trip: totalFailures > 0}}}, \
+               targets: {apps: {client: {timeout: t, retry: r, circuitBreaker: c}}}";
+    for listener in [Listener::Api, Listener::Internal] {
+        let mut bench = Bench::with_spec(all);
+        let caller = bench.accept(listener);
+        bench.call(caller, &[("dapr-app-id", "client")], Some(MESSAGE));
+        let app = bench.dial_done();
+        for stream in [1, 3] {
+            assert!(!bench.seen[&app].join(" ").contains("grpc-timeout"), "{:?}", bench.seen[&app]);
+            bench.say(app, stream, &FAILED, true);
+            assert!(bench.last(caller).contains("grpc-status=14"), "{:?}", bench.seen[&caller]);
+            assert_eq!(bench.attempts(app), stream as usize / 2 + 1);
+            bench.call(caller, &[("dapr-app-id", "client")], Some(MESSAGE));
+        }
+        assert_eq!((bench.attempts(app), bench.proxy.guards.len()), (3, 0));
+    }
+}
