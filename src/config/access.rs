@@ -5,6 +5,9 @@
 use super::yaml::at;
 use serde_json::Value;
 
+/// Rules that are told as holding for nobody.
+const IDLE_MAX: usize = 16;
+
 /// `spec.accessControl`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AccessControl {
@@ -78,6 +81,20 @@ impl ApiRules {
             allowed: list(tree, "allowed").map(rule).collect(),
             denied: list(tree, "denied").map(rule).collect(),
         }
+    }
+
+    /// Rules that hold for nobody, since their protocol has no API of Dapr's: list, place in it.
+    pub(super) fn idle(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        let known = |rule: &ApiRule| {
+            ["http", "grpc"].iter().any(|name| rule.protocol.eq_ignore_ascii_case(name))
+        };
+        let of = move |list, rules: &[ApiRule]| {
+            let idle = rules.iter().enumerate().filter(|(_, rule)| !known(rule));
+            idle.map(|(at, _)| (list, at)).collect::<Vec<_>>()
+        };
+        let [allowed, denied] =
+            [of("spec.api.allowed", &self.allowed), of("spec.api.denied", &self.denied)];
+        allowed.into_iter().chain(denied).take(IDLE_MAX)
     }
 }
 

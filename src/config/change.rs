@@ -25,6 +25,7 @@ impl Change {
             silent: _,
             unused: _,
             unknown: _,
+            idle_rules: _,
         } = old;
         let named = |fields: &[(&'static str, bool)]| {
             fields.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect()

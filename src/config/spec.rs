@@ -45,6 +45,8 @@ pub struct Configuration {
     pub unused: Vec<(&'static str, String)>,
     /// Fields that daprd does not know either: field, file.
     pub unknown: Vec<(String, String)>,
+    /// Rules of APIs that restrict nothing, as in daprd, whatever their author meant: rule, file.
+    pub idle_rules: Vec<(String, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -85,6 +87,7 @@ impl Default for Configuration {
             silent: Vec::new(),
             unused: Vec::new(),
             unknown: Vec::new(),
+            idle_rules: Vec::new(),
         }
     }
 }
@@ -111,7 +114,10 @@ impl Configuration {
         }
         tree.refuse_what_restricts()?;
         check_secrets(&tree.merged).map_err(ConfigurationError::Invalid)?;
+        let api = at(&tree.merged, "spec.api").map(ApiRules::new).unwrap_or_default();
+        let idle = api.idle().map(|(list, at)| (format!("{list}[{at}]"), tree.file_of(list)));
         Ok(Self {
+            idle_rules: idle.collect(),
             tracing: TracingSpec::new(&tree.merged).map_err(ConfigurationError::Invalid)?,
             metrics: Metrics::new(&tree.merged).map_err(ConfigurationError::Invalid)?,
             name_resolution: tree.name_resolution(),
@@ -122,7 +128,7 @@ impl Configuration {
                 omit_health_checks: tree.is_set("spec.logging.apiLogging.omitHealthChecks"),
             },
             access_control: tree.access_control(),
-            api: at(&tree.merged, "spec.api").map(ApiRules::new).unwrap_or_default(),
+            api,
             silent,
             unused: tree.unused(),
             unknown,
@@ -354,6 +360,21 @@ mod tests {
         let file = |field: &str| (field.to_owned(), "1.yaml".to_owned());
         let fields = [file("spec.accesscontrol"), file("spec.features[0].nam"), file("x")];
         assert_eq!(configuration.unknown, fields);
+    }
+
+    /// daprd says nothing, and lets everything through.
+    #[test]
+    fn rules_of_no_protocol_are_named_with_their_file() {
+        let good = "{name: state, version: v1, protocol: GRPC}";
+        let denied =
+            format!("spec: {{api: {{denied: [{good}, {{name: shutdown, version: v1}}]}}}}");
+        let allowed = "spec: {api: {allowed: [{name: state, version: v1, protocol: gprc}]}}";
+        let rules = load(&[&denied, allowed]).unwrap().idle_rules;
+        let rule = |rule: &str, file: &str| (rule.to_owned(), file.to_owned());
+        let named = [rule("spec.api.allowed[0]", "1.yaml"), rule("spec.api.denied[1]", "0.yaml")];
+        assert_eq!(rules, named);
+        let many = format!("spec: {{api: {{denied: [{}]}}}}", "{name: a},".repeat(99));
+        assert_eq!(load(&[&many]).unwrap().idle_rules.len(), 16);
     }
 
     /// Texts of daprd's own checks.

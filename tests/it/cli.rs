@@ -152,7 +152,8 @@ fn names_what_has_no_effect() {
     fs::write(resources.join("bad.yaml"), "kind: [").expect("a resource");
     let resources = resources.to_str().expect("a plain path");
     let config = folder.join("config.yaml");
-    fs::write(&config, "spec: {metrix: {enabled: true}}\n").expect("a Configuration");
+    let api = "api: {denied: [{name: shutdown, version: v1}]}";
+    fs::write(&config, format!("spec: {{metrix: {{enabled: true}}, {api}}}\n")).expect("a file");
     let config = config.to_str().expect("a plain path");
     let mut args = vec!["--resources-path", resources, "--placement-host-address", "x", "-app-ssl"];
     args.extend(["--config", config]);
@@ -165,6 +166,7 @@ fn names_what_has_no_effect() {
     assert!(log.contains("level=info msg=\"Loading Resiliency configuration: ours\""), "{log}");
     assert_eq!(warnings("Component store (state.redis"), 1, "{log}");
     assert_eq!(warnings("config.yaml: no Configuration has a field spec.metrix"), 1, "{log}");
+    assert_eq!(warnings("config.yaml: spec.api.denied[0] restricts nothing"), 1, "{log}");
     assert!(!log.contains("theirs"), "{log}");
     assert!(log.contains("level=error msg=\"cannot read "), "{log}");
     assert!(log.contains("without effect: --placement-host-address\""), "{log}");

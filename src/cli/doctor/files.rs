@@ -36,7 +36,9 @@ pub fn configurations(settings: &Settings, flags: &Flags, env: &Environment) -> 
     let unused = configuration.unused.iter().map(|(field, file)| (*field, file, "has no effect"));
     let unknown = configuration.unknown.iter();
     let unknown = unknown.map(|(field, file)| (field.as_str(), file, "is no Configuration's"));
-    findings.extend(unused.chain(unknown).map(|(field, file, what)| {
+    let idle = configuration.idle_rules.iter();
+    let idle = idle.map(|(rule, file)| (rule.as_str(), file, "restricts nothing"));
+    findings.extend(unused.chain(unknown).chain(idle).map(|(field, file, what)| {
         Finding::warn(WHAT, format!("{file}: {field} {what}"), "is it spelled right, and needed?")
     }));
     findings
