@@ -453,7 +453,12 @@ impl Proxy {
                 Up::None => assert!(self.guards.get(key).is_some_and(Guard::is_between)),
             }
         }
-        let leaving = self.peers.values().filter(|peer| peer.is_retired()).count();
+        // One whose calls are over needs no pool any more.
+        let counts = |peer: &&Peer| match peer.side {
+            Side::Upstream { pool, .. } => peer.is_retired() && self.pools.exists(pool),
+            Side::Downstream { .. } => false,
+        };
+        let leaving = self.peers.values().filter(counts).count();
         assert_eq!(self.pools.pools.values().map(|pool| pool.leaving).sum::<usize>(), leaving);
         let parked = self.calls.values().map(|call| match &call.up {
             Up::Parked(parked) => parked.octets,
