@@ -439,9 +439,19 @@ impl Proxy {
     }
 
     /// The call is over.
-    pub(super) fn unguard(&mut self, key: CallKey, call: &mut Call, status: u8, now: Instant) {
+    pub(super) fn unguard(
+        &mut self,
+        key: CallKey,
+        call: &mut Call,
+        status: u8,
+        latency: Duration,
+        now: Instant,
+    ) {
         let Some(guard) = self.guards.get(key) else { return };
-        let latency = now.saturating_duration_since(guard.begun);
+        let latency = match guard.backoff.retries() {
+            0 => latency,
+            _ => now.saturating_duration_since(guard.begun),
+        };
         call.tally.attempt_ended(&mut self.cells, status, latency);
         let success = status == Code::Ok as u8;
         self.attempt_over(key, success, now);

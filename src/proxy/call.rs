@@ -335,7 +335,8 @@ impl Proxy {
     }
 
     pub(super) fn free(&mut self, key: CallKey, mut call: Call, status: u8, now: Instant) {
-        self.unguard(key, &mut call, status, now);
+        let latency = now.saturating_duration_since(call.begun);
+        self.unguard(key, &mut call, status, latency, now);
         if let Some(kept) = call.kept.take() {
             self.keeper.forget(kept);
         }
@@ -343,7 +344,6 @@ impl Proxy {
             self.caller_failed(call.down.conn);
         }
         self.leave(call.down, now);
-        let latency = now.saturating_duration_since(call.begun);
         call.tally.ended(&mut self.cells, status, latency);
         if let Some(witness) = call.witness.take() {
             self.testify(witness, status, latency);

@@ -6,7 +6,7 @@ use crate::peer::sidecar::{Options, http_get, unchunked};
 use crate::peer::tagged::{
     self, App, Checker, End, Load, Wish, connect, message, open, runtime, unary,
 };
-use crate::peer::{Kind, Sidecar, World};
+use crate::peer::{Kind, Sidecar, World, workers};
 use http::Request;
 use rustix::process::Signal;
 use std::fs;
@@ -726,6 +726,10 @@ fn no_descriptors_lose_no_policy() {
         let limit = Rlimit { current: Some(current), maximum: Some(4096) };
         prlimit(pid, Resource::Nofile, limit).expect("a limit");
     };
+    // Each worker raises the limit as it starts, which is after the API is there.
+    for worker in 0..workers().unwrap_or(1) {
+        subject.sidecar.process.wait_for_line(&format!("worker {worker}: "));
+    }
     limit(3);
     replace(&file, &by_default("allow", ""));
     // It meets another Configuration first.
