@@ -166,7 +166,9 @@ fn ends_with_the_caller(caller: Kind, callee: Kind) {
         "3",
     ]);
     let (outcome, _, end) = pair.run(cancelled, "cancel");
-    assert_eq!((outcome.code.as_str(), outcome.messages), ("Canceled", 3));
+    assert_eq!(outcome.code, "Canceled");
+    // The next answer may be there already when the caller cancels.
+    assert!((3..=4).contains(&outcome.messages), "{}", outcome.messages);
     assert_eq!(end.context, "context canceled");
 }
 
