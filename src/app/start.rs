@@ -283,9 +283,9 @@ async fn rotate(
     workers: Rc<Workers>,
     state: Rc<State>,
 ) {
-    state.set_identity(Some(Arc::clone(&first)));
+    state.set_identity(Arc::clone(&first));
     let publish = |identity: Arc<Identity>| {
-        state.set_identity(Some(Arc::clone(&identity)));
+        state.set_identity(Arc::clone(&identity));
         workers.publish(|snapshot| snapshot.identity = Some(identity));
     };
     sentry::rotate(&options, first, publish, |reason| state.counters.rotation_failed(reason)).await;

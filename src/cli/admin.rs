@@ -21,8 +21,6 @@ Without --app-id and --socket: the only sidecar there is.
 Exit code: 0 an answer, 1 none, 2 not understood.
 ";
 
-const NONE: u8 = 1;
-const USAGE_ERROR: u8 = 2;
 const WHAT: [&str; 6] = ["config", "names", "pools", "limits", "breakers", "level"];
 
 #[derive(Debug, Default)]
@@ -34,27 +32,10 @@ struct Options {
 
 /// `args` is what follows `admin`.
 pub fn run(args: &[String], env: &Environment) -> ExitCode {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let options = match options(args) {
-        Ok(options) => options,
-        Err(error) => {
-            eprint!("{error}\n{USAGE}");
-            return ExitCode::from(USAGE_ERROR);
-        }
-    };
-    match answer(&options, env) {
-        Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(NONE)
-        }
-    }
+    socket::command(args, USAGE, options, |options| {
+        print!("{}", answer(options, env)?);
+        Ok(())
+    })
 }
 
 fn options(args: &[String]) -> Result<Options, String> {

@@ -6,12 +6,44 @@ use std::fs;
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 /// A sidecar answers a question in much less.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
 /// Of an answer's line.
 const LINE_OCTETS_MAX: u64 = 64 << 20;
+
+/// Exit codes: no answer; not understood.
+const NONE: u8 = 1;
+const USAGE_ERROR: u8 = 2;
+
+/// A command that asks a sidecar: its help, its options, and how it ends.
+pub fn command<O>(
+    args: &[String],
+    usage: &str,
+    options: impl FnOnce(&[String]) -> Result<O, String>,
+    act: impl FnOnce(&O) -> Result<(), String>,
+) -> ExitCode {
+    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
+        print!("{usage}");
+        return ExitCode::SUCCESS;
+    }
+    let options = match options(args) {
+        Ok(options) => options,
+        Err(error) => {
+            eprint!("{error}\n{usage}");
+            return ExitCode::from(USAGE_ERROR);
+        }
+    };
+    match act(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::from(NONE)
+        }
+    }
+}
 
 /// Which sidecar is meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

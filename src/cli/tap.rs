@@ -23,9 +23,6 @@ for nobody. Without --app-id and --socket: the only sidecar there is.
 Exit code: 0 in the end, 1 no sidecar, 2 not understood.
 ";
 
-const NONE: u8 = 1;
-const USAGE_ERROR: u8 = 2;
-
 #[derive(Debug, Default)]
 struct Options {
     whom: Whom,
@@ -36,24 +33,7 @@ struct Options {
 
 /// `args` is what follows `tap`.
 pub fn run(args: &[String], env: &Environment) -> ExitCode {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        print!("{USAGE}");
-        return ExitCode::SUCCESS;
-    }
-    let options = match options(args) {
-        Ok(options) => options,
-        Err(error) => {
-            eprint!("{error}\n{USAGE}");
-            return ExitCode::from(USAGE_ERROR);
-        }
-    };
-    match follow(&options, env) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::from(NONE)
-        }
-    }
+    socket::command(args, USAGE, options, |options| follow(options, env))
 }
 
 fn options(args: &[String]) -> Result<Options, String> {

@@ -275,8 +275,8 @@ impl State {
         self.identity.borrow().clone()
     }
 
-    pub fn set_identity(&self, identity: Option<Arc<Identity>>) {
-        self.identity.replace(identity);
+    pub fn set_identity(&self, identity: Arc<Identity>) {
+        self.identity.replace(Some(identity));
     }
 
     /// Of Resiliency resources.

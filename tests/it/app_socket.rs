@@ -182,14 +182,7 @@ fn says_that_a_socket_is_forbidden() {
         false => command(ringside()),
     };
     sidecar.args(["--app-id", "server", "--ringside-app-socket", &socket]);
-    for (flag, port) in [
-        ("--dapr-grpc-port", ports.grpc),
-        ("--dapr-http-port", ports.http),
-        ("--dapr-internal-grpc-port", ports.internal),
-        ("--metrics-port", ports.metrics),
-    ] {
-        sidecar.args([flag, &port.to_string()]);
-    }
+    ports.tell(&mut sidecar);
     let mut process = Process::start(&world.folder("sidecar"), "server", sidecar);
     process
         .wait_for_line(&format!("cannot connect to the app's socket {socket}: permission denied"));

@@ -35,6 +35,12 @@ fn ask(port: u16, query: &str) -> Vec<Value> {
     answer["data"]["result"].as_array().expect("a result").clone()
 }
 
+/// How often both sidecars were scraped.
+fn scrapes(port: u16) -> Option<u64> {
+    let counts = ask(port, "min(count_over_time(up{job=\"ringside\"}[1h]))");
+    counts.first()?["value"][1].as_str()?.parse().ok()
+}
+
 /// Names of series in an expression.
 fn series(expression: &str) -> BTreeSet<String> {
     let words = expression.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
@@ -115,22 +121,11 @@ impl Stage {
         assert_ne!(to("dead").run(&self.world, "dead").code, "OK");
     }
 
-    /// How often both were scraped.
-    fn scrapes(&self) -> u64 {
-        let counts = ask(self.port, "min(count_over_time(up{job=\"ringside\"}[1h]))");
-        let count = counts.first().and_then(|sample| sample["value"][1].as_str()?.parse().ok());
-        count.unwrap_or_default()
-    }
-
     fn await_scrapes(&mut self, more: u64) {
-        let from = self.scrapes();
         let port = self.port;
-        let counted = "min(count_over_time(up{job=\"ringside\"}[1h]))";
-        self.prometheus.wait("scrapes", |_| {
-            let counts = ask(port, counted);
-            let count = counts.first()?["value"][1].as_str()?.parse::<u64>().ok()?;
-            (count >= from + more).then_some(())
-        });
+        let from = scrapes(port).unwrap_or_default();
+        self.prometheus
+            .wait("scrapes", |_| scrapes(port).filter(|count| *count >= from + more).map(drop));
     }
 }
 

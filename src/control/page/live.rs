@@ -1,7 +1,7 @@
 //! `/live.json`: the figures of this moment, counted from the start.
 
 use crate::control::state::State;
-use crate::observe::cells::{CallKind, Cells, Gauge, Hop, MethodCells};
+use crate::observe::cells::{Cells, Gauge, Hop, MethodCells};
 use crate::observe::exposition::WorkerFigures;
 use crate::observe::histogram::MICROS_BOUNDS;
 use crate::observe::names::STATUS_NAMES;
@@ -125,9 +125,7 @@ fn methods(cells: &Cells, own: &str) -> Value {
             let ended = method.completed.iter().filter(|(status, _)| !failed || *status != 0);
             ended.map(|(_, outcomes)| outcomes.count).sum::<u64>()
         };
-        let sent =
-            method.sent[CallKind::Unary as usize] + method.sent[CallKind::Streaming as usize];
-        let (calls, failed) = match sent {
+        let (calls, failed) = match method.sent.iter().sum() {
             0 => (count(false), count(true)),
             sent => (sent, failures(method)),
         };

@@ -9,6 +9,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +45,18 @@ pub struct Ports {
 impl Ports {
     pub fn claim() -> Self {
         Self { grpc: claim(), http: claim(), internal: claim(), metrics: claim() }
+    }
+
+    /// As a sidecar's flags.
+    pub fn tell(&self, sidecar: &mut Command) {
+        for (flag, port) in [
+            ("--dapr-grpc-port", self.grpc),
+            ("--dapr-http-port", self.http),
+            ("--dapr-internal-grpc-port", self.internal),
+            ("--metrics-port", self.metrics),
+        ] {
+            sidecar.args([flag, &port.to_string()]);
+        }
     }
 }
 
@@ -166,14 +179,7 @@ impl Sidecar {
             }
         };
         sidecar.args(["--app-id", app_id]).args(setting(kind));
-        for (flag, port) in [
-            ("--dapr-grpc-port", ports.grpc),
-            ("--dapr-http-port", ports.http),
-            ("--dapr-internal-grpc-port", ports.internal),
-            ("--metrics-port", ports.metrics),
-        ] {
-            sidecar.args([flag, &port.to_string()]);
-        }
+        ports.tell(&mut sidecar);
         sidecar.args(["--dapr-listen-addresses", "127.0.0.1"]);
         if let Some(port) = options.app_port {
             sidecar.args(["--app-port", &port.to_string(), "--app-protocol", "grpc"]);
