@@ -7,6 +7,7 @@ use crate::observe::account::{Account, Filter};
 use crate::observe::cells::Increment;
 use crate::observe::report::WorkerReport;
 use crate::observe::span::Span;
+use crate::observe::turns::Pace;
 use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
@@ -16,7 +17,6 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
 
 /// Control tells a worker.
 #[derive(Debug)]
@@ -83,8 +83,7 @@ pub enum ToControl {
     Cells {
         worker: usize,
         increment: Box<Increment>,
-        /// CPU time of the worker's thread so far.
-        busy: Duration,
+        pace: Box<Pace>,
     },
     Drained {
         worker: usize,

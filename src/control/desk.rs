@@ -60,8 +60,8 @@ impl Desk {
                 count(&self.state.counters.lookups);
                 self.resolver.resolve(target);
             }
-            ToControl::Cells { worker, increment, busy } => {
-                self.state.cells_arrived(worker, &increment, busy);
+            ToControl::Cells { worker, increment, pace } => {
+                self.state.cells_arrived(worker, &increment, *pace);
             }
             ToControl::Report { worker, report } => self.console.reported(worker, report),
             ToControl::Drained { worker } => self.workers.has_drained(worker),

@@ -21,6 +21,7 @@ use crate::observe::cells::{Cells, Gauge, Increment};
 use crate::observe::exposition::WorkerFigures;
 use crate::observe::http::HttpCells;
 use crate::observe::probes::Probes;
+use crate::observe::turns::Pace;
 use crate::policy::Policies;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -209,8 +210,7 @@ struct Scrape {
 #[derive(Debug, Default)]
 struct Told {
     cells: Cells,
-    /// CPU time of its thread.
-    busy: Duration,
+    pace: Pace,
     /// It was asked and did not answer yet.
     waiting: bool,
     /// It answered when it was asked last.
@@ -417,11 +417,11 @@ impl State {
     }
 
     /// A worker's answer to [`ToWorker::Scrape`].
-    pub fn cells_arrived(&self, worker: usize, increment: &Increment, busy: Duration) {
+    pub fn cells_arrived(&self, worker: usize, increment: &Increment, pace: Pace) {
         let mut scrape = self.scrape.borrow_mut();
         if let Some(told) = scrape.workers.get_mut(worker) {
             told.cells.add(increment);
-            told.busy = busy;
+            told.pace = pace;
             told.waiting = false;
             told.answered = true;
         }
@@ -489,7 +489,9 @@ impl Told {
             answered: self.answered,
             downstream_connections: self.cells.gauge(Gauge::DownstreamConnections),
             streams: self.cells.gauge(Gauge::Streams),
-            busy_seconds: self.busy.as_secs_f64(),
+            busy_seconds: self.pace.busy.as_secs_f64(),
+            turns: self.pace.turns,
+            flushes: self.pace.flushes,
         }
     }
 }
@@ -566,7 +568,7 @@ pub(crate) mod tests {
         let (two, mail_of_two) = mailbox(4).unwrap();
         let state = State::new(StateOptions { workers: vec![one, two], ..options() });
         let (mut quick, mut stuck) = (Cells::default(), Cells::default());
-        let second = Duration::from_secs(1);
+        let second = Pace { busy: Duration::from_secs(1), ..Pace::default() };
         let answer = async { state.cells_arrived(0, &increment(&mut quick, 3), second) };
         let began = Instant::now();
         let ((cells, workers), ()) = tokio::join!(state.scrape(), answer);
@@ -597,7 +599,7 @@ pub(crate) mod tests {
         let (worker, mail) = mailbox(4).unwrap();
         let state = State::new(StateOptions { workers: vec![worker], ..options() });
         let mut cells = Cells::default();
-        let answer = async { state.cells_arrived(0, &increment(&mut cells, 1), Duration::ZERO) };
+        let answer = async { state.cells_arrived(0, &increment(&mut cells, 1), Pace::default()) };
         let ((one, _), (two, _), ()) = tokio::join!(state.scrape(), state.scrape(), answer);
         for cells in [one, two] {
             assert_eq!(cells.hop(Hop::Inbound).calls[0], 1);
@@ -615,12 +617,12 @@ pub(crate) mod tests {
         let second = SCRAPE_TIME_MAX / 2;
         let later = async {
             tokio::time::sleep(second).await;
-            state.cells_arrived(0, &increment(&mut quick, 1), Duration::ZERO);
+            state.cells_arrived(0, &increment(&mut quick, 1), Pace::default());
             state.scrape().await
         };
         let answer = async {
             tokio::time::sleep(second + second / 2).await;
-            state.cells_arrived(1, &increment(&mut slow, 1), Duration::ZERO);
+            state.cells_arrived(1, &increment(&mut slow, 1), Pace::default());
         };
         let ((_, first), (_, joined), ()) = tokio::join!(state.scrape(), later, answer);
         for workers in [first, joined] {

@@ -46,7 +46,7 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::time::Duration;
 
-pub use connection::Connection;
+pub use connection::{Connection, Said};
 pub use error::{ConnectionError, ErrorCode, Limit, StreamError};
 pub use field::{Classify, Field, FieldSection, NameKind, PreparedField};
 

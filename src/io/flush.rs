@@ -29,6 +29,7 @@ impl Worker {
         while !core.dirty.is_empty() {
             let spare = std::mem::take(&mut core.spare);
             let mut batch = std::mem::replace(&mut core.dirty, spare);
+            core.pace.flushes.record(batch.len());
             for conn in batch.drain(..) {
                 conn.queued.set(false);
                 self.flush_one(&mut core, &conn);

@@ -97,9 +97,11 @@ impl Worker {
         if self.unsent.borrow().len() >= UNSENT_MAX {
             return;
         }
-        let increment = Box::new(self.core.borrow_mut().proxy.hand_over_cells());
-        let busy = sys::thread_time();
-        self.post(ToControl::Cells { worker: self.index, increment, busy });
+        let mut core = self.core.borrow_mut();
+        core.pace.busy = sys::thread_time();
+        let (increment, pace) = (Box::new(core.proxy.hand_over_cells()), Box::new(core.pace));
+        drop(core);
+        self.post(ToControl::Cells { worker: self.index, increment, pace });
     }
 
     fn report(self: &Rc<Self>) {

@@ -16,6 +16,7 @@ use std::rc::Rc;
 
 impl Turns for Rc<Worker> {
     fn happened(&self, events: &mut Vec<Event>) {
+        self.core.borrow_mut().pace.turns.record(events.len());
         self.deal_with(events);
     }
 

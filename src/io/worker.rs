@@ -23,6 +23,7 @@ use super::turn::Listed;
 use super::{SCOPE, post, sys};
 use crate::config::IoDriver;
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
+use crate::observe::turns::Pace;
 use crate::proxy::Resolution;
 use crate::proxy::Transmit;
 use crate::proxy::{
@@ -186,6 +187,7 @@ pub(super) struct Core {
     armed: Option<Instant>,
     /// When the proxy was last told something: the turn's time, for what follows from it.
     pub(super) told: Instant,
+    pub(super) pace: Pace,
 }
 
 enum Slot {
@@ -270,6 +272,7 @@ impl Worker {
             room: Vec::new(),
             armed: None,
             told: now,
+            pace: Pace::default(),
         };
         let worker = Self {
             index,

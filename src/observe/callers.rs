@@ -150,6 +150,11 @@ impl Callers {
         counted.filter(|(_, calls)| *calls != Calls::default())
     }
 
+    /// Calls of those who did not fit.
+    pub fn folded(&self) -> u64 {
+        self.counts.get(CallerId::OTHER.0 as usize).map_or(0, |other| other.calls.begun)
+    }
+
     fn of(&mut self, CallerId(index): CallerId) -> &mut CallerCells {
         let index = if (index as usize) < self.names.len() { index } else { CallerId::OTHER.0 };
         let index = index as usize;
@@ -209,7 +214,12 @@ mod tests {
         for n in 2..CALLERS_MAX {
             assert_ne!(callers.intern(&n.to_string(), "", ""), CallerId::OTHER);
         }
-        assert_eq!(callers.intern("late", "", ""), CallerId::OTHER);
+        for n in 0..2 * CALLERS_MAX {
+            let late = callers.intern(&format!("late{n}"), "", "");
+            assert_eq!(late, CallerId::OTHER);
+            callers.called(late);
+        }
+        assert_eq!((callers.folded(), callers.names.len()), (2 * CALLERS_MAX as u64, CALLERS_MAX));
         assert_eq!(callers.intern("", "", ""), CallerId::NOBODY);
         callers.ruled(CallerId::OTHER, Ruling::AllowedByApp);
         let other = ("_other|_other|_other".to_owned(), 1);

@@ -11,10 +11,14 @@
 //! `pkg/diagnostics/{service,grpc}_monitoring.go`): only calls that carry `dapr-app-id` on the
 //! API port, under that raw value, whatever `dapr-callee-app-id` says.
 
+mod calls;
+
 use crate::observe::callers::{self, Callers};
 pub use crate::observe::goodbye::Goodbye;
-use crate::observe::histogram::{Histogram, LATENCY_BOUNDS, MICROS_BOUNDS, SIZE_BOUNDS, Sizes};
+use crate::observe::histogram::{LATENCY_BOUNDS, MICROS_BOUNDS, SIZE_BOUNDS};
 use crate::observe::policies::{PolicyCells, TargetCells};
+pub use calls::{HopCells, MethodCells, Outcomes};
+use calls::{entry, known};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,9 +26,6 @@ use std::time::Duration;
 pub const METHODS_MAX: usize = 512;
 /// Longest app ID or path that is kept.
 pub const LABEL_OCTETS_MAX: usize = 256;
-/// gRPC status codes are 0 to 16; what is above counts as Unknown.
-const STATUS_MAX: u8 = 16;
-const STATUS_UNKNOWN: u8 = 2;
 /// Names of limits that were hit.
 const LIMITS_MAX: usize = 64;
 /// A power of two, so full to a quarter at most: probing stays short.
@@ -68,13 +69,6 @@ pub enum Gauge {
 
 const GAUGES: usize = Gauge::WaitingCalls as usize + 1;
 
-/// How attempts or calls ended with one status.
-#[derive(Clone, Debug, Default)]
-pub struct Outcomes {
-    pub count: u64,
-    pub latency: Histogram,
-}
-
 /// An interned pair.
 #[derive(Clone, Debug)]
 struct Pair {
@@ -84,27 +78,11 @@ struct Pair {
     path: Arc<[u8]>,
 }
 
-/// Everything under one label pair.
-#[derive(Clone, Debug, Default)]
-pub struct MethodCells {
-    /// Attempts sent, by [`CallKind`].
-    pub sent: [u64; 2],
-    /// Unary attempts by status code.
-    pub received: Vec<(u8, Outcomes)>,
-    /// Streaming attempts that failed before their stream stood, by status code.
-    pub handshakes_failed: Vec<(u8, u64)>,
-    /// Calls by status code.
-    pub completed: Vec<(u8, Outcomes)>,
-    /// Of Dapr's own unary methods.
-    pub sizes: Option<Box<Sizes>>,
-}
-
-/// Calls of one hop, whatever their labels.
-#[derive(Clone, Debug, Default)]
-pub struct HopCells {
-    /// By status code.
-    pub calls: [u64; STATUS_MAX as usize + 1],
-    pub latency_us: Histogram,
+/// What connections of one side carried: octets of HTTP/2, as TLS opened them or has yet to seal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Octets {
+    pub read: u64,
+    pub written: u64,
 }
 
 /// What was counted.
@@ -116,6 +94,7 @@ struct Counts {
     limits: Vec<(&'static str, u64)>,
     replays: u64,
     goodbyes: Vec<(Goodbye, u64)>,
+    octets: [Octets; 2],
 }
 
 /// See the file's text.
@@ -170,14 +149,6 @@ impl Cells {
 
     /// Interns; cheap when seen before.
     pub fn method(&mut self, dst_app_id: &[u8], path: &[u8]) -> MethodId {
-        let method = self.find(dst_app_id, path);
-        if method == MethodId::OTHER {
-            self.limit_hit("label_sets");
-        }
-        method
-    }
-
-    fn find(&mut self, dst_app_id: &[u8], path: &[u8]) -> MethodId {
         let hash = hash(dst_app_id, path);
         let mut slot = hash as usize % SLOTS;
         // Bounded: a quarter of the slots at most is taken.
@@ -230,7 +201,7 @@ impl Cells {
         let (cells, bounds) = self.of(method);
         match kind {
             CallKind::Unary => {
-                entry(&mut cells.received, status).record(millis(latency), bounds);
+                entry(&mut cells.received, status).record(latency, bounds);
             }
             CallKind::Streaming => *entry(&mut cells.handshakes_failed, status) += 1,
         }
@@ -250,7 +221,7 @@ impl Cells {
             // Dapr truncates to whole milliseconds and takes bounds as exclusive, which fills the
             // same buckets.
             let (cells, bounds) = self.of(method);
-            entry(&mut cells.completed, known(status)).record(millis(latency), bounds);
+            entry(&mut cells.completed, known(status)).record(latency, bounds);
         }
     }
 
@@ -287,8 +258,20 @@ impl Cells {
         self.counts.replays += 1;
     }
 
-    pub fn goodbye(&mut self, goodbye: Goodbye) {
-        *entry(&mut self.counts.goodbyes, goodbye) += 1;
+    pub fn goodbye(&mut self, goodbye: Goodbye, times: u32) {
+        *entry(&mut self.counts.goodbyes, goodbye) += u64::from(times);
+    }
+
+    /// Once per read.
+    #[inline]
+    pub fn read(&mut self, downstream: bool, octets: usize) {
+        self.counts.octets[usize::from(downstream)].read += octets as u64;
+    }
+
+    /// Once per write.
+    #[inline]
+    pub fn written(&mut self, downstream: bool, octets: usize) {
+        self.counts.octets[usize::from(downstream)].written += octets as u64;
     }
 
     /// What Resiliency policies do.
@@ -299,6 +282,11 @@ impl Cells {
     /// What they did, by target.
     pub fn targets(&self) -> impl Iterator<Item = (&[u8], &TargetCells)> {
         self.policies.targets()
+    }
+
+    /// See [`PolicyCells::folded`].
+    pub fn targets_folded(&self) -> u64 {
+        self.policies.folded()
     }
 
     /// A named limit was hit.
@@ -324,7 +312,7 @@ impl Cells {
     /// order: the IDs of its pairs are then those of these.
     pub fn add(&mut self, increment: &Increment) {
         for pair in &increment.fresh {
-            self.find(&pair.dst_app_id, &pair.path);
+            self.method(&pair.dst_app_id, &pair.path);
         }
         self.fresh.clear();
         self.gauges = increment.gauges;
@@ -341,7 +329,7 @@ impl Cells {
         for (index, (pair, from)) in other.pairs.iter().zip(&other.counts.methods).enumerate() {
             let id = match index {
                 0 => MethodId::OTHER,
-                _ => self.find(&pair.dst_app_id, &pair.path),
+                _ => self.method(&pair.dst_app_id, &pair.path),
             };
             self.of(id).0.merge(from);
         }
@@ -352,6 +340,13 @@ impl Cells {
         self.callers.merge(&other.callers);
         self.counts.merge(&other.counts);
         self.policies.merge(&other.policies);
+    }
+
+    /// Calls whose pair did not fit.
+    pub fn folded(&self) -> u64 {
+        let other = self.counts.methods.first();
+        let completed = other.into_iter().flat_map(|other| &other.completed);
+        completed.map(|(_, outcomes)| outcomes.count).sum()
     }
 
     /// The pairs that counted something: app ID, path and what it was.
@@ -373,7 +368,12 @@ impl Cells {
         self.counts.replays
     }
 
-    /// How often peers said goodbye, and how.
+    /// Of connections of those who call us, or else of those whom we call.
+    pub fn octets(&self, downstream: bool) -> Octets {
+        self.counts.octets[usize::from(downstream)]
+    }
+
+    /// How often peers and we said goodbye, and how.
     pub fn goodbyes(&self) -> &[(Goodbye, u64)] {
         &self.counts.goodbyes
     }
@@ -410,10 +410,7 @@ impl Counts {
     /// All but the methods, whose IDs may differ.
     fn merge(&mut self, other: &Self) {
         for (hop, from) in self.hops.iter_mut().zip(&other.hops) {
-            for (calls, more) in hop.calls.iter_mut().zip(from.calls) {
-                *calls += more;
-            }
-            hop.latency_us.merge(&from.latency_us);
+            hop.merge(from);
         }
         for &(limit, hits) in &other.limits {
             *entry(&mut self.limits, limit) += hits;
@@ -422,6 +419,10 @@ impl Counts {
         for &(goodbye, count) in &other.goodbyes {
             *entry(&mut self.goodbyes, goodbye) += count;
         }
+        for (octets, more) in self.octets.iter_mut().zip(other.octets) {
+            octets.read += more.read;
+            octets.written += more.written;
+        }
     }
 }
 
@@ -429,61 +430,6 @@ impl Pair {
     fn is(&self, hash: u64, dst_app_id: &[u8], path: &[u8]) -> bool {
         self.hash == hash && *self.dst_app_id == *dst_app_id && *self.path == *path
     }
-}
-
-impl MethodCells {
-    fn merge(&mut self, other: &Self) {
-        for (sent, more) in self.sent.iter_mut().zip(other.sent) {
-            *sent += more;
-        }
-        for (status, from) in &other.received {
-            entry(&mut self.received, *status).merge(from);
-        }
-        for &(status, failed) in &other.handshakes_failed {
-            *entry(&mut self.handshakes_failed, status) += failed;
-        }
-        for (status, from) in &other.completed {
-            entry(&mut self.completed, *status).merge(from);
-        }
-        if let Some(from) = &other.sizes {
-            let sizes = self.sizes.get_or_insert_default();
-            sizes.requests.merge(&from.requests);
-            sizes.responses.merge(&from.responses);
-        }
-    }
-}
-
-impl Outcomes {
-    #[inline]
-    fn record(&mut self, value: f64, bounds: &[u64]) {
-        self.count += 1;
-        self.latency.record(value, bounds);
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.count += other.count;
-        self.latency.merge(&other.latency);
-    }
-}
-
-/// The value of `key`, made when it is new. For lists of a few keys.
-fn entry<K: PartialEq, V: Default>(list: &mut Vec<(K, V)>, key: K) -> &mut V {
-    let index = match list.iter().position(|(known, _)| *known == key) {
-        Some(index) => index,
-        None => {
-            list.push((key, V::default()));
-            list.len() - 1
-        }
-    };
-    &mut list[index].1
-}
-
-fn known(status: u8) -> u8 {
-    if status <= STATUS_MAX { status } else { STATUS_UNKNOWN }
-}
-
-fn millis(latency: Duration) -> f64 {
-    latency.as_secs_f64() * 1e3
 }
 
 /// FNV-1a with a final mix. Collisions that a caller makes on purpose cost it probes over
@@ -517,10 +463,18 @@ mod tests {
             let path = format!("/p.S/M{n}");
             assert_ne!(cells.method(b"a", path.as_bytes()), MethodId::OTHER);
         }
-        assert_eq!(cells.method(b"a", b"/p.S/more"), MethodId::OTHER);
-        assert_ne!(cells.method(b"a", b"/p.S/M7"), MethodId::OTHER);
+        for n in 0..2 * METHODS_MAX {
+            let id = cells.method(b"a", format!("/p.S/more{n}").as_bytes());
+            assert_eq!(id, MethodId::OTHER);
+            cells.completed(Hop::Outbound, id, CallKind::Unary, (n % 3) as u8, Duration::ZERO);
+        }
+        let seen = cells.method(b"a", b"/p.S/M7");
+        assert_ne!(seen, MethodId::OTHER);
+        cells.completed(Hop::Outbound, seen, CallKind::Unary, 0, Duration::ZERO);
         assert_eq!(cells.pairs.len(), METHODS_MAX);
-        assert_eq!(cells.limits(), [("label_sets", 1)]);
+        assert_eq!(cells.folded(), 2 * METHODS_MAX as u64);
+        let (_, path, other) = cells.methods().next().unwrap();
+        assert_eq!((path, other.completed.len()), (b"_other".as_slice(), 3));
         let long = vec![b'x'; LABEL_OCTETS_MAX + 1];
         assert_eq!(Cells::default().method(&long, b"/"), MethodId::OTHER);
     }

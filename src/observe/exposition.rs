@@ -5,17 +5,19 @@
 //!
 //! Source: the text format 0.0.4 of Prometheus; Dapr's `pkg/metrics/exporter.go`.
 
+mod text;
+
 use crate::observe::callers::{Callers, Names, Ruling};
-use crate::observe::cells::{CallKind, Cells, Gauge, Goodbye, Hop, MethodCells, Outcomes};
+use crate::observe::cells::{CallKind, Cells, Gauge, Goodbye, Hop, MethodCells, Octets, Outcomes};
 use crate::observe::histogram::{Histogram, MICROS_BOUNDS, SIZE_BOUNDS};
 use crate::observe::http::HttpCells;
-use crate::observe::names::{self, Kind, STATUS_NAMES, Series};
+use crate::observe::names::{self, STATUS_NAMES, Series};
 use crate::observe::policies::{Applied, BREAKER_STATES};
 use crate::observe::probes::{ProbeKind, Probes};
 use crate::observe::rules::Rules;
+use crate::observe::turns::Batches;
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
-use std::fmt::Write;
+use text::Text;
 
 /// What the process looks like from outside.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -37,6 +39,8 @@ pub struct WorkerFigures {
     pub downstream_connections: i64,
     pub streams: i64,
     pub busy_seconds: f64,
+    pub turns: Batches,
+    pub flushes: Batches,
 }
 
 /// Everything that one scrape tells.
@@ -70,12 +74,12 @@ type Labels = Vec<String>;
 
 /// `text/plain; version=0.0.4`.
 pub fn render(exposition: &Exposition<'_>) -> String {
-    let Exposition { rules, latency_bounds, .. } = *exposition;
-    let mut text = Text { out: String::with_capacity(8192), rules, latency_bounds };
+    let mut text = Text::new(exposition.rules, exposition.latency_bounds);
     if exposition.tells_daprs {
         daprs(&mut text, exposition);
     }
     own(&mut text, exposition.cells);
+    folded(&mut text, exposition);
     by_worker(&mut text, exposition.workers);
     for (series, number) in exposition.numbers {
         text.number(series, *number as f64);
@@ -273,16 +277,7 @@ fn own(text: &mut Text<'_>, cells: &Cells) {
     let limits = cells.limits().iter().map(|(limit, n)| (vec![(*limit).to_owned()], *n)).collect();
     text.counters(&names::LIMITS_HIT, limits);
     text.number(&names::REPLAYS, cells.replays() as f64);
-    for (series, of_connection) in
-        [(&names::RESETS_RECEIVED, false), (&names::GOAWAYS_RECEIVED, true)]
-    {
-        let ours = cells.goodbyes().iter().filter(|(it, _)| it.of_connection == of_connection);
-        let told = ours.map(|(Goodbye { downstream, code, .. }, count)| {
-            let side = if *downstream { "downstream" } else { "upstream" };
-            (vec![side.to_owned(), (*code).to_owned()], *count)
-        });
-        text.counters(series, told.collect());
-    }
+    by_side(text, cells);
     for (series, gauge) in [
         (&names::DOWNSTREAM_CONNECTIONS, Gauge::DownstreamConnections),
         (&names::UPSTREAM_CONNECTIONS, Gauge::UpstreamConnections),
@@ -292,6 +287,43 @@ fn own(text: &mut Text<'_>, cells: &Cells) {
     ] {
         text.number(series, cells.gauge(gauge) as f64);
     }
+}
+
+/// All of them from the start, that their increase can be told.
+fn folded(text: &mut Text<'_>, Exposition { cells, http, probes, .. }: &Exposition<'_>) {
+    let of = [
+        ("methods", cells.folded()),
+        ("callers", cells.callers.folded()),
+        ("targets", cells.targets_folded()),
+        ("http_paths", http.folded()),
+        ("probe_results", probes.folded()),
+    ];
+    let told = of.map(|(of, count)| (vec![of.to_owned()], count));
+    text.counters(&names::FOLDED, told.into_iter().collect());
+}
+
+fn by_side(text: &mut Text<'_>, cells: &Cells) {
+    for (series, sent, of_connection) in [
+        (&names::RESETS_RECEIVED, false, false),
+        (&names::GOAWAYS_RECEIVED, false, true),
+        (&names::RESETS_SENT, true, false),
+        (&names::GOAWAYS_SENT, true, true),
+    ] {
+        let such = |it: &Goodbye| (it.sent, it.of_connection) == (sent, of_connection);
+        let told = cells.goodbyes().iter().filter(|(it, _)| such(it));
+        let told = told.map(|(Goodbye { downstream, code, .. }, count)| {
+            (vec![side(*downstream), (*code).to_owned()], *count)
+        });
+        text.counters(series, told.collect());
+    }
+    let octets = [true, false].map(|downstream| (vec![side(downstream)], cells.octets(downstream)));
+    let of = |which: fn(&Octets) -> u64| octets.iter().map(move |(at, it)| (at.clone(), which(it)));
+    text.counters(&names::BYTES_READ, of(|octets| octets.read).collect());
+    text.counters(&names::BYTES_WRITTEN, of(|octets| octets.written).collect());
+}
+
+fn side(downstream: bool) -> String {
+    if downstream { "downstream".to_owned() } else { "upstream".to_owned() }
 }
 
 fn by_worker(text: &mut Text<'_>, workers: &[WorkerFigures]) {
@@ -308,6 +340,19 @@ fn by_worker(text: &mut Text<'_>, workers: &[WorkerFigures]) {
             text.sample(series, "", &[number.to_string()], None, figure(worker));
         }
     }
+    type Batch = fn(&WorkerFigures) -> &Batches;
+    let series: [(_, Batch); 2] = [
+        (&names::WORKER_TURNS, |worker| &worker.turns),
+        (&names::WORKER_FLUSHES, |worker| &worker.flushes),
+    ];
+    for (series, batches) in series {
+        text.head(series);
+        for (number, worker) in workers.iter().enumerate() {
+            let batches = batches(worker);
+            let (count, sum) = (batches.count(), batches.sum() as f64);
+            text.buckets(series, &[number.to_string()], batches.cumulative(), count, sum);
+        }
+    }
 }
 
 fn process_series(text: &mut Text<'_>, process: &Process) {
@@ -320,158 +365,11 @@ fn process_series(text: &mut Text<'_>, process: &Process) {
     text.number(&names::PROCESS_VSZ, process.virtual_octets as f64);
 }
 
-struct Text<'a> {
-    out: String,
-    rules: &'a Rules,
-    latency_bounds: &'a [u64],
-}
-
-impl Text<'_> {
-    fn head(&mut self, series: &Series) {
-        let kind = match series.kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
-        };
-        // Writing to a String does not fail.
-        let Series { name, help, .. } = series;
-        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn number(&mut self, series: &Series, value: f64) {
-        self.head(series);
-        let _ = writeln!(self.out, "{} {value}", series.name);
-    }
-
-    fn counters(&mut self, series: &Series, values: BTreeMap<Labels, u64>) {
-        let values = self.ruled(series, values, |count, more| *count += more);
-        if values.is_empty() {
-            return;
-        }
-        self.head(series);
-        for (labels, value) in values {
-            self.sample(series, "", &labels, None, value as f64);
-        }
-    }
-
-    /// Of those that become one the last one is told, as it comes.
-    fn gauges(&mut self, series: &Series, values: Vec<(Labels, f64)>) {
-        if values.is_empty() {
-            return;
-        }
-        self.head(series);
-        let values = self.ruled(series, values.into_iter().collect(), |value, last| *value = last);
-        for (labels, value) in values {
-            self.sample(series, "", &labels, None, value);
-        }
-    }
-
-    fn histograms(&mut self, series: &Series, values: BTreeMap<Labels, Histogram>) {
-        self.histograms_of(series, values, self.latency_bounds);
-    }
-
-    fn histograms_of(
-        &mut self,
-        series: &Series,
-        values: BTreeMap<Labels, Histogram>,
-        bounds: &[u64],
-    ) {
-        let values = self.ruled(series, values, |histogram, more| histogram.merge(&more));
-        if values.is_empty() {
-            return;
-        }
-        self.head(series);
-        for (labels, histogram) in values {
-            for (bound, count) in histogram.cumulative(bounds) {
-                let bound = label_of(bound);
-                self.sample(series, "_bucket", &labels, Some(&bound), count as f64);
-            }
-            let count = histogram.count() as f64;
-            self.sample(series, "_bucket", &labels, Some("+Inf"), count);
-            self.sample(series, "_sum", &labels, None, histogram.sum());
-            self.sample(series, "_count", &labels, None, count);
-        }
-    }
-
-    /// The values under the labels that rules make of theirs.
-    fn ruled<V>(
-        &self,
-        series: &Series,
-        values: BTreeMap<Labels, V>,
-        merge: impl Fn(&mut V, V),
-    ) -> BTreeMap<Labels, V> {
-        if !self.rules.touch(series) {
-            return values;
-        }
-        let mut told = BTreeMap::new();
-        for (labels, value) in values {
-            match told.entry(self.rules.apply(series, labels)) {
-                Entry::Vacant(entry) => {
-                    entry.insert(value);
-                }
-                Entry::Occupied(mut entry) => merge(entry.get_mut(), value),
-            }
-        }
-        told
-    }
-
-    fn sample(
-        &mut self,
-        series: &Series,
-        suffix: &str,
-        values: &[String],
-        bound: Option<&str>,
-        value: f64,
-    ) {
-        self.out.push_str(series.name);
-        self.out.push_str(suffix);
-        let values = values.iter().map(String::as_str).chain(std::iter::repeat(""));
-        let labels = series.labels.iter().copied().zip(values);
-        let labels = labels.chain(bound.map(|bound| ("le", bound)));
-        let mut separator = '{';
-        for (name, value) in labels {
-            self.out.push(separator);
-            self.out.push_str(name);
-            self.out.push_str("=\"");
-            escape(&mut self.out, value);
-            self.out.push('"');
-            separator = ',';
-        }
-        if separator == ',' {
-            self.out.push('}');
-        }
-        let _ = writeln!(self.out, " {value}");
-    }
-}
-
-/// A bound as Go's `strconv.AppendFloat(..., 'g', -1, 64)` writes it: it is a label's value, which
-/// must be daprd's.
-fn label_of(bound: u64) -> String {
-    if bound < 1_000_000 {
-        return bound.to_string();
-    }
-    let text = format!("{:e}", bound as f64);
-    match text.split_once('e') {
-        Some((mantissa, exponent)) => format!("{mantissa}e+{exponent:0>2}"),
-        None => text,
-    }
-}
-
-fn escape(out: &mut String, value: &str) {
-    for c in value.chars() {
-        match c {
-            '\\' => out.push_str("\\\\"),
-            '"' => out.push_str("\\\""),
-            '\n' => out.push_str("\\n"),
-            c => out.push(c),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::observe::callers::CallerId;
+    use crate::observe::cells::LABEL_OCTETS_MAX;
     use crate::observe::histogram::LATENCY_BOUNDS;
     use std::time::Duration;
 
@@ -493,6 +391,8 @@ mod tests {
                     answered: true,
                     streams: 4,
                     busy_seconds: 1.5,
+                    turns: batches(&[0, 1, 3]),
+                    flushes: batches(&[2, 300]),
                     ..Default::default()
                 },
             ],
@@ -501,6 +401,12 @@ mod tests {
             numbers: &[(names::LOG_DROPS, 3)],
             process: None,
         })
+    }
+
+    fn batches(sizes: &[usize]) -> Batches {
+        let mut batches = Batches::default();
+        sizes.iter().for_each(|size| batches.record(*size));
+        batches
     }
 
     fn has(text: &str, line: &str) {
@@ -599,11 +505,54 @@ mod tests {
              grpc_server_method=\"/helloworld.Greeter/SayHello\",grpc_server_status=\"OK\"} 2",
         );
         has(&text, "ringside_log_drops_total 3");
+        has(&text, "ringside_label_sets_folded_total{of=\"methods\"} 0");
         has(&text, "ringside_worker_answered{worker=\"0\"} 0");
         has(&text, "ringside_worker_answered{worker=\"1\"} 1");
         has(&text, "ringside_worker_streams{worker=\"1\"} 4");
         has(&text, "ringside_worker_busy_seconds_total{worker=\"1\"} 1.5");
         has(&text, "ringside_calls_total{hop=\"outbound\",status=\"OK\"} 3");
+    }
+
+    /// What it read and wrote, how it and its peers ended things, and what turns are like.
+    #[test]
+    fn tells_what_connections_and_loops_do() {
+        let mut cells = Cells::default();
+        cells.read(true, 7);
+        cells.written(true, 8);
+        cells.read(false, 9);
+        for (sent, of_connection, downstream) in
+            [(true, false, true), (true, true, false), (false, true, true), (false, false, false)]
+        {
+            let goodbye = Goodbye { sent, of_connection, downstream, code: "CANCEL" };
+            cells.goodbye(goodbye, 2);
+        }
+        let text = text_of(&cells, &BTreeMap::new());
+        has(&text, "ringside_read_bytes_total{side=\"downstream\"} 7");
+        has(&text, "ringside_read_bytes_total{side=\"upstream\"} 9");
+        has(&text, "ringside_written_bytes_total{side=\"downstream\"} 8");
+        has(&text, "ringside_written_bytes_total{side=\"upstream\"} 0");
+        for (name, side) in [
+            ("resets_sent", "downstream"),
+            ("goaways_sent", "upstream"),
+            ("goaways_received", "downstream"),
+            ("resets_received", "upstream"),
+        ] {
+            let name = format!("ringside_{name}_total");
+            assert_eq!(text.matches(&format!("\n{name}{{")).count(), 1, "{text}");
+            has(&text, &format!("{name}{{side=\"{side}\",code=\"CANCEL\"}} 2"));
+        }
+        for (name, buckets, sum, count) in [
+            ("turn_events", [("1", 2), ("2", 2), ("4", 3), ("256", 3)], 4, 3),
+            ("flush_connections", [("1", 0), ("2", 1), ("256", 1), ("+Inf", 2)], 302, 2),
+        ] {
+            let name = format!("ringside_worker_{name}");
+            for (bound, count) in buckets {
+                has(&text, &format!("{name}_bucket{{worker=\"1\",le=\"{bound}\"}} {count}"));
+            }
+            has(&text, &format!("{name}_sum{{worker=\"1\"}} {sum}"));
+            has(&text, &format!("{name}_count{{worker=\"1\"}} {count}"));
+            has(&text, &format!("{name}_count{{worker=\"0\"}} 0"));
+        }
     }
 
     #[test]
@@ -634,6 +583,29 @@ mod tests {
             "dapr_runtime_service_invocation_res_recv_total{app_id=\"client\",\
              src_app_id=\"server\",status=\"14\",type=\"streaming\"} 1",
         );
+    }
+
+    #[test]
+    fn tells_what_did_not_fit() {
+        let mut cells = Cells::default();
+        let long = [b'x'; LABEL_OCTETS_MAX + 1];
+        let id = cells.method(b"server", &long);
+        cells.completed(Hop::Outbound, id, CallKind::Unary, 0, Duration::ZERO);
+        let caller = cells.callers.intern(&"x".repeat(long.len()), "", "");
+        cells.callers.called(caller);
+        cells.callers.called(caller);
+        let target = cells.policies().target(&long);
+        (0..3).for_each(|_| cells.policies().applied(target, Applied::Timeout));
+        let text = text_of(&cells, &BTreeMap::new());
+        for (of, count) in [
+            ("methods", 1),
+            ("callers", 2),
+            ("targets", 3),
+            ("http_paths", 0),
+            ("probe_results", 0),
+        ] {
+            has(&text, &format!("ringside_label_sets_folded_total{{of=\"{of}\"}} {count}"));
+        }
     }
 
     #[test]

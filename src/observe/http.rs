@@ -12,6 +12,8 @@ use std::time::Duration;
 
 /// Methods, paths and statuses that are told apart, together.
 pub const LABEL_SETS_MAX: usize = 512;
+/// No path of a request is without a slash.
+const OTHER: &str = "_other";
 const VERBS: [&str; 9] =
     ["GET", "PUT", "POST", "PATCH", "DELETE", "HEAD", "OPTIONS", "CONNECT", "TRACE"];
 
@@ -54,7 +56,7 @@ impl HttpCells {
         let mut labels = [method.to_owned(), path, request.status.to_string()];
         let full = self.took.len() >= LABEL_SETS_MAX && !self.took.contains_key(&labels);
         if full || labels[1].len() > LABEL_OCTETS_MAX {
-            labels[1] = "_other".to_owned();
+            labels[1] = OTHER.to_owned();
         }
         // Go's own clock is cut to milliseconds; sums here are fractional, as of all latencies.
         let took = request.took.as_secs_f64() * 1e3;
@@ -66,6 +68,12 @@ impl HttpCells {
     /// Responses have a series of their own where paths are told.
     pub fn tells_paths(&self) -> bool {
         self.tells_paths
+    }
+
+    /// Requests whose path did not fit.
+    pub fn folded(&self) -> u64 {
+        let other = self.took.iter().filter(|(labels, _)| labels[1] == OTHER);
+        other.map(|(_, took)| took.count()).sum()
     }
 
     /// Method, path and status, and how long such requests took.
@@ -161,6 +169,7 @@ mod tests {
         assert_eq!(cells.took().count(), LABEL_SETS_MAX + 1);
         let other = cells.took().find(|(labels, _)| labels[1] == "_other").unwrap().1;
         assert_eq!(other.count(), LABEL_SETS_MAX as u64 + 1);
+        assert_eq!(cells.folded(), other.count());
         assert_eq!(cells.request_octets.count(), 2 * LABEL_SETS_MAX as u64 + 1);
     }
 

@@ -16,3 +16,4 @@ pub mod report;
 pub mod rules;
 pub mod span;
 pub mod trace;
+pub mod turns;

@@ -200,6 +200,12 @@ pub const REPLAYS: Series = counter(
 );
 pub const LIMITS_HIT: Series =
     counter("ringside_limits_hit_total", "How often a named limit refused something.", &["limit"]);
+pub const FOLDED: Series = counter(
+    "ringside_label_sets_folded_total",
+    "What is told as _other, as its label set was one too many, or too long: calls by method and \
+     by caller, policies applied by target, HTTP requests by path, probes by result.",
+    &["of"],
+);
 pub const DOWNSTREAM_CONNECTIONS: Series =
     gauge("ringside_downstream_connections", "Open connections on the gRPC ports.");
 pub const UPSTREAM_CONNECTIONS: Series =
@@ -227,6 +233,16 @@ pub const WORKER_STREAMS: Series = gauge_by(
 );
 pub const WORKER_BUSY: Series =
     counter("ringside_worker_busy_seconds_total", "CPU time of a worker's thread.", &["worker"]);
+pub const WORKER_TURNS: Series = histogram(
+    "ringside_worker_turn_events",
+    "What a turn of a worker's loop brought: reads, and sockets that may be written again.",
+    &["worker"],
+);
+pub const WORKER_FLUSHES: Series = histogram(
+    "ringside_worker_flush_connections",
+    "Connections that had something to send, whenever a worker wrote.",
+    &["worker"],
+);
 pub const LOG_DROPS: Series =
     counter("ringside_log_drops_total", "Log lines that the bounded queue refused.", &[]);
 pub const SPANS_EXPORTED: Series =
@@ -299,6 +315,26 @@ pub const GOAWAYS_RECEIVED: Series = counter(
     "ringside_goaways_received_total",
     "GOAWAY frames, by who sent them (callers are downstream) and error code.",
     &["side", "code"],
+);
+pub const RESETS_SENT: Series = counter(
+    "ringside_resets_sent_total",
+    "RST_STREAM frames of ours, by to whom (callers are downstream) and error code.",
+    &["side", "code"],
+);
+pub const GOAWAYS_SENT: Series = counter(
+    "ringside_goaways_sent_total",
+    "GOAWAY frames of ours, by to whom (callers are downstream) and error code.",
+    &["side", "code"],
+);
+pub const BYTES_READ: Series = counter(
+    "ringside_read_bytes_total",
+    "HTTP/2 that was read, by side (callers are downstream); TLS, where it is used, adds to it.",
+    &["side"],
+);
+pub const BYTES_WRITTEN: Series = counter(
+    "ringside_written_bytes_total",
+    "HTTP/2 that was written, by side (callers are downstream); TLS, where it is used, adds to it.",
+    &["side"],
 );
 
 pub const PROCESS_CPU: Series =

@@ -103,6 +103,14 @@ impl PolicyCells {
         self.names.iter().map(|name| &**name).zip(&self.counts)
     }
 
+    /// How often a policy was asked about a target that did not fit.
+    pub fn folded(&self) -> u64 {
+        let applied = |other: &TargetCells| -> u64 {
+            other.applied.iter().chain(&other.breaker_applied).sum()
+        };
+        self.counts.first().map_or(0, applied)
+    }
+
     /// See `Cells::hand_over`.
     pub(super) fn hand_over(&mut self) -> Self {
         let (fresh, counts) = (std::mem::take(&mut self.fresh), std::mem::take(&mut self.counts));
@@ -187,7 +195,15 @@ mod tests {
         for number in 1..TARGETS_MAX {
             assert_ne!(cells.target(format!("app{number}").as_bytes()), TargetId(0));
         }
-        assert_eq!(cells.target(b"more"), TargetId(0));
+        for number in 0..TARGETS_MAX {
+            let target = cells.target(format!("more{number}").as_bytes());
+            assert_eq!(target, TargetId(0));
+            cells.applied(target, Applied::Retry);
+            cells.breaker_applied(target, 2, Instant::now());
+        }
+        assert_eq!((cells.names.len(), cells.folded()), (TARGETS_MAX, 2 * TARGETS_MAX as u64));
+        let name = cells.targets().next().map(|(name, _)| name);
+        assert_eq!(name, Some(b"_other".as_slice()));
         assert_eq!(PolicyCells::default().target(&[b'x'; LABEL_OCTETS_MAX + 1]), TargetId(0));
     }
 }

@@ -1,4 +1,6 @@
 //! What probes of the app's health came to: Dapr's series of them. PURE.
+//!
+//! Label sets are bounded: [`LABELS_MAX`] results, and one `_other` of each kind.
 
 use super::histogram::Histogram;
 use std::collections::BTreeMap;
@@ -6,6 +8,7 @@ use std::time::Duration;
 
 /// Results that are told apart; gRPC has 17, HTTP may have any number of three digits.
 const LABELS_MAX: usize = 64;
+const OTHER: &str = "_other";
 
 /// Each kind has series of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -20,11 +23,17 @@ pub struct Probes(BTreeMap<(ProbeKind, String), Histogram>);
 
 impl Probes {
     pub fn record(&mut self, kind: ProbeKind, label: &str, took: Duration, bounds: &[u64]) {
-        let full = self.0.len() >= LABELS_MAX;
-        let label = (kind, label.to_owned());
-        if !full || self.0.contains_key(&label) {
-            self.0.entry(label).or_default().record(took.as_secs_f64() * 1000.0, bounds);
+        let mut label = (kind, label.to_owned());
+        if self.0.len() >= LABELS_MAX && !self.0.contains_key(&label) {
+            label.1 = OTHER.to_owned();
         }
+        self.0.entry(label).or_default().record(took.as_secs_f64() * 1000.0, bounds);
+    }
+
+    /// Probes whose result did not fit.
+    pub fn folded(&self) -> u64 {
+        let other = self.0.iter().filter(|((_, label), _)| label == OTHER);
+        other.map(|(_, took)| took.count()).sum()
     }
 
     /// Of one kind: results and how long they took, in milliseconds.
@@ -51,7 +60,8 @@ mod tests {
             );
         }
         probes.record(ProbeKind::Http, "7", Duration::from_millis(4), LATENCY_BOUNDS);
-        assert_eq!(probes.of(ProbeKind::Http).count(), LABELS_MAX);
+        assert_eq!(probes.of(ProbeKind::Http).count(), LABELS_MAX + 1);
+        assert_eq!(probes.folded(), 1000 - LABELS_MAX as u64);
         assert_eq!(probes.of(ProbeKind::Grpc).count(), 0);
         let seven = probes.of(ProbeKind::Http).find(|(label, _)| *label == "7").unwrap().1;
         assert_eq!((seven.count(), seven.sum()), (2, 7.0));

@@ -270,8 +270,12 @@ impl Proxy {
             return false;
         }
         peer.handed_over = peer.newest;
-        let calls = &self.calls;
+        let (calls, before) = (&self.calls, out.len);
         peer.h2.poll_transmit_lent(out, octets_max, |tag| calls.get(call_of(tag))?.request());
+        self.cells.written(peer.is_downstream(), out.len - before);
+        if let Some(said) = peer.h2.take_said() {
+            self.tally_said(key, &said);
+        }
         while let Some(sent) = self.peers.get_mut(key).and_then(Peer::poll_sent) {
             self.credit(key, call_of(sent.tag), sent.octets);
         }
@@ -316,6 +320,7 @@ impl Proxy {
     fn receive(&mut self, key: ConnKey, bytes: Bytes, now: Instant) {
         let Some(peer) = self.peers.get_mut(key) else { return };
         peer.heard = now;
+        self.cells.read(peer.is_downstream(), bytes.len());
         // Anything heard proves life; the PING's own answer may come later.
         let proved = peer.pinged.take().is_some();
         let spoke = peer.spoke;

@@ -261,6 +261,11 @@ impl Peer {
         self.resets.waiting()
     }
 
+    /// The peer calls us.
+    pub fn is_downstream(&self) -> bool {
+        matches!(self.side, Side::Downstream { .. })
+    }
+
     /// It has no calls, and nobody has said goodbye on it yet.
     pub fn may_idle(&self) -> bool {
         let leaving = match self.side {

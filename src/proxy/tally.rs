@@ -14,7 +14,7 @@ use super::head::{self, RequestHead};
 use super::peer::{Peer, Side};
 use super::{ConnKey, Proxy};
 use crate::config::Config;
-use crate::http2::{ErrorCode, FieldSection};
+use crate::http2::{ErrorCode, FieldSection, Said};
 use crate::observe::cells::{CallKind, Cells, Gauge, Goodbye, Hop, Increment, MethodId};
 use std::time::Duration;
 
@@ -144,8 +144,19 @@ impl Proxy {
     #[cold]
     pub(super) fn tally_goodbye(&mut self, conn: ConnKey, of_connection: bool, code: ErrorCode) {
         let Some(peer) = self.peers.get(conn) else { return };
-        let downstream = matches!(peer.side, Side::Downstream { .. });
-        self.cells.goodbye(Goodbye { of_connection, downstream, code: code.name() });
+        let (sent, downstream) = (false, peer.is_downstream());
+        self.cells.goodbye(Goodbye { sent, of_connection, downstream, code: code.name() }, 1);
+    }
+
+    /// We ended streams, or mean to end the connection.
+    #[cold]
+    pub(super) fn tally_said(&mut self, conn: ConnKey, said: &Said) {
+        let Some(peer) = self.peers.get(conn) else { return };
+        let (sent, downstream) = (true, peer.is_downstream());
+        for (of_connection, code, times) in said.iter() {
+            let code = code.name();
+            self.cells.goodbye(Goodbye { sent, of_connection, downstream, code }, times);
+        }
     }
 
     /// A connection left the worker, with whatever was on it.

@@ -6,6 +6,7 @@ use crate::http2::field::judge;
 use crate::http2::{Field, FieldSection};
 use crate::identity::{AppId, Namespace, Target};
 use crate::observe::account::Account;
+use crate::observe::cells::Octets;
 use crate::observe::span::Span;
 use crate::resolve::{Endpoint, Resolution};
 use crate::snapshot::{Epoch, Way};
@@ -81,6 +82,8 @@ struct Bench {
     closed: Vec<ConnId>,
     drained: bool,
     pongs: usize,
+    /// By connection, as the proxy read and wrote.
+    carried: HashMap<ConnId, Octets>,
     /// The ends give no window back.
     stalled: bool,
     /// Lines for the log, and the last of them.
@@ -116,6 +119,7 @@ impl Bench {
             closed: Vec::new(),
             drained: false,
             pongs: 0,
+            carried: HashMap::new(),
             stalled: false,
             lines: 0,
             last_line: String::new(),
@@ -166,6 +170,7 @@ impl Bench {
                 let mut out = Transmit::new();
                 while self.proxy.transmit(conn, &mut out, usize::MAX) {}
                 let bytes: Vec<u8> = out.slices().flatten().copied().collect();
+                self.carried.entry(conn).or_default().written += bytes.len() as u64;
                 match self.ends.get_mut(&conn) {
                     Some(end) => end.recv(bytes.into(), self.now),
                     None => self.raw.entry(conn).or_default().extend(bytes),
@@ -196,6 +201,7 @@ impl Bench {
             return false;
         }
         let bytes: Vec<u8> = out.slices().flatten().copied().collect();
+        self.carried.entry(conn).or_default().read += bytes.len() as u64;
         self.proxy.handle(Input::Received { conn, bytes: bytes.into() }, self.now);
         true
     }

@@ -453,11 +453,20 @@ fn drains_and_is_scraped() {
                 let every: BTreeSet<usize> = (0..sidecar.workers()).collect();
                 sidecar.tell(|| ToWorker::Scrape);
                 let answers = sidecar.workers();
+                let (mut reads, mut writes) = (0, 0);
                 let told = (0..answers).map(|_| match sidecar.hear() {
-                    ToControl::Cells { worker, .. } => worker,
+                    ToControl::Cells { worker, pace, .. } => {
+                        // A turn may bring nothing to read: mail, or a connection.
+                        reads += pace.turns.sum();
+                        writes += pace.flushes.sum();
+                        assert!(pace.flushes.count() <= pace.flushes.sum(), "{pace:?}");
+                        worker
+                    }
                     other => panic!("{other:?}"),
                 });
                 assert_eq!(told.collect::<BTreeSet<_>>(), every);
+                // The caller's request and the app's answer; those, relayed.
+                assert!(reads >= 2 && writes >= 2, "{reads} {writes}");
                 let mut next = sidecar.snapshot.clone();
                 next.epoch = Epoch(2);
                 sidecar.tell(|| ToWorker::Snapshot(Arc::new(next.clone())));
@@ -490,10 +499,10 @@ fn a_scrape_takes_no_50_microseconds_of_a_worker() {
                 let busy: Vec<Duration> = (0..SCRAPES)
                     .map(|_| {
                         sidecar.tell(|| ToWorker::Scrape);
-                        let ToControl::Cells { busy, .. } = sidecar.hear() else {
+                        let ToControl::Cells { pace, .. } = sidecar.hear() else {
                             panic!("no cells")
                         };
-                        busy
+                        pace.busy
                     })
                     .collect();
                 let mut taken: Vec<_> = busy.windows(2).map(|pair| pair[1] - pair[0]).collect();

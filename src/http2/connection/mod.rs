@@ -14,6 +14,7 @@
 mod message;
 mod recv;
 mod rest;
+mod said;
 mod send;
 #[cfg(test)]
 mod tests;
@@ -32,6 +33,7 @@ use super::table::{Slot, Table};
 use super::window::{ConnectionWindow, SendWindow};
 use super::{Event, Limits, Role, StreamId, Tag};
 use bytes::Bytes;
+pub use said::Said;
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
@@ -159,6 +161,7 @@ pub struct Connection {
     /// A PING that was heard and not answered yet, and when.
     held_ping: Option<([u8; 8], Instant)>,
     budgets: Budgets,
+    said: Option<Box<Said>>,
     events: VecDeque<Event>,
     spares: Vec<FieldSection>,
     /// What `spares` keep.
@@ -210,6 +213,7 @@ impl Connection {
             stalled: false,
             held_ping: None,
             budgets: Budgets::new(&limits, now),
+            said: None,
             events: VecDeque::new(),
             spares: Vec::new(),
             spare_octets: 0,
@@ -345,7 +349,7 @@ impl Connection {
     /// RST_STREAM for a stream that is not in the table.
     #[cold]
     fn reset_unseen(&mut self, id: StreamId, code: ErrorCode) {
-        frame::write_rst_stream(self.outbox.control(), id, code);
+        self.say_reset(id, code);
         self.closed.reset(id);
     }
 
@@ -416,8 +420,7 @@ impl Connection {
         self.heads = VecDeque::new();
         self.heads_octets = 0;
         self.trailers_octets = 0;
-        let last = self.accepted;
-        frame::write_goaway(self.outbox.control(), last, error.code, error.reason);
+        self.say_goaway(self.accepted, error.code, error.reason);
         self.events.push_back(Event::Failed(error));
     }
 

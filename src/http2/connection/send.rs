@@ -346,7 +346,7 @@ impl Connection {
     pub fn goaway_notice(&mut self) {
         if self.phase != Phase::Failed && self.accept_max == StreamId(WINDOW_MAX) {
             let (last, code) = (StreamId(WINDOW_MAX), ErrorCode::NO_ERROR);
-            frame::write_goaway(self.outbox.control(), last, code, "");
+            self.say_goaway(last, code, "");
         }
     }
 
@@ -355,7 +355,7 @@ impl Connection {
         if self.phase != Phase::Failed {
             self.phase = Phase::Retired;
             self.accept_max = self.accepted;
-            frame::write_goaway(self.outbox.control(), self.accepted, code, debug);
+            self.say_goaway(self.accepted, code, debug);
         }
     }
 

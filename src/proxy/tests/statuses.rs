@@ -54,8 +54,9 @@ fn resets_of_either_side() {
         assert_eq!(bench.last(app), "1 RESET CANCEL", "{name}");
         assert_eq!(bench.proxy.calls(), 0);
         let code = if code < 14 { name } else { "UNKNOWN" };
-        let goodbye = Goodbye { of_connection: false, downstream: true, code };
-        assert_eq!(bench.proxy.cells.goodbyes(), [(goodbye, 1)]);
+        let heard = Goodbye { sent: false, of_connection: false, downstream: true, code };
+        let said = Goodbye { sent: true, downstream: false, code: "CANCEL", ..heard };
+        assert_eq!(bench.proxy.cells.goodbyes(), [(heard, 1), (said, 1)]);
     }
 }
 
@@ -234,7 +235,8 @@ fn a_callers_goodbye_ends_no_call() {
     assert_eq!(bench.bodies[&(app, 1)], MESSAGE);
     bench.answer(app, 1, MESSAGE);
     assert_eq!(bench.last(caller), "1 HEADERS grpc-status=0 END");
-    let goodbye = Goodbye { of_connection: true, downstream: true, code: "NO_ERROR" };
+    let (sent, code) = (false, "NO_ERROR");
+    let goodbye = Goodbye { sent, of_connection: true, downstream: true, code };
     assert_eq!(bench.proxy.cells.goodbyes(), [(goodbye, 1)]);
 }
 
@@ -256,4 +258,37 @@ fn no_body_size_is_grpc_gos_default_for_responses() {
         let seen = bench.seen[&caller].join("\n");
         assert_eq!(seen.contains("(4194305 vs. 4194304) (--max-body-size)"), !fits, "{seen}");
     }
+}
+
+/// A drain ends a caller's connection twice over (RFC 9113 §6.8), a broken rule once.
+#[test]
+fn what_we_end_is_counted() {
+    let (mut bench, caller, _) = called(&[], None);
+    bench.handle(Input::Drain);
+    let (sent, code) = (true, "NO_ERROR");
+    let goodbye = Goodbye { sent, of_connection: true, downstream: true, code };
+    assert_eq!(bench.count(caller, "GOAWAY"), 2);
+    assert_eq!(bench.proxy.cells.goodbyes(), [(goodbye, 2)]);
+    // DATA of no stream.
+    let bytes = Bytes::from_static(b"\0\0\0\0\0\0\0\0\0");
+    bench.handle(Input::Received { conn: caller, bytes });
+    assert_eq!(bench.last(caller), "GOAWAY 1 PROTOCOL_ERROR");
+    let failed = Goodbye { code: "PROTOCOL_ERROR", ..goodbye };
+    let cancelled = Goodbye { downstream: false, of_connection: false, code: "CANCEL", ..goodbye };
+    let told = bench.proxy.cells.goodbyes();
+    assert!(told.contains(&(failed, 1)) && told.contains(&(cancelled, 1)), "{told:?}");
+}
+
+/// Every octet that came and went, once, by side.
+#[test]
+fn octets_are_counted_by_side() {
+    let (mut bench, caller, app) = called(&[], Some(MESSAGE));
+    bench.answer(app, 1, &[&[0, 0, 0, 3, 0xe3][..], &[7; 995]].concat());
+    let cells = counted(&mut bench);
+    for (conn, downstream) in [(caller, true), (app, false)] {
+        let carried = bench.carried[&conn];
+        assert!(carried.read > 0 && carried.written > 0);
+        assert_eq!(cells.octets(downstream), carried);
+    }
+    assert!(bench.carried[&caller].written > 1000 && bench.carried[&app].read > 1000);
 }

@@ -446,7 +446,7 @@ fn a_full_control_queue_stops_opening() {
 /// The idle connection's size, for the memory budget. Loosen with thought.
 #[test]
 fn idle_is_small() {
-    assert!(size_of::<Connection>() <= 1448, "{}", size_of::<Connection>());
+    assert!(size_of::<Connection>() <= 1456, "{}", size_of::<Connection>());
     let mut bench = Bench::server();
     for n in 0..100 {
         bench.give(&[request(2 * n + 1, END_STREAM)]);
@@ -475,4 +475,24 @@ fn spares_are_few_and_small() {
     assert_eq!(bench.conn.spares.len(), SPARES_OCTETS_MAX / one);
     let spare = bench.conn.spare();
     assert!(spare.is_empty() && spare.kept() > 0);
+}
+
+/// By code, once, and nothing when nothing was ended.
+#[test]
+fn tells_what_it_ended() {
+    let mut bench = Bench::server();
+    bench.give(&[request(1, 0), request(3, 0), request(5, 0)]);
+    assert!(bench.conn.take_said().is_none());
+    bench.conn.send_reset(StreamId(1), ErrorCode::CANCEL);
+    bench.conn.send_reset(StreamId(3), ErrorCode::CANCEL);
+    bench.conn.send_reset(StreamId(5), ErrorCode(77));
+    bench.conn.goaway_notice();
+    bench.give(&[data(0, 0, "of no stream")]);
+    let said: Vec<_> = bench.conn.take_said().unwrap().iter().collect();
+    let unknown = ErrorCode(ErrorCode::HTTP_1_1_REQUIRED.0 + 1);
+    let resets = [(false, ErrorCode::CANCEL, 2), (false, unknown, 1)];
+    let goaways = [(true, ErrorCode::NO_ERROR, 1), (true, ErrorCode::PROTOCOL_ERROR, 1)];
+    assert_eq!(said, [resets, goaways].concat());
+    assert_eq!(unknown.name(), "UNKNOWN");
+    assert!(bench.conn.take_said().is_none());
 }
