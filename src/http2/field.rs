@@ -1,9 +1,7 @@
 //! A field section (RFC 9113 §8.1, RFC 9110 §6.3): names and values in order of arrival.
 //!
 //! Owns the interchange form between an HPACK decoder and an encoder: one byte arena and a list of
-//! spans, reused from call to call, so that a call costs no allocation per field. Owns also what
-//! RFC 9113 §8.2 says of one name and one value, as [`flag`] bits that a decoder works out once
-//! per table entry.
+//! spans, reused from call to call, so that a call costs no allocation per field.
 //!
 //! 1. Order and repetition are kept; pseudo-header fields come first when the decoder made it.
 //! 2. Every span lies inside the arena; nothing outside this file makes spans.
@@ -14,7 +12,9 @@
 //! Refuses to know what any name means beyond RFC 9113.
 
 use super::hpack::octets;
-pub use super::prepared::PreparedField;
+pub use super::judge::judge;
+pub(super) use super::judge::{judge_name, judge_value};
+pub use super::prepared::{PreparedField, PreparedName};
 
 /// Sorts field names into small numbers of the caller's choosing; 0 means "nothing special".
 /// Called once per decoder table entry or literal name, not per field.
@@ -67,7 +67,7 @@ pub enum NameKind {
 }
 
 impl NameKind {
-    const fn of_flags(flags: u8) -> Self {
+    pub(super) const fn of_flags(flags: u8) -> Self {
         match flags >> 4 {
             0x1 => Self::Authority,
             0x2 => Self::Method,
@@ -89,86 +89,6 @@ impl NameKind {
         number >= 1 && number <= 7
     }
 }
-
-/// All flags of one field.
-pub fn judge(name: &[u8], value: &[u8]) -> u8 {
-    let of_name = judge_name(name);
-    of_name | judge_value(of_name, value)
-}
-
-/// What the name alone says: [`NameKind`], [`flag::BAD_NAME`], [`flag::CONNECTION`].
-pub(super) fn judge_name(name: &[u8]) -> u8 {
-    let (token, regular) = match name {
-        [b':', rest @ ..] => (rest, NameKind::UnknownPseudo),
-        _ => (name, NameKind::Regular),
-    };
-    if token.is_empty() || !token.iter().all(|&octet| LOWER_TOKEN[octet as usize]) {
-        return regular as u8 | flag::BAD_NAME;
-    }
-    match name {
-        b":authority" => NameKind::Authority as u8,
-        b":method" => NameKind::Method as u8,
-        b":path" => NameKind::Path as u8,
-        b":scheme" => NameKind::Scheme as u8,
-        b":status" => NameKind::Status as u8,
-        b":protocol" => NameKind::Protocol as u8,
-        b"te" => NameKind::Te as u8,
-        b"content-length" => NameKind::ContentLength as u8,
-        b"host" => NameKind::Host as u8,
-        b"connection" | b"proxy-connection" | b"keep-alive" | b"transfer-encoding" | b"upgrade" => {
-            flag::CONNECTION
-        }
-        _ => regular as u8,
-    }
-}
-
-/// What the value adds, given what [`judge_name`] said.
-pub(super) fn judge_value(of_name: u8, value: &[u8]) -> u8 {
-    let mut flags = if has_control(value) { flag::BAD_VALUE } else { 0 };
-    let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
-    if blank(value.first()) || blank(value.last()) {
-        flags |= flag::PADDED_VALUE;
-    }
-    if of_name & 0xf0 == NameKind::Te as u8 && !value.eq_ignore_ascii_case(b"trailers") {
-        flags |= flag::CONNECTION;
-    }
-    flags
-}
-
-/// A control octet other than HTAB. Eight octets at a time; only words with something like one
-/// are looked at more closely.
-fn has_control(value: &[u8]) -> bool {
-    let control = |octet: &u8| (*octet < b' ' && *octet != b'\t') || *octet == 0x7f;
-    let closely = |octets: &[u8]| octets.iter().any(control);
-    let Some(last) = value.last_chunk::<8>() else { return closely(value) };
-    let (words, _) = value.as_chunks::<8>();
-    words.iter().chain([last]).any(|word| may_have_control(*word) && closely(word))
-}
-
-/// True for any octet below SP or equal to DEL, and at times for others beside one of those: a
-/// borrow runs upwards only out of an octet that is itself a find.
-#[inline]
-fn may_have_control(word: [u8; 8]) -> bool {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const TOPS: u64 = 0x80 * ONES;
-    let word = u64::from_le_bytes(word);
-    let without_del = word ^ (0x7f * ONES);
-    let below_space = word.wrapping_sub(0x20 * ONES) & !word;
-    let del = without_del.wrapping_sub(ONES) & !without_del;
-    (below_space | del) & TOPS != 0
-}
-
-/// RFC 9110 §5.6.2 `tchar` without the upper-case letters.
-const LOWER_TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut octet = 0;
-    while octet < 256 {
-        table[octet] = matches!(octet as u8, b'a'..=b'z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%'
-            | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
-        octet += 1;
-    }
-    table
-};
 
 /// A field without its octets: where they lie in somebody's buffer, the value behind the name,
 /// and what is known of them. A section's entries and a dynamic table's rows are such.
@@ -201,6 +121,14 @@ pub(super) struct Traits {
     pub(super) flags: u8,
     /// RFC 7541 §6.2.3: must never enter a table on any hop.
     pub(super) sensitive: bool,
+}
+
+impl Traits {
+    /// A field of a [`VOLATILE`] name that is known not to be in HPACK's static table.
+    #[inline]
+    pub(super) const fn is_volatile(self) -> bool {
+        self.class & VOLATILE != 0 && self.static_row == NO_STATIC_NAME && !self.sensitive
+    }
 }
 
 /// See [`Traits::static_row`].
@@ -280,12 +208,9 @@ impl FieldSection {
 
     /// COPY: name and value into the arena, once per field.
     pub fn push_field(&mut self, field: Field<'_>) {
-        let mark = self.mark();
-        octets::append(&mut self.arena, field.name);
-        octets::append(&mut self.arena, field.value);
         let Field { class, flags, sensitive, .. } = field;
         let traits = Traits { class, flags, sensitive, ..Traits::default() };
-        self.commit(mark, field.name.len(), traits);
+        self.push_parts(field.name, field.value, traits);
     }
 
     /// Like [`Self::push`], before all others: where pseudo-header fields belong.
@@ -297,6 +222,21 @@ impl FieldSection {
     /// Like [`Self::push`], without working anything out.
     pub fn push_prepared(&mut self, field: &PreparedField) {
         self.push_pair(&field.pair, field.name_len, field.traits);
+    }
+
+    /// COPY: name and value into the arena, once per field. Like [`Self::push`], the name being
+    /// known.
+    pub fn push_named(&mut self, name: &PreparedName, value: &[u8]) {
+        self.push_parts(&name.name, value, name.traits);
+    }
+
+    /// COPY: name and value into the arena, once per field.
+    #[inline(always)] // Or else lengths that are known are asked for again.
+    pub(super) fn push_parts(&mut self, name: &[u8], value: &[u8], traits: Traits) {
+        let mark = self.mark();
+        octets::append(&mut self.arena, name);
+        octets::append(&mut self.arena, value);
+        self.commit(mark, name.len(), traits);
     }
 
     /// Like [`Self::push_front`], without working anything out.
@@ -416,6 +356,16 @@ impl FieldSection {
         self.iter().find(|field| field.name == name).map(|field| field.value)
     }
 
+    /// The first value of a class, for an owner who changes octets of it and answers for them. Not
+    /// for classes whose values a table may hold: none but [`VOLATILE`] ones.
+    #[inline]
+    pub fn value_mut(&mut self, class: u8) -> Option<&mut [u8]> {
+        debug_assert!(class & VOLATILE != 0);
+        let entry = self.entries.iter().find(|entry| entry.traits.class == class)?;
+        let start = entry.start as usize + entry.name_len as usize;
+        self.arena.get_mut(start..start + entry.value_len as usize)
+    }
+
     /// Keeps the fields for which `keep` says true; moves no octets.
     #[inline]
     pub fn retain(&mut self, mut keep: impl FnMut(Field<'_>) -> bool) {
@@ -497,76 +447,6 @@ mod tests {
             section.iter().filter(|f| f.name == b"x").map(|f| f.value).collect();
         assert_eq!(values, [b"1", b"2"]);
         assert_eq!(section.list_size(), 5 + 6 + 32 + 2 * (1 + 1 + 32));
-    }
-
-    #[test]
-    fn judges_names() {
-        for name in [&b"grpc-timeout"[..], b"x", b"a!#$%&'*+-.^_`|~0"] {
-            assert_eq!(judge(name, b"v"), 0, "{name:?}");
-        }
-        for name in [&b""[..], b"X", b"a b", b"a:b", b"a\0", b"\xe9", b"a\x7f", b"a("] {
-            assert_eq!(judge(name, b"v"), flag::BAD_NAME, "{name:?}");
-        }
-        for name in [&b":"[..], b":Path", b"::path", b":a b"] {
-            let flags = judge(name, b"v");
-            assert_eq!(flags & flag::FAULTS, flag::BAD_NAME, "{name:?}");
-            assert_eq!(NameKind::of_flags(flags), NameKind::UnknownPseudo, "{name:?}");
-        }
-        for name in [
-            &b"connection"[..],
-            b"keep-alive",
-            b"proxy-connection",
-            b"transfer-encoding",
-            b"upgrade",
-        ] {
-            assert_eq!(judge(name, b"v"), flag::CONNECTION, "{name:?}");
-        }
-    }
-
-    #[test]
-    fn judges_kinds() {
-        let cases: [(&[u8], NameKind, bool); 11] = [
-            (b":authority", NameKind::Authority, true),
-            (b":method", NameKind::Method, true),
-            (b":path", NameKind::Path, true),
-            (b":scheme", NameKind::Scheme, true),
-            (b":status", NameKind::Status, true),
-            (b":protocol", NameKind::Protocol, true),
-            (b":other", NameKind::UnknownPseudo, true),
-            (b"te", NameKind::Te, false),
-            (b"content-length", NameKind::ContentLength, false),
-            (b"host", NameKind::Host, false),
-            (b"accept", NameKind::Regular, false),
-        ];
-        for (name, kind, pseudo) in cases {
-            let flags = judge(name, b"trailers");
-            assert_eq!(flags & flag::FAULTS, 0, "{name:?}");
-            assert_eq!(NameKind::of_flags(flags), kind);
-            assert_eq!(kind.is_pseudo(), pseudo);
-        }
-        assert_eq!(judge(b"te", b"gzip") & flag::FAULTS, flag::CONNECTION);
-    }
-
-    #[test]
-    fn judges_values() {
-        for octet in 0..=255u8 {
-            let legal = octet == b'\t' || (octet >= b' ' && octet != 0x7f);
-            let expected = if legal { 0 } else { flag::BAD_VALUE };
-            assert_eq!(judge(b"x", &[b'a', octet, b'z']), expected, "{octet}");
-            for at in 1..19 {
-                let mut value = [b'\xff'; 20];
-                value[at] = octet;
-                assert_eq!(judge(b"x", &value), expected, "{octet} at {at}");
-                value[19 - at] = b'\t';
-                if at != 19 - at {
-                    assert_eq!(judge(b"x", &value), expected, "{octet} at {at} beside a tab");
-                }
-            }
-        }
-        for value in [&b" a"[..], b"a ", b"\ta", b"a\t", b" "] {
-            assert_eq!(judge(b"x", value), flag::PADDED_VALUE);
-        }
-        assert_eq!(judge(b"x", b""), 0);
     }
 
     #[test]

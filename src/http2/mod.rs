@@ -34,6 +34,7 @@ pub mod error;
 pub mod field;
 mod frame;
 pub mod hpack;
+mod judge;
 mod message;
 mod outbox;
 mod prepared;

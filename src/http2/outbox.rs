@@ -24,6 +24,10 @@ const GATHERED_MAX: usize = 16 << 10;
 /// Pieces of one stream from which on small ones are gathered though no window is closed: the
 /// peer does not read.
 const PIECES_BY_REFERENCE: u32 = 32;
+/// Of a request head that repeats most of its fields, with its frame's header.
+const HEAD_OCTETS: usize = 96;
+/// Heads for which room is made at once.
+const HEADS_EXPECTED_MAX: usize = 128;
 /// Buffers larger than these are not kept by a connection without streams.
 const CONTROL_KEPT_MAX: usize = 512;
 const PIECES_KEPT_MAX: usize = 8;
@@ -123,6 +127,14 @@ impl Outbox {
     /// Where control frames and field blocks are written.
     pub fn control(&mut self) -> &mut Vec<u8> {
         &mut self.control
+    }
+
+    /// Room for so many heads at once, rather than by doubling; each may need more or less.
+    #[inline]
+    pub fn expect_heads(&mut self, heads: usize) {
+        if heads > 1 {
+            self.control.reserve(HEAD_OCTETS * heads.min(HEADS_EXPECTED_MAX));
+        }
     }
 
     /// DATA octets of all streams that wait.

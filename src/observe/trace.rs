@@ -4,12 +4,15 @@
 //! in base64, as `grpc-trace-bin`), who is sampled, and where new IDs come from.
 //!
 //! 1. Nothing here allocates.
-//! 2. Octets of a peer are no context, or one; they never fail anything else.
+//! 2. What most calls have is read and written as text, without becoming numbers: a `traceparent`
+//!    of version 0, in lower case, of which a child has another span and nothing else.
+//! 3. Octets of a peer are no context, or one; they never fail anything else.
 //!
 //! Sources: Dapr's `pkg/diagnostics/tracing.go` and `utils/trace_utils.go` for what is taken; the
 //! OpenTelemetry specification (`trace/sdk.md`, ParentBased and TraceIdRatioBased) for sampling.
 
 use data_encoding::{BASE64, BASE64_NOPAD};
+use std::ops::Range;
 
 /// The flag that says that a trace is sampled.
 pub const SAMPLED: u8 = 0x01;
@@ -81,9 +84,9 @@ impl Context {
 
     /// As a `traceparent`.
     pub fn text(&self) -> [u8; TEXT_OCTETS] {
-        let mut text = *b"00-................................-................-..";
-        write_digits(&mut text[3..35], &self.trace_id);
-        write_digits(&mut text[36..52], &self.span_id);
+        let mut text = *EMPTY;
+        write_digits(&mut text[TRACE_DIGITS], &self.trace_id);
+        write_digits(&mut text[SPAN_DIGITS], &self.span_id);
         write_digits(&mut text[53..], &[self.flags]);
         text
     }
@@ -99,6 +102,85 @@ impl Context {
         BASE64_NOPAD.encode_mut(&raw, &mut text);
         text
     }
+}
+
+const EMPTY: &[u8; TEXT_OCTETS] = b"00-................................-................-00";
+const TRACE_DIGITS: Range<usize> = 3..35;
+const SPAN_DIGITS: Range<usize> = 36..52;
+
+/// A `traceparent` of version 0 in lower case that names a trace and a span.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceParent([u8; TEXT_OCTETS]);
+
+impl TraceParent {
+    /// Of what comes from most peers. `None`: it is no context, or one that [`Context::from_text`]
+    /// reads.
+    #[inline]
+    pub fn read(value: &[u8]) -> Option<&[u8; TEXT_OCTETS]> {
+        let text: &[u8; TEXT_OCTETS] = value.try_into().ok()?;
+        let (trace, span) = (&text[TRACE_DIGITS], &text[SPAN_DIGITS]);
+        let framed = text[..3] == *b"00-" && text[35] == b'-' && text[52..54] == *b"-0";
+        let flags = text[54] | 1 == b'1';
+        let digits = are_digits(trace) & are_digits(span);
+        let named = *trace != [b'0'; 32] && *span != [b'0'; 16];
+        (framed && flags && digits && named).then_some(text)
+    }
+
+    #[inline]
+    pub fn is_sampled(&self) -> bool {
+        self.0[54] & SAMPLED != 0 // As the digit's lowest bit says, of those that are read.
+    }
+
+    pub fn context(&self) -> Context {
+        Context::from_text(&self.0).unwrap_or_default()
+    }
+
+    pub const fn octets(&self) -> &[u8; TEXT_OCTETS] {
+        &self.0
+    }
+
+    /// Sixteen digits of any 64 bits: which half of which octet is which digit says nothing.
+    #[inline]
+    fn put(&mut self, digits: Range<usize>, bits: u64) {
+        let halves = [letters(bits & HALVES), letters(bits >> 4 & HALVES)];
+        self.0[digits].copy_from_slice(halves.as_flattened());
+    }
+}
+
+impl From<&Context> for TraceParent {
+    fn from(context: &Context) -> Self {
+        Self(context.text())
+    }
+}
+
+/// Whether all are hexadecimal in lower case, whole words of them.
+#[inline]
+fn are_digits(text: &[u8]) -> bool {
+    const TOPS: u64 = 0x80 * ONES;
+    let (words, _) = text.as_chunks::<8>();
+    let mut right = TOPS;
+    for word in words {
+        let word = u64::from_le_bytes(*word);
+        // The top bit of each octet that is not below; only out of octets that are no ASCII, and
+        // wrong whatever is beside them, something is carried.
+        let from = |least: u8| word.wrapping_add(u64::from(0x80 - least) * ONES);
+        let digit = from(b'0') & !from(b'9' + 1);
+        let letter = from(b'a') & !from(b'f' + 1);
+        right &= (digit | letter) & !word;
+    }
+    right == TOPS
+}
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+/// The lower half of each octet.
+const HALVES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+
+/// Each octet, less than 16, as a digit; the lowest first. All at once.
+#[inline]
+fn letters(numbers: u64) -> [u8; 8] {
+    let above_nine = (numbers + 6 * ONES) >> 4 & ONES;
+    let to_letters = u64::from(b'a' - b'0' - 10);
+    (numbers + u64::from(b'0') * ONES + above_nine * to_letters).to_le_bytes()
 }
 
 const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -174,6 +256,20 @@ impl Sampler {
         let low = trace_id.last_chunk().map_or(0, |low| u64::from_be_bytes(*low));
         low >> 1 < self.bound
     }
+
+    /// The same of a half of an ID that [`Ids::draw`] drew. Most are settled by two digits.
+    #[inline]
+    pub fn takes_drawn(self, low: u64) -> bool {
+        let digits = (low << 4 | low >> 8 & 0x0f) as u8;
+        u64::from(digits >> 1) <= self.bound >> 56 && drawn_number(low) >> 1 < self.bound
+    }
+}
+
+/// What the sixteen digits say that [`TraceParent::put`] writes.
+#[cold]
+fn drawn_number(bits: u64) -> u64 {
+    let halves = [bits & HALVES, bits >> 4 & HALVES].map(u64::to_le_bytes);
+    halves.as_flattened().iter().fold(0, |number, digit| number << 4 | u64::from(*digit))
 }
 
 /// New IDs: unpredictable enough not to meet, no secret. xoroshiro128++ of Blackman and Vigna.
@@ -191,6 +287,32 @@ impl Ids {
         let mixed = a ^ b;
         self.0 = [a.rotate_left(49) ^ mixed ^ mixed << 21, mixed.rotate_left(28)];
         a.wrapping_add(b).rotate_left(17).wrapping_add(a)
+    }
+
+    /// Draws the half of a new trace's ID that says whether it is sampled.
+    #[inline]
+    pub fn draw(&mut self) -> u64 {
+        self.next()
+    }
+
+    /// The first span of a new trace, of which this half was drawn.
+    #[inline]
+    pub fn root(&mut self, drawn: u64, sampled: bool) -> TraceParent {
+        let mut root = TraceParent(*EMPTY);
+        // IDs of zeros would name nothing.
+        root.put(3..19, self.next().max(1));
+        root.put(19..35, drawn);
+        root.put(SPAN_DIGITS, self.next().max(1));
+        root.0[54] |= u8::from(sampled);
+        root
+    }
+
+    /// A span in the trace of `parent`, as [`TraceParent::read`] gives it, and sampled as that is.
+    #[inline]
+    pub fn child(&mut self, parent: &[u8; TEXT_OCTETS]) -> TraceParent {
+        let mut child = TraceParent(*parent);
+        child.put(SPAN_DIGITS, self.next().max(1));
+        child
     }
 
     /// A span in the trace of `parent`, or in a new one.
@@ -235,6 +357,63 @@ mod tests {
         // A version to come, whose ending nobody knows yet.
         let later = TEXT.replace("00-4", "cc-4") + "-what-the-future-holds";
         assert_eq!(Context::from_text(later.as_bytes()), Some(context));
+    }
+
+    /// What is read as text is what is read as numbers, and its children are alike, too.
+    #[test]
+    fn a_traceparent_is_its_context() {
+        let mut ids = Ids::new([3, 4]);
+        for flags in ["00", "01"] {
+            let text = TEXT.replace("-01", &format!("-{flags}"));
+            let read = TraceParent::read(text.as_bytes()).unwrap();
+            let context = Context::from_text(text.as_bytes()).unwrap();
+            let same = TraceParent::from(&context);
+            assert_eq!((same.octets(), same.context()), (read, context));
+            assert_eq!(same.is_sampled(), context.is_sampled());
+            let child = ids.child(read).context();
+            let same = Context { span_id: child.span_id, ..context };
+            assert!(child == same && child.is_valid() && child != context);
+        }
+        for other in ["00-4", "cc-4", "4bf", "4BF", "4bg", "-01", "-02", "-0A", "-11"] {
+            let replaced = match other {
+                "00-4" | "cc-4" => TEXT.replace("00-4", other) + "-more",
+                "4bf" | "4BF" | "4bg" => {
+                    TEXT.replace("4bf", other) + &"-"[usize::from(other != "4bf")..]
+                }
+                _ => TEXT.replace("-01", other) + &"x"[usize::from(other != "-01")..],
+            };
+            assert_eq!(TraceParent::read(replaced.as_bytes()), None, "{replaced}");
+        }
+        for at in 0..TEXT_OCTETS {
+            for octet in 0..=u8::MAX {
+                let mut text = <[u8; TEXT_OCTETS]>::try_from(TEXT.as_bytes()).unwrap();
+                text[at] = octet;
+                let read = TraceParent::read(&text);
+                let context = Context::from_text(&text);
+                let plain = context.is_some_and(|it| it.flags <= 1 && it.text() == text);
+                assert_eq!(read.is_some(), plain, "{octet} at {at}");
+            }
+        }
+        for zeros in [TRACE_DIGITS, SPAN_DIGITS] {
+            let mut text = <[u8; TEXT_OCTETS]>::try_from(TEXT.as_bytes()).unwrap();
+            text[zeros].fill(b'0');
+            assert_eq!(TraceParent::read(&text), None);
+        }
+    }
+
+    #[test]
+    fn digits_are_written_as_others_write_them() {
+        assert_eq!(letters(0x0706_0504_0302_0100), *b"01234567");
+        assert_eq!(letters(0x0f0e_0d0c_0b0a_0908), *b"89abcdef");
+        // Every bit that is given is in the text.
+        let written = |bits| {
+            let mut text = TraceParent(*EMPTY);
+            text.put(SPAN_DIGITS, bits);
+            text.0[SPAN_DIGITS].to_vec()
+        };
+        assert_eq!(written(0), b"0".repeat(16));
+        let single: std::collections::HashSet<_> = (0..64).map(|bit| written(1 << bit)).collect();
+        assert_eq!(single.len(), 64);
     }
 
     #[test]
@@ -323,6 +502,21 @@ mod tests {
                 .all(|span| seen.insert([span.span_id, [0; 8]].concat()[..].try_into().unwrap()))
         );
         let sampled = spans.iter().filter(|span| span.is_sampled()).count();
+        assert!((2_300..2_700).contains(&sampled), "{sampled}");
+        let new_root = |ids: &mut Ids, sampler: Sampler| {
+            let drawn = ids.draw();
+            ids.root(drawn, sampler.takes_drawn(drawn))
+        };
+        let roots: Vec<_> = (0..10_000).map(|_| new_root(&mut ids, sampler)).collect();
+        let same = |root: &TraceParent| {
+            let context = root.context();
+            context.is_valid() && context.is_sampled() == sampler.takes(&context.trace_id)
+        };
+        let (never, always) = (Sampler::new(0.0), Sampler::new(1.0));
+        assert!((0..1000).all(|_| !new_root(&mut ids, never).is_sampled()));
+        assert!((0..1000).all(|_| new_root(&mut ids, always).is_sampled()));
+        assert!(roots.iter().all(|root| same(root) && seen.insert(root.context().trace_id)));
+        let sampled = roots.iter().filter(|root| root.is_sampled()).count();
         assert!((2_300..2_700).contains(&sampled), "{sampled}");
         // The ID's low half decides, as everywhere: 2^62 is a quarter of 63 bits, twice.
         let mut trace_id = [0xff; 16];

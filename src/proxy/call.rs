@@ -26,6 +26,7 @@ use super::replay::Kept;
 use super::rewrite::{self, ContentType};
 use super::route;
 use super::tally::Tally;
+use super::tracer::{Begun, Callee, Caller, Said};
 use super::witness::Witness;
 use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{self, Code, MessageScanner};
@@ -89,6 +90,8 @@ pub struct Call {
     pub(super) witness: Option<Box<Witness>>,
     /// What is recorded of it, if it is.
     pub(super) span: Option<Box<Span>>,
+    /// Of its trace, what nobody has been told: see [`super::unsaid`].
+    pub(super) unsaid: Option<u64>,
 }
 
 impl Call {
@@ -108,6 +111,8 @@ pub(super) struct Plan {
     pub(super) endpoint: Option<Rc<Endpoint>>,
     pub(super) witness: Option<Box<Witness>>,
     pub(super) span: Option<Box<Span>>,
+    /// Of its trace, what nobody has been told: see [`super::unsaid`].
+    pub(super) unsaid: Option<u64>,
 }
 
 impl Proxy {
@@ -122,8 +127,8 @@ impl Proxy {
     ) {
         let Some(peer) = self.peers.get(conn) else { return };
         let Side::Downstream { listener, caller, .. } = &peer.side else { return };
-        let (listener, door) = (*listener, caller.door());
-        let mut plan = match self.plan(&mut fields, door, conn, now) {
+        let (listener, door, from) = (*listener, caller.door(), peer.may_say());
+        let mut plan = match self.plan(&mut fields, (door, from), conn, now) {
             Ok(plan) => plan,
             Err(Aside::Local(method)) => {
                 return self.begin_local((conn, stream), method, fields, end_stream, now);
@@ -133,7 +138,7 @@ impl Proxy {
                 if self.witnesses.listen(listener) {
                     self.witness_rejected(conn, &fields, listener, &failure, now);
                 }
-                self.trace_rejected(&fields, listener, &failure, now);
+                self.trace_rejected(&fields, (listener, from), &failure, now);
                 self.reject(conn, stream, fields, end_stream, &failure);
                 return;
             }
@@ -176,6 +181,7 @@ impl Proxy {
             tally: plan.tally,
             witness: plan.witness,
             span: plan.span,
+            unsaid: plan.unsaid,
         });
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
@@ -190,7 +196,7 @@ impl Proxy {
     fn plan(
         &mut self,
         fields: &mut FieldSection,
-        door: Door,
+        (door, from): (Door, Caller),
         conn: ConnKey,
         now: Instant,
     ) -> Result<Plan, Aside> {
@@ -225,33 +231,54 @@ impl Proxy {
         let content_type = ContentType::new(head.content_type);
         let request_scanner = route::scanner(&head, listener);
         let tally = Tally::new(listener, route.method, head.stream);
-        let begun = self.tracer.begin(&head, fields, listener);
+        let (to, kind) = match self.pools.callee(route.pool) {
+            Some(_) => (Callee::Sidecar, SpanKind::Client),
+            None => (Callee::App, SpanKind::Server),
+        };
+        let begun = self.tracer.begin(&head, fields, from, to);
         let witness = match self.witnesses.listen(listener) {
             true => self.witness(conn, fields, Some(route.pool), now),
             false => None,
         };
-        let callee = self.pools.callee(route.pool);
-        let kind = if callee.is_some() { SpanKind::Client } else { SpanKind::Server };
         let span = self.tracer.record(begun.as_ref(), fields, kind, now);
-        match callee {
-            Some(callee) => {
-                let drop_token = self.snapshot.config.api_token.is_some();
-                let forced = matches!(listener, Listener::Forward(_));
-                let (fixed, begun) = (&self.fixed, begun.as_ref());
-                rewrite::strip_outbound(fields, fixed, callee, drop_token, forced, begun);
-            }
-            None => {
-                if let Some(ruling) = route.ruling {
-                    self.cells.callers.ruled(door.caller, ruling);
-                }
-                if listener == Listener::Internal {
-                    self.cells.callers.called(door.caller);
-                }
-                rewrite::strip_inbound(fields, &self.fixed, begun.as_ref());
-            }
-        }
+        let unsaid = begun.as_ref().and_then(Begun::unsaid);
+        self.strip(fields, door, &route, begun.as_ref().and_then(Begun::said));
         let Route { pool, endpoint, .. } = route;
-        Ok(Plan { pool, deadline, content_type, request_scanner, tally, endpoint, witness, span })
+        Ok(Plan {
+            pool,
+            deadline,
+            content_type,
+            request_scanner,
+            tally,
+            endpoint,
+            witness,
+            span,
+            unsaid,
+        })
+    }
+
+    /// The fields become those for its callee.
+    #[inline]
+    fn strip(
+        &mut self,
+        fields: &mut FieldSection,
+        Door { listener, caller, .. }: Door,
+        route: &Route,
+        said: Option<&Said>,
+    ) {
+        if let Some(callee) = self.pools.callee(route.pool) {
+            let drop_token = self.snapshot.config.api_token.is_some();
+            let forced = matches!(listener, Listener::Forward(_));
+            rewrite::strip_outbound(fields, &self.fixed, callee, drop_token, forced, said);
+            return;
+        }
+        if let Some(ruling) = route.ruling {
+            self.cells.callers.ruled(caller, ruling);
+        }
+        if listener == Listener::Internal {
+            self.cells.callers.called(caller);
+        }
+        rewrite::strip_inbound(fields, &self.fixed, said);
     }
 
     /// Answers a stream that never became a call.

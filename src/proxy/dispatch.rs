@@ -4,7 +4,7 @@ use super::call::Up;
 use super::failure::Failure;
 use super::guard::Guard;
 use super::peer::Side;
-use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, rewrite};
+use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, rewrite, unsaid};
 use crate::http2::{FieldSection, OpenError};
 use crate::observe::cells::Gauge;
 use crate::policy::timeout;
@@ -52,6 +52,7 @@ impl Proxy {
             self.keep_unsent(key, fields, pending);
             return self.time_reached(key, now);
         }
+        unsaid::settle(call, peer, &mut self.tracer, &self.fixed, &mut fields);
         let stamped_from = rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
         let ends = call.request_ended && pending.is_empty();
         let tag = key.data().as_ffi();

@@ -16,6 +16,7 @@ use super::failure::Failure;
 use super::head::{self, RequestHead};
 use super::rewrite::ContentType;
 use super::tally::Tally;
+use super::tracer::{Callee, Caller};
 use super::{CallKey, ConnKey, Leg, Proxy, call_of};
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{FieldSection, StreamId};
@@ -155,6 +156,7 @@ impl Proxy {
             endpoint: None,
             witness,
             span,
+            unsaid: None,
         };
         let force = fields.iter().any(|field| {
             field.name == b"dapr-force-shutdown" && field.value.eq_ignore_ascii_case(b"true")
@@ -177,7 +179,7 @@ impl Proxy {
         now: Instant,
     ) -> Option<Box<Span>> {
         let head = head::read_request(fields);
-        let begun = self.tracer.begin(&head, fields, Listener::Api);
+        let begun = self.tracer.begin(&head, fields, Caller::App, Callee::App);
         let begun = begun.filter(|_| method.is_unary());
         let mut span = self.tracer.record(begun.as_ref(), fields, SpanKind::Client, now)?;
         span.push(b"dapr.protocol", b"grpc");

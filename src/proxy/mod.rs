@@ -29,6 +29,7 @@ mod failure;
 mod farewell;
 mod guard;
 mod head;
+mod kinship;
 mod local;
 mod lookup;
 mod memo;
@@ -47,6 +48,7 @@ mod timers;
 mod told;
 mod tracer;
 mod undelivered;
+mod unsaid;
 mod waiting;
 mod witness;
 
@@ -531,7 +533,7 @@ fn limits(config: &Config, end: End) -> Limits {
             End::App | End::Sidecar => stalled::HELD_MAX,
         },
         ping_ack_delay: PING_ACK_DELAY,
-        kinship: if inner { undelivered::KINSHIP } else { 0 },
+        kinship: if inner { kinship::of(config.tracing) } else { 0 },
         ..defaults
     }
 }

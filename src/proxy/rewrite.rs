@@ -6,13 +6,13 @@
 
 use super::failure;
 use super::head::class;
-use super::tracer::Begun;
+use super::tracer::Said;
 use crate::config::Config;
 use crate::grpc::timeout;
-use crate::http2::field::{NameKind, PreparedField};
-use crate::http2::{Field, FieldSection};
+use crate::http2::FieldSection;
+use crate::http2::field::{NameKind, PreparedField, PreparedName};
 use crate::identity::AppId;
-use crate::observe::trace::Context;
+use crate::observe::trace::{Context, TraceParent};
 use std::time::Duration;
 
 /// What daprd's codec name makes of every content type on its way to a callee.
@@ -25,6 +25,9 @@ pub struct Fixed {
     /// What our app asks of us.
     app_token: Option<PreparedField>,
     te: PreparedField,
+    timeout: PreparedName,
+    traceparent: PreparedName,
+    trace_bin: PreparedName,
     /// Content types: what callers say, and what every sidecar does.
     pub grpc: PreparedField,
     pub proto: PreparedField,
@@ -40,6 +43,9 @@ impl Fixed {
             ),
             app_token: token.map(|it| PreparedField::new(b"dapr-api-token", it.as_bytes())),
             te: PreparedField::new(b"te", b"trailers"),
+            timeout: PreparedName::new(b"grpc-timeout", class::TIMEOUT),
+            traceparent: PreparedName::new(b"traceparent", class::TRACEPARENT),
+            trace_bin: PreparedName::new(b"grpc-trace-bin", class::TRACE_BIN),
             grpc: content_type(failure::GRPC),
             proto: content_type(CONTENT_TYPE),
         }
@@ -97,10 +103,11 @@ pub fn strip_outbound(
     callee: &PreparedField,
     drop_token: bool,
     forced: bool,
-    span: Option<&Begun>,
+    span: Option<&Said>,
 ) {
     fields.retain_classes(|class| match class {
-        class::TRACEPARENT | class::TRACE_BIN => span.is_none(),
+        class::TRACEPARENT => span.is_none_or(|span| span.in_place),
+        class::TRACE_BIN => span.is_none(),
         class::APP_ID => false,
         class::CALLEE_APP_ID => !forced,
         class::API_TOKEN => !drop_token,
@@ -109,23 +116,23 @@ pub fn strip_outbound(
     fields.push_prepared(&fixed.caller_app_id);
     fields.push_prepared(callee);
     if let Some(span) = span {
-        push_trace(fields, span);
+        push_trace(fields, fixed, span);
     }
 }
 
 /// Hop 2, and calls to one's own app ID: to the app.
-pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Begun>) {
+pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Said>) {
     let mut traced = false;
     fields.retain_classes(|class| match class {
         class::TRACEPARENT | class::TRACE_BIN => {
             traced = true;
-            span.is_none()
+            span.is_none_or(|span| span.in_place && class == class::TRACEPARENT)
         }
         class::APP_ID | class::API_TOKEN => false,
         _ => keep_always(class),
     });
     match span {
-        Some(span) => push_trace(fields, span),
+        Some(span) => push_trace(fields, fixed, span),
         None if traced => keep_last_trace(fields),
         None => {}
     }
@@ -135,15 +142,24 @@ pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Beg
 }
 
 /// What the callee is told of the span whose child it is.
-fn push_trace(fields: &mut FieldSection, Begun { context, binary, .. }: &Begun) {
-    push_volatile(fields, b"traceparent", &context.text(), class::TRACEPARENT);
-    if *binary {
-        push_volatile(fields, b"grpc-trace-bin", &context.binary(), class::TRACE_BIN);
+fn push_trace(fields: &mut FieldSection, fixed: &Fixed, said: &Said) {
+    let context = said.context.octets();
+    if said.in_place
+        && let Some(value) = fields.value_mut(class::TRACEPARENT)
+        && value.len() == context.len()
+    {
+        value.copy_from_slice(context);
+    } else {
+        push_context(fields, fixed, &said.context);
+    }
+    if said.binary {
+        fields.push_named(&fixed.trace_bin, &said.context.context().binary());
     }
 }
 
-fn push_volatile(fields: &mut FieldSection, name: &[u8], value: &[u8], class: u8) {
-    fields.push_field(Field { name, value, class, flags: 0, sensitive: false });
+/// A context in its text form, where there is none.
+pub(super) fn push_context(fields: &mut FieldSection, fixed: &Fixed, context: &TraceParent) {
+    fields.push_named(&fixed.traceparent, context.octets());
 }
 
 /// Of each kind of trace context, the last that is one.
@@ -203,7 +219,7 @@ pub fn stamp(
     fields.push_prepared(&fixed.te);
     if let Some(remaining) = remaining {
         let (text, len) = timeout::encode(remaining);
-        push_volatile(fields, b"grpc-timeout", &text[..len], class::TIMEOUT);
+        fields.push_named(&fixed.timeout, &text[..len]);
     }
     from
 }
@@ -316,7 +332,7 @@ mod tests {
         let context = Context::from_text(ours.as_bytes()).unwrap();
         let form = String::from_utf8(context.binary().to_vec()).unwrap();
         for (outbound, binary) in [(true, true), (false, true), (true, false), (false, false)] {
-            let span = Begun::root(context, binary);
+            let span = Said::root(context, binary);
             let mut fields = section(&[
                 ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),
                 ("grpc-trace-bin", "AABL+S81d7NNpqPOkp0ODkc2AQDwZ6oLqQK3AgE"),

@@ -2,7 +2,7 @@
 //!
 //! 1. Where spans are made, each hop is one: its callee is told its own context and no other, as
 //!    `traceparent` and, of sampled traces, as `grpc-trace-bin`; attempts of one call are told the
-//!    same.
+//!    same. Between ringsides what nobody records is left unsaid ([`super::unsaid`]).
 //! 2. A call that is not sampled costs a field and allocates nothing; one that is, is recorded if
 //!    somebody exports it.
 //! 3. Spans that are over leave together, [`SPANS_MAX`] at most or after [`SPANS_TIME_MAX`].
@@ -20,7 +20,7 @@ use crate::config::Tracing;
 use crate::grpc::Code;
 use crate::http2::FieldSection;
 use crate::observe::span::{Span, SpanKind};
-use crate::observe::trace::{Context, Ids, Sampler};
+use crate::observe::trace::{Context, Ids, Sampler, TEXT_OCTETS, TraceParent};
 use std::time::{Duration, Instant};
 
 /// Spans that wait to leave together.
@@ -40,18 +40,62 @@ pub(super) struct Tracer {
 
 /// The span that a call is.
 #[derive(Debug)]
-pub(super) struct Begun {
-    pub(super) context: Context,
+pub(super) enum Begun {
+    /// Its callee is told of it.
+    Said(Said),
+    /// A trace that begins here, is not sampled, and of which only another sidecar would be told:
+    /// it is if it must ([`super::unsaid`]). The half of the ID that is drawn already.
+    Unsaid(u64),
+}
+
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) context: TraceParent,
     /// The callee is told it in its binary form, too: whoever reads that form alone is told of
     /// traces that are sampled, and of those that were told so.
     pub(super) binary: bool,
+    /// The request has one `traceparent`, as long as its callee's: that is what becomes of it.
+    pub(super) in_place: bool,
+    /// Of one that is sampled.
     parent: Option<[u8; 8]>,
 }
 
-#[cfg(test)]
 impl Begun {
+    pub(super) const fn said(&self) -> Option<&Said> {
+        match self {
+            Self::Said(said) => Some(said),
+            Self::Unsaid(_) => None,
+        }
+    }
+
+    pub(super) const fn unsaid(&self) -> Option<u64> {
+        match self {
+            Self::Said(_) => None,
+            Self::Unsaid(drawn) => Some(*drawn),
+        }
+    }
+}
+
+/// Who may have a context for us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Caller {
+    App,
+    Sidecar,
+    /// A sidecar whose calls without a context are of traces that are not sampled.
+    Unsampled,
+}
+
+/// Whom we may have a context for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Callee {
+    App,
+    Sidecar,
+}
+
+#[cfg(test)]
+impl Said {
     pub(super) fn root(context: Context, binary: bool) -> Self {
-        Self { context, binary, parent: None }
+        Self { context: TraceParent::from(&context), binary, in_place: false, parent: None }
     }
 }
 
@@ -64,6 +108,11 @@ impl Tracer {
         Self { sampler, exported, ids: Ids::new([0; 2]), over: Vec::new(), reminded: false }
     }
 
+    /// What a callee is told after all of a trace that was left unsaid.
+    pub(super) fn say(&mut self, drawn: u64) -> TraceParent {
+        self.ids.root(drawn, false)
+    }
+
     pub(super) fn seed(&mut self, seed: [u64; 2]) {
         self.ids = Ids::new(seed);
     }
@@ -74,14 +123,57 @@ impl Tracer {
         &mut self,
         head: &RequestHead<'_>,
         fields: &FieldSection,
-        listener: Listener,
+        from: Caller,
+        to: Callee,
     ) -> Option<Begun> {
         let sampler = self.sampler?;
-        let parent = parent(head, fields, listener);
+        let read = |text| TraceParent::read(text).filter(|_| !head.traces_repeat);
+        Some(match (head.trace_bin, head.traceparent) {
+            (None, None) => self.begin_trace(from, to, sampler),
+            (None, Some(text)) => match read(text) {
+                Some(parent) => Begun::Said(self.begin_child(parent)),
+                None => Begun::Said(self.begin_rarely(head, fields, from, sampler)),
+            },
+            (Some(_), _) => Begun::Said(self.begin_rarely(head, fields, from, sampler)),
+        })
+    }
+
+    #[inline]
+    fn begin_trace(&mut self, from: Caller, to: Callee, sampler: Sampler) -> Begun {
+        let drawn = self.ids.draw();
+        let sampled = from != Caller::Unsampled && sampler.takes_drawn(drawn);
+        if to == Callee::Sidecar && !sampled {
+            return Begun::Unsaid(drawn);
+        }
+        let context = self.ids.root(drawn, sampled);
+        Begun::Said(Said { context, binary: sampled, in_place: false, parent: None })
+    }
+
+    #[inline]
+    fn begin_child(&mut self, parent: &[u8; TEXT_OCTETS]) -> Said {
+        let mut said =
+            Said { context: self.ids.child(parent), binary: false, in_place: true, parent: None };
+        if said.context.is_sampled() {
+            said.binary = true;
+            said.parent = Context::from_text(parent).map(|parent| parent.span_id);
+        }
+        said
+    }
+
+    /// Whose parent is not said as most say it.
+    #[cold]
+    fn begin_rarely(
+        &mut self,
+        head: &RequestHead<'_>,
+        fields: &FieldSection,
+        from: Caller,
+        sampler: Sampler,
+    ) -> Said {
+        let parent = parent(head, fields, from);
         let context = self.ids.span(parent.as_ref(), sampler);
         let binary = head.trace_bin.is_some() || context.is_sampled();
         let parent = parent.map(|parent| parent.span_id).filter(|id| *id != [0; 8]);
-        Some(Begun { context, binary, parent })
+        Said { context: TraceParent::from(&context), binary, in_place: false, parent }
     }
 
     /// What is kept of it until the call ends, if it is exported.
@@ -93,16 +185,17 @@ impl Tracer {
         kind: SpanKind,
         now: Instant,
     ) -> Option<Box<Span>> {
-        let begun = begun.filter(|begun| self.exported && begun.context.is_sampled())?;
-        Some(recorded(begun, fields, kind, now))
+        let said = begun.and_then(Begun::said);
+        let said = said.filter(|said| self.exported && said.context.is_sampled())?;
+        Some(recorded(said, fields, kind, now))
     }
 }
 
 /// The request's own words: each `dapr-` field's first value, but no token's.
 #[cold]
-fn recorded(begun: &Begun, fields: &FieldSection, kind: SpanKind, now: Instant) -> Box<Span> {
+fn recorded(said: &Said, fields: &FieldSection, kind: SpanKind, now: Instant) -> Box<Span> {
     let name = head::read_request(fields).path;
-    let mut span = Span::new(begun.context, begun.parent, kind, name, now);
+    let mut span = Span::new(said.context.context(), said.parent, kind, name, now);
     for field in fields.iter() {
         let shown = field.name.starts_with(b"dapr-") && !field.name.ends_with(b"-bin");
         let known = |span: &Span| span.attributes.iter().any(|(n, _)| n.as_bytes() == field.name);
@@ -132,7 +225,7 @@ impl Proxy {
     pub(super) fn trace_rejected(
         &mut self,
         fields: &FieldSection,
-        listener: Listener,
+        (listener, from): (Listener, Caller),
         failure: &Failure,
         now: Instant,
     ) {
@@ -149,7 +242,7 @@ impl Proxy {
             return;
         }
         let kind = self.rejected_kind(&head, listener);
-        let begun = self.tracer.begin(&head, fields, listener);
+        let begun = self.tracer.begin(&head, fields, from, Callee::App);
         if let Some(mut span) = self.tracer.record(begun.as_ref(), fields, kind, now) {
             span.fail(&failure.message);
             self.end_span(*span, failure.code as u8, now);
@@ -200,15 +293,15 @@ impl Proxy {
 
 /// Whose child it is. Of an app's own fields the first counts, and the binary one before the text,
 /// as in daprd. Other sidecars add theirs behind those that came, so that the last one counts.
-fn parent(head: &RequestHead<'_>, fields: &FieldSection, listener: Listener) -> Option<Context> {
-    match (listener, head.trace_bin, head.traceparent) {
+fn parent(head: &RequestHead<'_>, fields: &FieldSection, from: Caller) -> Option<Context> {
+    match (from, head.trace_bin, head.traceparent) {
         (_, None, None) => None,
-        (Listener::Internal, ..) if head.traces_repeat => last(fields),
-        (Listener::Internal, binary, text) => {
+        (Caller::Sidecar | Caller::Unsampled, ..) if head.traces_repeat => last(fields),
+        (Caller::Sidecar | Caller::Unsampled, binary, text) => {
             text.and_then(Context::from_text).or_else(|| binary.and_then(Context::from_binary))
         }
-        (Listener::Api | Listener::Forward(_), Some(binary), _) => Context::from_binary(binary),
-        (Listener::Api | Listener::Forward(_), None, Some(text)) => Context::from_text(text),
+        (Caller::App, Some(binary), _) => Context::from_binary(binary),
+        (Caller::App, None, Some(text)) => Context::from_text(text),
     }
 }
 
@@ -237,9 +330,9 @@ mod tests {
         String::from_utf8(context.binary().to_vec()).unwrap()
     }
 
-    fn parent_of(fields: &[(&str, &str)], listener: Listener) -> Option<String> {
+    fn parent_of(fields: &[(&str, &str)], from: Caller) -> Option<String> {
         let fields = section(fields);
-        let parent = parent(&head::read_request(&fields), &fields, listener)?;
+        let parent = parent(&head::read_request(&fields), &fields, from)?;
         Some(String::from_utf8(parent.text().to_vec()).unwrap())
     }
 
@@ -255,9 +348,8 @@ mod tests {
             // daprd does not fall back either.
             (&[("grpc-trace-bin", "AAAA"), ("traceparent", CALLERS)], None),
         ] {
-            for listener in [Listener::Api, Listener::Forward(0)] {
-                assert_eq!(parent_of(fields, listener).as_deref(), expected, "{fields:?}");
-            }
+            let found = parent_of(fields, Caller::App);
+            assert_eq!(found.as_deref(), expected, "{fields:?}");
         }
     }
 
@@ -272,8 +364,9 @@ mod tests {
             (&[("grpc-trace-bin", &callers), ("grpc-trace-bin", &sidecars)], Some(SIDECARS)),
             (&[("traceparent", VOID), ("grpc-trace-bin", &callers)], Some(CALLERS)),
         ] {
-            let found = parent_of(fields, Listener::Internal);
-            assert_eq!(found.as_deref(), expected, "{fields:?}");
+            for from in [Caller::Sidecar, Caller::Unsampled] {
+                assert_eq!(parent_of(fields, from).as_deref(), expected, "{fields:?}");
+            }
         }
     }
 }

@@ -7,33 +7,20 @@
 //!    no app can say it.
 //! 3. Whoever is proved to takes it out, too: no app and no client sees it.
 
-use super::contract::Listener;
 use super::failure::Failure;
 use super::head::class;
-use super::peer::{Peer, Side};
-use super::{ConnKey, Proxy};
+use super::peer::Peer;
+use super::{ConnKey, Proxy, kinship};
 use crate::http2::FieldSection;
-
-/// What sidecars say of themselves to each other: that they know this field.
-pub(super) const KINSHIP: u8 = 1;
 
 /// The proof. Elsewhere a field of this name is one like any other.
 pub(super) const NAME: &[u8] = b"ringside-undelivered";
 
 impl Peer {
-    /// At its other end is a sidecar that understands what this file is about.
-    fn is_kin(&self) -> bool {
-        let sidecar = match self.side {
-            Side::Downstream { listener, .. } => listener == Listener::Internal,
-            Side::Upstream { to_app, .. } => !to_app,
-        };
-        sidecar && self.h2.kinship() >= KINSHIP
-    }
-
     /// A response that is all head: with the proof, if the failure is one and the caller's sidecar
     /// may be told.
     pub(super) fn prove(&self, failure: &Failure, fields: &mut FieldSection) {
-        if failure.undelivered && self.is_kin() {
+        if failure.undelivered && self.is_kin(kinship::PROOFS) {
             fields.push(NAME, b"1");
         }
     }
@@ -46,6 +33,6 @@ impl Proxy {
             return false;
         }
         fields.retain_classes(|class| class != class::UNDELIVERED);
-        self.peers.get(from).is_some_and(Peer::is_kin)
+        self.peers.get(from).is_some_and(|peer| peer.is_kin(kinship::PROOFS))
     }
 }

@@ -53,8 +53,7 @@ impl Connection {
         Ok(stream)
     }
 
-    /// As [`Self::open`], but the owner keeps the head, and lends it when it is written: to
-    /// [`Self::poll_transmit_lent`], by the stream's tag.
+    /// As [`Self::open`]; the owner lends the head to [`Self::poll_transmit_lent`], by the tag.
     pub fn open_lent(
         &mut self,
         fields: &FieldSection,
@@ -114,6 +113,7 @@ impl Connection {
         octets_max: usize,
         lent: impl Fn(Tag) -> Option<&'a FieldSection>,
     ) {
+        self.outbox.expect_heads(self.heads.len());
         while self.outbox.control_len() < octets_max
             && let Some(head) = self.heads.pop_front()
         {

@@ -187,7 +187,10 @@ impl Decoder {
                 0x40..=0x7f => self.literal(rest, Form::Indexed, &mut tally, out)?,
                 0x20..=0x3f => return Err(DecodeError::SizeUpdateMisplaced),
                 0x10..=0x1f => self.literal(rest, Form::NeverIndexed, &mut tally, out)?,
-                0x00..=0x0f => self.literal(rest, Form::NotIndexed, &mut tally, out)?,
+                0x00..=0x0f => match self.named(rest, &mut tally, out) {
+                    Some(after) => after,
+                    None => self.literal(rest, Form::NotIndexed, &mut tally, out)?,
+                },
             };
         }
         Ok(Decoded { over: tally.over, flags: tally.flags & flag::FAULTS })
@@ -274,6 +277,28 @@ impl Decoder {
         Ok(rest)
     }
 
+    /// §6.2.2 with a name of the dynamic table and a short value without Huffman code: what another
+    /// one comes of in each message. `None`: it is something else, or none of it was looked at.
+    #[inline(never)] // Or else everybody saves the registers that it needs.
+    fn named<'a>(
+        &self,
+        input: &'a [u8],
+        tally: &mut Tally,
+        out: &mut FieldSection,
+    ) -> Option<&'a [u8]> {
+        let [prefix @ 0x0f, index @ ..0x80, len @ ..0x7f, rest @ ..] = input else { return None };
+        let (value, rest) = rest.split_at_checked(usize::from(*len))?;
+        let age =
+            (usize::from(*prefix) + usize::from(*index)).checked_sub(static_table::ROWS + 1)?;
+        let row = self.table.row(age)?;
+        let name = self.table.pair(row).get(..row.name_len as usize)?;
+        let traits = row.traits.with_value(value);
+        if tally.admit(name.len() + value.len(), traits.flags, out) {
+            out.push_parts(name, value, traits);
+        }
+        Some(rest)
+    }
+
     /// Inserts an entry whose field is not wanted any more. `out` lends its memory.
     fn insert_unseen(
         &mut self,
@@ -324,17 +349,8 @@ impl Decoder {
             return Ok(None);
         }
         let (name, value) = out.since(mark).split_at(name_len);
-        let mut traits = match of_name {
-            Some(row) => Traits {
-                hash: 0,
-                static_row: row.static_row & !STATIC_EXACT,
-                flags: name_part(row.flags),
-                ..row
-            },
-            None => self.traits_of(name),
-        };
-        traits.flags |= judge_value(traits.flags, value);
-        Ok(Some((name_len, traits)))
+        let of_name = of_name.unwrap_or_else(|| self.traits_of(name));
+        Ok(Some((name_len, of_name.with_value(value))))
     }
 
     fn traits_of(&self, name: &[u8]) -> Traits {
@@ -436,6 +452,16 @@ fn known(name: &[u8], value: &[u8], mut traits: Traits) -> Traits {
         traits.hash = hash_pair(name, value);
     }
     traits
+}
+
+impl Traits {
+    /// Of a field with this name, known from another one, and another value.
+    #[inline]
+    fn with_value(self, value: &[u8]) -> Self {
+        let of_name = name_part(self.flags);
+        let flags = of_name | judge_value(of_name, value);
+        Self { hash: 0, static_row: self.static_row & !STATIC_EXACT, flags, ..self }
+    }
 }
 
 /// Of a row's flags, those that its name has without the value.

@@ -1,7 +1,8 @@
 //! Field sections to field blocks (RFC 7541 §6).
 //!
 //! 1. A pair enters the table only when it is seen a second time: what comes once would evict
-//!    what comes always. Sensitive fields never enter, [`VOLATILE`] ones only when empty.
+//!    what comes always. Sensitive fields never enter. Of [`VOLATILE`] ones with a value one of
+//!    each name enters, when the name is seen a second time: the others refer to its name.
 //! 2. Looking up takes a fixed number of steps, whatever the table holds, and allocates nothing.
 //! 3. A block begins with the size updates that the peer's SETTINGS call for (§4.2).
 //!
@@ -26,6 +27,12 @@ const SEEN_WAYS: usize = 4;
 /// An entry may take one part in this many of the table, lest it evict all others.
 const ENTRY_SHARE: usize = 2;
 
+/// Names of which the table is asked for values that never come again. Two whose classes share a
+/// place push each other out.
+const VOLATILE_NAMES: usize = 4;
+/// Octets of the one value that brings such a name into the table.
+const VOLATILE_VALUE_MAX: usize = 64;
+
 /// See the file's text.
 #[derive(Debug)]
 pub struct Encoder {
@@ -36,8 +43,16 @@ pub struct Encoder {
     update: Option<SizeUpdate>,
     pairs: Finder,
     names: Finder,
-    /// Empty until needed.
-    seen: Vec<[u32; SEEN_WAYS]>,
+    /// None until needed.
+    seen: Option<Box<Seen>>,
+}
+
+/// What is remembered besides the table.
+#[derive(Debug, Default)]
+struct Seen {
+    pairs: [[u32; SEEN_WAYS]; SEEN_GROUPS],
+    /// By class: the numbers with which [`VOLATILE`] names were inserted.
+    volatile: [u32; VOLATILE_NAMES],
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +70,7 @@ impl Encoder {
             update: None,
             pairs: Finder::default(),
             names: Finder::default(),
-            seen: Vec::new(),
+            seen: None,
         };
         encoder.set_peer_table_size(TABLE_SIZE_DEFAULT);
         encoder
@@ -78,6 +93,9 @@ impl Encoder {
         for span in fields.spans() {
             match self.index_of(fields, span) {
                 Some(index) => integer::encode(index, 7, 0x80, out),
+                None if span.traits.is_volatile() && span.value_len > 0 => {
+                    self.volatile(fields.field(span), out);
+                }
                 None => self.unknown(fields, span, out),
             }
         }
@@ -91,7 +109,7 @@ impl Encoder {
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
         let places = WAYS * (self.pairs.groups.capacity() + self.names.groups.capacity());
-        let seen = self.seen.capacity() * size_of::<[u32; SEEN_WAYS]>();
+        let seen = self.seen.as_ref().map_or(0, |_| size_of::<Seen>());
         self.table.heap_octets() + places * size_of::<Place>() + seen
     }
 
@@ -105,7 +123,7 @@ impl Encoder {
         self.table.set_size_max(update.last);
         self.pairs = Finder::default();
         self.names = Finder::default();
-        self.seen = Vec::new();
+        self.seen = None;
     }
 
     /// The index of a field of which a decoder or its owner knew enough.
@@ -158,6 +176,32 @@ impl Encoder {
         }
     }
 
+    /// The index of the name, if it can have one, and the value as it is.
+    #[inline(never)]
+    fn volatile(&mut self, field: Field<'_>, out: &mut Vec<u8>) {
+        let place = usize::from(field.class) % VOLATILE_NAMES;
+        if let Some(seen) = &self.seen
+            && let Some(age) = self.table.age_of(seen.volatile[place])
+            && let Some(row) = self.table.row(age)
+            && let Some(name) = self.table.pair(row).get(..row.name_len as usize)
+            && octets::same(name, field.name)
+        {
+            return value_of_named(dynamic_index(age), field.value, out);
+        }
+        let size = field.name.len() + field.value.len() + FIELD_OVERHEAD;
+        let enters = field.value.len() <= VOLATILE_VALUE_MAX
+            && size <= self.table.size_max() / ENTRY_SHARE
+            && self.is_second_sight(hash_name(field.name));
+        let form = if enters { Form::Indexed } else { Form::NotIndexed };
+        integer::encode(0, form.prefix(), form.pattern(), out);
+        string_raw(field.name, out);
+        string_raw(field.value, out);
+        if enters {
+            self.seen.get_or_insert_default().volatile[place] = self.table.next_number();
+            self.table.insert(field.name, field.value, Traits::default());
+        }
+    }
+
     #[inline]
     fn find_pair(&self, hash: u32, fields: &FieldSection, span: &Span) -> Option<u32> {
         self.pairs.candidates(hash).find_map(|number| self.compare(number, fields, span))
@@ -197,10 +241,8 @@ impl Encoder {
 
     /// Whether this hash was here before; it is remembered if not, forgotten if so.
     fn is_second_sight(&mut self, hash: u32) -> bool {
-        if self.seen.is_empty() {
-            self.seen = vec![[0; SEEN_WAYS]; SEEN_GROUPS];
-        }
-        let Some(group) = self.seen.get_mut(hash as usize / 2 % SEEN_GROUPS) else { return false };
+        let seen = self.seen.get_or_insert_default();
+        let group = &mut seen.pairs[hash as usize / 2 % SEEN_GROUPS];
         if let Some(place) = group.iter_mut().find(|place| **place == hash) {
             *place = 0;
             return true;
@@ -239,6 +281,23 @@ fn string_coded(octets: &[u8], out: &mut Vec<u8>) {
         huffman::encode(octets, out);
     } else {
         string_raw(octets, out);
+    }
+}
+
+/// §6.2.2 with a name of the dynamic table, as [`Encoder::literal`] writes it; most indexes and
+/// lengths take one octet behind the prefix.
+fn value_of_named(index: u32, value: &[u8], out: &mut Vec<u8>) {
+    const PREFIX_FULL: u32 = 0x0f;
+    match (index.wrapping_sub(PREFIX_FULL), value.len()) {
+        (rest @ ..0x80, len @ ..0x7f) => {
+            out.extend_from_slice(&[PREFIX_FULL as u8, rest as u8, len as u8]);
+            // COPY: the string, once per literal.
+            octets::append(out, value);
+        }
+        _ => {
+            integer::encode(index, Form::NotIndexed.prefix(), Form::NotIndexed.pattern(), out);
+            string_raw(value, out);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ const LEFT_OUT: &str = "grpc-status=14 grpc-message=the stream is rejected becau
                         of client) END";
 
 /// The app says goodbye, and reads nothing more until it comes back.
-fn part(bench: &mut Bench, app: ConnId) -> (Connection, Bytes) {
+pub(super) fn part(bench: &mut Bench, app: ConnId) -> (Connection, Bytes) {
     let mut end = bench.ends.remove(&app).unwrap();
     let mut goodbye = Transmit::new();
     end.goaway(ErrorCode::NO_ERROR, "");

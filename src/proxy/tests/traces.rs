@@ -1,9 +1,11 @@
 //! What callees are told of the trace that a call belongs to.
 
+use super::replays::part;
 use super::*;
 use crate::config::Tracing;
 use crate::http2::ErrorCode;
 use crate::observe::span::SpanKind;
+use crate::observe::trace::Context;
 
 const CALLERS: (&str, &str) =
     ("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
@@ -161,4 +163,88 @@ fn what_nobody_wants_is_not_recorded() {
         bench.wait(Duration::from_secs(1));
         assert!(bench.spans.is_empty(), "{tracing:?}");
     }
+}
+
+/// What a sidecar says that makes spans, or does not.
+fn sidecar_that(tracing: Tracing) -> Limits {
+    Limits { kinship: kinship::of(tracing), ..Limits::default() }
+}
+
+/// As the callee's sidecar sees it.
+fn told_with(bench: &mut Bench, callee: Limits, more: &[(&str, &str)]) -> [Option<String>; 2] {
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[&[("dapr-app-id", "server")], more].concat(), Some(MESSAGE));
+    bench.resolve();
+    let conn = bench.dial_done_with(callee);
+    // A call that goes before its SETTINGS are here says it all; the next one knows.
+    bench.call(caller, &[&[("dapr-app-id", "server")], more].concat(), Some(MESSAGE));
+    told(bench, conn)
+}
+
+/// At rates of nothing and of everything, from an app that says a context and one that does not.
+#[test]
+fn what_nobody_records_is_left_unsaid_to_a_sidecar_that_knows() {
+    let spans = |rate| Tracing::Sampled { rate, exported: true };
+    for (rate, callee, said, expected) in [
+        (0.0, spans(1.0), None, None),
+        (0.0, Tracing::Passed, None, Some("-00")),
+        (1.0, spans(1.0), None, Some("-01")),
+        (0.0, spans(1.0), Some(CALLERS), Some("-01")),
+        (1.0, Tracing::Off, Some(CALLERS), Some("-01")),
+    ] {
+        let mut bench = bench(spans(rate));
+        let more: Vec<_> = said.into_iter().collect();
+        let [text, binary] = told_with(&mut bench, sidecar_that(callee), &more);
+        let ends = text.as_deref().map(|text| &text[52..]);
+        assert_eq!(ends, expected, "{rate}, {callee:?}, {said:?}");
+        assert_eq!(binary.is_some(), expected == Some("-01"), "{rate}, {callee:?}, {said:?}");
+        if let (Some((_, said)), Some(text)) = (said, &text) {
+            assert!(text[..36] == said[..36] && text != said, "{text}");
+        }
+    }
+    // daprds say nothing of themselves.
+    let mut bench = bench(spans(0.0));
+    let [text, binary] = told_with(&mut bench, Limits::default(), &[]);
+    assert!(text.is_some_and(|text| text.ends_with("-00")) && binary.is_none());
+}
+
+/// Its app is told of one all the same; a trace that was left unsaid is not sampled here either.
+#[test]
+fn an_app_is_told_what_was_left_unsaid() {
+    for (caller, rate, sampled) in [
+        (sidecar_that(Tracing::Sampled { rate: 0.0, exported: true }), 1.0, false),
+        (sidecar_that(Tracing::Passed), 1.0, true),
+        (sidecar_that(Tracing::Passed), 0.0, false),
+        (Limits::default(), 1.0, true),
+    ] {
+        let mut bench = bench(Tracing::Sampled { rate, exported: true });
+        let conn = bench.accept(Listener::Internal);
+        let h2 = Connection::new(Role::Client, caller, head::classify, bench.now);
+        bench.ends.insert(conn, h2);
+        bench.call(conn, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+        let app = bench.dial_done();
+        let [text, binary] = told(&bench, app);
+        let context = Context::from_text(text.expect("a context").as_bytes()).expect("one");
+        assert_eq!((context.is_sampled(), binary.is_some()), (sampled, sampled));
+        bench.answer(app, 1, MESSAGE);
+        bench.wait(Duration::from_secs(1));
+        assert_eq!(bench.spans.len(), usize::from(sampled));
+    }
+}
+
+/// A second attempt may meet another sidecar than the first.
+#[test]
+fn an_attempt_at_a_sidecar_that_knows_nothing_is_told_after_all() {
+    let spans = Tracing::Sampled { rate: 0.0, exported: true };
+    let mut bench = bench(spans);
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    bench.resolve();
+    let first = bench.dial_done_with(sidecar_that(spans));
+    let (_, goodbye) = part(&mut bench, first);
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    bench.handle(Input::Received { conn: first, bytes: goodbye });
+    let second = bench.dial_done();
+    assert_eq!(bench.seen[&second].iter().filter(|word| word.contains("HEADERS")).count(), 1);
+    assert!(told(&bench, second)[0].as_deref().is_some_and(|text| text.ends_with("-00")));
 }

@@ -3,7 +3,7 @@
 use super::resiliency::{BREAKER, FAILED, HEAD, OK, SPEC, TO};
 use super::*;
 use crate::http2::ErrorCode;
-use crate::proxy::undelivered::KINSHIP;
+use crate::proxy::kinship;
 
 const PROOF: [(&str, &str); 1] = [("ringside-undelivered", "1")];
 const TO_APP: [(&str, &str); 1] = [("dapr-callee-app-id", "client")];
@@ -12,7 +12,7 @@ const REFUSED: &str = "connection error: desc = \"transport: Error while dialing
 
 /// Of a ringside.
 fn kin() -> Limits {
-    Limits { kinship: KINSHIP, ..Limits::default() }
+    Limits { kinship: kinship::PROOFS, ..Limits::default() }
 }
 
 fn proven() -> Vec<(&'static str, &'static str)> {
