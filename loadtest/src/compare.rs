@@ -14,7 +14,9 @@
 //! footprint   W6 memory, W7 start
 //! probe       single calls and held connections, for footprint
 //! report      every figure of every round: the JSON
-//! markdown    medians, ratios, goals
+//! markdown    medians, ratios
+//! goals       what is wanted of ringside
+//! verdict     whether it is there
 //! crowd       several pairs at once
 //! groups      CPU groups for threads that get a quota
 //! spread      client connections over worker threads
@@ -30,6 +32,7 @@ pub(crate) mod probe;
 mod report;
 mod site;
 pub mod spread;
+mod verdict;
 mod workload;
 
 pub use footprint::{Footprint, Start};
@@ -38,7 +41,7 @@ pub use report::{Header, Report};
 pub use site::{Site, peers_folders};
 pub use workload::{Unit, Workload};
 
-use crate::topology::{Ingredients, Kind, Running};
+use crate::topology::{Between, Ingredients, Kind, Running};
 use std::time::Duration;
 
 /// Before each measured part: connections, code and branch predictors are warm.
@@ -54,8 +57,8 @@ pub struct Options {
     pub workloads: Vec<Workload>,
     /// W6.
     pub memory: bool,
-    /// W7.
-    pub start: bool,
+    /// W7, W7P: what the hops speak with each other.
+    pub starts: Vec<Between>,
     /// As typed, for the report.
     pub command: String,
 }
@@ -122,8 +125,8 @@ fn one_round(
         if options.memory && kind != Kind::Direct {
             report.footprints.push(Footprint { round, ..footprint::memory(site, kind)? });
         }
-        if options.start && kind != Kind::Direct {
-            report.starts.push(Start { round, ..footprint::start(site, kind)? });
+        for between in options.starts.iter().filter(|_| kind != Kind::Direct) {
+            report.starts.push(Start { round, ..footprint::start(site, kind, *between)? });
         }
     }
     Ok(())

@@ -16,6 +16,8 @@ pub struct Plan {
     /// Sent with every call, after the fields that gRPC needs. Values of `-bin` keys are raw
     /// octets.
     pub metadata: Vec<(String, Vec<u8>)>,
+    /// Names of fields with a value that no other call has.
+    pub unique: Vec<String>,
     pub shape: Shape,
     /// One request message, without its length prefix; streams send it again and again.
     pub request: Bytes,

@@ -13,6 +13,9 @@ pub struct Spread {
     pub highest: f64,
     /// Of how many values.
     pub count: usize,
+    /// Where the median of more values would be, with 95 % certainty, whatever their distribution:
+    /// between two of these values. From the lowest to the highest where they are fewer than six.
+    pub interval: (f64, f64),
 }
 
 impl Spread {
@@ -27,7 +30,19 @@ impl Spread {
         } else {
             f64::midpoint(values[middle - 1], values[middle])
         };
-        Some(Self { median, lowest, highest, count: values.len() })
+        let odd = odd_ones(values.len());
+        let interval = (values[odd], values[values.len() - 1 - odd]);
+        Some(Self { median, lowest, highest, count: values.len(), interval })
+    }
+
+    pub fn scaled(self, scale: f64) -> Self {
+        Self {
+            median: self.median * scale,
+            lowest: self.lowest * scale,
+            highest: self.highest * scale,
+            count: self.count,
+            interval: (self.interval.0 * scale, self.interval.1 * scale),
+        }
     }
 
     /// Of `over[i] / under[i]`, for the rounds that have both.
@@ -41,6 +56,25 @@ impl Spread {
         let digits = digits(self.median);
         format!("{:.digits$} ({:.digits$}–{:.digits$})", self.median, self.lowest, self.highest)
     }
+}
+
+/// How many of the lowest and how many of the highest of `count` values the median's interval
+/// leaves out: each value is on either side of the true median as a coin falls, and less than one
+/// time in twenty so many coins or fewer of `count` fall on one side.
+fn odd_ones(count: usize) -> usize {
+    let mut left_out = 0;
+    // How likely it is that `fallen` coins do, and that so many or fewer do.
+    let mut exactly = 0.5f64.powi(i32::try_from(count).unwrap_or(i32::MAX));
+    let mut so_far = exactly;
+    for fallen in 1..count / 2 {
+        exactly *= (count + 1 - fallen) as f64 / fallen as f64;
+        so_far += exactly;
+        if 2.0 * so_far > 0.05 {
+            break;
+        }
+        left_out = fallen;
+    }
+    left_out
 }
 
 /// Decimals that show three significant digits, none above a hundred.
@@ -74,6 +108,20 @@ mod tests {
         let ratio = Spread::of_ratios(&slow, &fast).unwrap();
         assert_eq!((ratio.median, ratio.lowest, ratio.highest, ratio.count), (2.0, 2.0, 3.0, 3));
         assert_eq!(Spread::of_ratios(&[None], &[Some(1.0)]), None);
+    }
+
+    /// As tables of the sign test have it.
+    #[test]
+    fn medians_have_intervals() {
+        for (count, left_out) in
+            [(1, 0), (3, 0), (5, 0), (8, 0), (9, 1), (12, 2), (20, 5), (50, 17)]
+        {
+            assert_eq!(odd_ones(count), left_out, "{count} values");
+        }
+        let spread = Spread::of([9.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]).unwrap();
+        assert_eq!(spread.interval, (2.0, 8.0));
+        assert_eq!(spread.scaled(2.0).interval, (4.0, 16.0));
+        assert_eq!(Spread::of([3.0, 1.0]).unwrap().interval, (1.0, 3.0));
     }
 
     #[test]

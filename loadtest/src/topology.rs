@@ -40,6 +40,8 @@ pub enum Kind {
     /// Two HAProxies in TCP mode, no TLS: what holds the relay honest.
     HaproxyTcp,
     Ringside,
+    /// The same, told to use epoll.
+    RingsideEpoll,
     Daprd,
     Haproxy,
     Nginx,
@@ -47,11 +49,12 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Direct,
         Self::Relay,
         Self::HaproxyTcp,
         Self::Ringside,
+        Self::RingsideEpoll,
         Self::Daprd,
         Self::Haproxy,
         Self::Nginx,
@@ -64,6 +67,7 @@ impl Kind {
             Self::Relay => "relay",
             Self::HaproxyTcp => "haproxy-tcp",
             Self::Ringside => "ringside",
+            Self::RingsideEpoll => "ringside-epoll",
             Self::Daprd => "daprd",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
@@ -84,6 +88,7 @@ impl Kind {
                 "two HAProxies in TCP mode, one thread, no TLS, buffers of 64 KiB as the relays'"
             }
             Self::Ringside => "two ringsides, mTLS by a real Sentry, a static table of names",
+            Self::RingsideEpoll => "two ringsides as before, with `--ringside-io=epoll`",
             Self::Daprd => {
                 "two daprds as scripts/peers builds them, from the module of 1.18.1 with few \
                  components and a resolver of ours compiled in: mTLS by a real Sentry, a static \
@@ -95,16 +100,42 @@ impl Kind {
         }
     }
 
+    pub fn is_ringside(self) -> bool {
+        matches!(self, Self::Ringside | Self::RingsideEpoll)
+    }
+
+    /// Sidecars, with apps that have names and identities that Sentry signs.
+    pub fn is_dapr(self) -> bool {
+        self.is_ringside() || self == Self::Daprd
+    }
+
     /// The programs of which it is made.
     pub fn programs(self) -> &'static [Program] {
         match self {
             Self::Direct => &[],
             Self::Relay => &[Program::Loadtest],
             Self::HaproxyTcp | Self::Haproxy => &[Program::Haproxy],
-            Self::Ringside => &[Program::Ringside],
+            Self::Ringside | Self::RingsideEpoll => &[Program::Ringside],
             Self::Daprd => &[Program::Daprd],
             Self::Nginx => &[Program::Nginx],
             Self::Envoy => &[Program::Envoy],
+        }
+    }
+}
+
+/// What the two hops of a way speak with each other, where they speak HTTP/2 at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// TLS 1.3, both sides verified.
+    Tls,
+    Plain,
+}
+
+impl Between {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tls => "mTLS",
+            Self::Plain => "plaintext",
         }
     }
 }
@@ -142,9 +173,12 @@ impl Ingredients {
     }
 
     /// Makes what is shared by all ways of `kind`, so that a start is only its own.
-    pub fn prepare(&self, kind: Kind) -> Result<(), StartError> {
+    pub fn prepare(&self, kind: Kind, between: Between) -> Result<(), StartError> {
+        if between == Between::Plain {
+            return Ok(());
+        }
         match kind {
-            Kind::Ringside | Kind::Daprd => self.authority().map(drop),
+            Kind::Ringside | Kind::RingsideEpoll | Kind::Daprd => self.authority().map(drop),
             Kind::Haproxy | Kind::Nginx | Kind::Envoy => self.certificates().map(drop),
             Kind::Direct | Kind::Relay | Kind::HaproxyTcp => Ok(()),
         }
@@ -232,7 +266,7 @@ pub fn start(
     app_id: &str,
     ingredients: &Ingredients,
 ) -> Result<Running, StartError> {
-    let mut running = launch(kind, app, app_id, ingredients)?;
+    let mut running = launch(kind, Between::Tls, app, app_id, ingredients)?;
     running.await_ready(PATIENCE)?;
     Ok(running)
 }
@@ -240,6 +274,7 @@ pub fn start(
 /// Like [`start`], without waiting: for who measures the start. The hops start at once.
 pub fn launch(
     kind: Kind,
+    between: Between,
     app: SocketAddr,
     app_id: &str,
     ingredients: &Ingredients,
@@ -248,11 +283,12 @@ pub fn launch(
         Kind::Direct => Ok(Running::new(kind, app, Vec::new())),
         Kind::Relay => relays::own(app, ingredients),
         Kind::HaproxyTcp => relays::haproxy(app, ingredients),
-        Kind::Ringside => dapr::ringside(app, app_id, ingredients),
-        Kind::Daprd => dapr::daprd(app, app_id, ingredients),
-        Kind::Haproxy => proxies::haproxy(app, ingredients),
-        Kind::Nginx => proxies::nginx(app, ingredients),
-        Kind::Envoy => proxies::envoy(app, ingredients),
+        Kind::Ringside | Kind::RingsideEpoll | Kind::Daprd => {
+            dapr::pair(kind, between, app, app_id, ingredients)
+        }
+        Kind::Haproxy => proxies::haproxy(between, app, ingredients),
+        Kind::Nginx => proxies::nginx(between, app, ingredients),
+        Kind::Envoy => proxies::envoy(between, app, ingredients),
     }
 }
 

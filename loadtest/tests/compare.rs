@@ -9,9 +9,18 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-const TOPOLOGIES: [&str; 8] =
-    ["direct", "relay", "haproxy-tcp", "ringside", "daprd", "haproxy", "nginx", "envoy"];
-const WORKLOADS: [&str; 9] = ["w1", "w2r", "w3s", "w2", "w3", "w4a", "w4b", "w5", "w5s"];
+const TOPOLOGIES: [&str; 9] = [
+    "direct",
+    "relay",
+    "haproxy-tcp",
+    "ringside",
+    "ringside-epoll",
+    "daprd",
+    "haproxy",
+    "nginx",
+    "envoy",
+];
+const WORKLOADS: [&str; 10] = ["w1", "w2r", "w3s", "w2", "w3", "w3u", "w4a", "w4b", "w5", "w5s"];
 
 /// What a run through two hops must say, as numbers above zero.
 const OF_HOPS: [&str; 4] =
@@ -68,7 +77,7 @@ fn a_short_comparison_is_whole_and_without_errors() {
             "--topologies",
             &TOPOLOGIES.join(","),
             "--workloads",
-            &(WORKLOADS.join(",") + ",w6,w7"),
+            &(WORKLOADS.join(",") + ",w6,w7,w7p"),
         ],
     );
     let runs = json["runs"].as_array().expect("runs");
@@ -92,9 +101,13 @@ fn a_short_comparison_is_whole_and_without_errors() {
             let of_way = all.iter().find(|one| one["topology"] == *topology).expect(topology);
             above_zero(of_way, names);
         }
+        let starts = json["starts"].as_array().expect("starts").iter();
+        let of_way = starts.filter(|start| start["topology"] == *topology);
+        let between: Vec<&Value> = of_way.map(|start| &start["between"]).collect();
+        assert_eq!(between, ["mTLS", "plaintext"], "{topology}");
         assert!(text.contains(&format!("| {topology} |")), "{text}");
     }
-    assert!(text.contains("Errors: 0 in 72 runs."), "{text}");
+    assert!(text.contains("Errors: 0 in 90 runs."), "{text}");
     let versions = json["header"]["versions"].as_object().expect("versions");
     for program in ["loadtest", "ringside", "daprd", "haproxy", "nginx", "envoy"] {
         assert!(versions.contains_key(program), "{program} in {versions:?}");

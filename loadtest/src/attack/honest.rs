@@ -46,6 +46,7 @@ impl Honest {
             authority: "loadtest".to_owned(),
             path: serve::UNARY.to_owned(),
             metadata: self.metadata.clone(),
+            unique: Vec::new(),
             shape: Shape::Unary,
             request: payload(OCTETS),
             expect: Expect::Echo,

@@ -3,7 +3,7 @@
 use super::Ended;
 use crate::compare::{self, Options, Workload, peers_folders};
 use crate::interrupt;
-use crate::topology::{Ingredients, Kind, Program, Programs};
+use crate::topology::{Between, Ingredients, Kind, Program, Programs};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 /// Pseudo-workloads that have no load: memory and start.
 const MEMORY: &str = "w6";
 const START: &str = "w7";
+const START_PLAIN: &str = "w7p";
 
 pub fn grammar() -> Command {
     Command::new("compare")
@@ -24,27 +25,26 @@ pub fn grammar() -> Command {
              unless --topologies names it.",
         )
         .args(shared_args())
-        .arg(
-            Arg::new("topologies")
-                .long("topologies")
-                .value_name("A,B,…")
-                .value_delimiter(',')
-                .help(
-                    "Ways to compare: direct, relay, haproxy-tcp, ringside, daprd, haproxy, \
-                     nginx, envoy",
-                ),
-        )
+        .arg(topologies_arg())
         .arg(
             Arg::new("workloads")
                 .long("workloads")
                 .value_name("W1,W2,…")
                 .value_delimiter(',')
-                .default_value("w1,w2r,w3s,w2,w3,w4a,w4b,w5,w5s,w6,w7")
-                .help("What to send; w6 is memory, w7 the start"),
+                .default_value("w1,w2r,w3s,w2,w3,w3u,w4a,w4b,w5,w5s,w6,w7,w7p")
+                .help("What to send; w6 is memory, w7 the start, w7p without TLS between the hops"),
         )
 }
 
-/// What `compare`, `crowd` and `spread` share.
+/// The ways of `compare`, `sweep` and `hold`.
+pub(super) fn topologies_arg() -> Arg {
+    Arg::new("topologies").long("topologies").value_name("A,B,…").value_delimiter(',').help(
+        "Ways to compare: direct, relay, haproxy-tcp, ringside, ringside-epoll, daprd, haproxy, \
+         nginx, envoy",
+    )
+}
+
+/// What all that measure share.
 pub(super) fn shared_args() -> [Arg; 6] {
     let path = |name: &'static str| {
         Arg::new(name).long(name).value_name("PATH").value_parser(value_parser!(PathBuf))
@@ -77,7 +77,7 @@ pub(super) fn shared_args() -> [Arg; 6] {
 
 pub fn run(matches: &ArgMatches) -> Ended {
     let programs = programs(matches);
-    let (workloads, memory, start) = workloads(matches)?;
+    let (workloads, memory, starts) = workloads(matches)?;
     let kinds = kinds(matches, &programs)?;
     let options = Options {
         rounds: rounds(matches),
@@ -85,7 +85,7 @@ pub fn run(matches: &ArgMatches) -> Ended {
         kinds,
         workloads,
         memory,
-        start,
+        starts,
         command: typed(),
     };
     let folder = Scratch::new()?;
@@ -163,17 +163,17 @@ fn typed_of(words: impl Iterator<Item = String>) -> String {
     shown.join(" ")
 }
 
-fn workloads(matches: &ArgMatches) -> Result<(Vec<Workload>, bool, bool), String> {
-    let mut workloads = Vec::new();
-    let (mut memory, mut start) = (false, false);
+fn workloads(matches: &ArgMatches) -> Result<(Vec<Workload>, bool, Vec<Between>), String> {
+    let (mut workloads, mut memory, mut starts) = (Vec::new(), false, Vec::new());
     for name in matches.get_many::<String>("workloads").into_iter().flatten() {
         match name.to_lowercase().as_str() {
             MEMORY => memory = true,
-            START => start = true,
+            START => starts.push(Between::Tls),
+            START_PLAIN => starts.push(Between::Plain),
             name => workloads.push(workload(name)?),
         }
     }
-    Ok((workloads, memory, start))
+    Ok((workloads, memory, starts))
 }
 
 pub(super) fn workload(name: &str) -> Result<Workload, String> {
@@ -184,7 +184,7 @@ pub(super) fn workload(name: &str) -> Result<Workload, String> {
 }
 
 /// Those asked for, or all whose programs are there.
-fn kinds(matches: &ArgMatches, programs: &Programs) -> Result<Vec<Kind>, String> {
+pub(super) fn kinds(matches: &ArgMatches, programs: &Programs) -> Result<Vec<Kind>, String> {
     let Some(names) = matches.get_many::<String>("topologies") else {
         let mut found = Vec::new();
         for kind in Kind::ALL {
@@ -207,7 +207,7 @@ fn kinds(matches: &ArgMatches, programs: &Programs) -> Result<Vec<Kind>, String>
 }
 
 fn missing(kind: Kind, programs: &Programs) -> Option<String> {
-    let sentry = matches!(kind, Kind::Ringside | Kind::Daprd).then_some(Program::Sentry);
+    let sentry = kind.is_dapr().then_some(Program::Sentry);
     let mut wanted = kind.programs().iter().copied().chain(sentry);
     wanted.find_map(|program| programs.path(program).err()).map(|error| error.to_string())
 }

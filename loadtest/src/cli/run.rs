@@ -32,6 +32,7 @@ pub fn grammar() -> Command {
     let text = |name: &'static str, value: &'static str, help: &'static str| {
         Arg::new(name).long(name).value_name(value).help(help)
     };
+    let many = |name, value, help| text(name, value, help).action(ArgAction::Append);
     let count = |name: &'static str, default: &'static str, help: &'static str| {
         text(name, "N", help).value_parser(value_parser!(u64).range(1..)).default_value(default)
     };
@@ -51,10 +52,10 @@ pub fn grammar() -> Command {
         .arg(text("path", "PATH", "/package.Service/Method [default: loadtest.Echo's method]"))
         .arg(text("authority", "NAME", "What :authority says [default: ADDRESS]"))
         .arg(
-            text("metadata", "KEY=VALUE", "Sent with every call; may be repeated")
-                .action(ArgAction::Append)
+            many("metadata", "KEY=VALUE", "Sent with every call; may be repeated")
                 .value_parser(value::metadata),
         )
+        .arg(many("unique", "KEY", "Sent with every call, its value anew in each; may be repeated"))
         .arg(
             text("size", "OCTETS", "Size of a message, without gRPC's prefix")
                 .value_parser(value_parser!(u64).range(..=MESSAGE_OCTETS_MAX as u64))
@@ -78,8 +79,7 @@ pub fn grammar() -> Command {
                 .conflicts_with("schedule"),
         )
         .arg(
-            text("schedule", "SEGMENTS", "Open loop: step:RATE@LENGTH,… or ramp:FROM..TO@LENGTH,…")
-                .action(ArgAction::Append)
+            many("schedule", "SEGMENTS", "Open loop: step:RATE@LENGTH,… or ramp:FROM..TO@LENGTH,…")
                 .value_parser(value::segments),
         )
         .arg(duration("duration", "How long calls begin [default: the schedule's length, or 10s]"))
@@ -137,6 +137,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, String> {
         authority: matches.get_one("authority").cloned().unwrap_or_else(|| address.to_owned()),
         path: path.to_owned(),
         metadata: matches.get_many("metadata").into_iter().flatten().cloned().collect(),
+        unique: matches.get_many("unique").into_iter().flatten().cloned().collect(),
         shape,
         expect: expect(matches, path, asked, &request),
         request,

@@ -1,9 +1,10 @@
-//! W6, what a pair of sidecars holds, and W7, how soon it is of use: each on a pair of its own.
+//! W6, what a pair of sidecars holds, and W7, how soon it is of use (W7P: without TLS between the
+//! hops): each on a pair of its own.
 
 use super::probe::{self, Held};
 use super::site::{APP_ID, Site};
 use crate::account::{Memory, Usage};
-use crate::topology::{self, Kind, PATIENCE, Running, until};
+use crate::topology::{self, Between, Kind, PATIENCE, Running, until};
 use serde::Serialize;
 use std::time::{Duration, Instant};
 
@@ -34,6 +35,8 @@ pub struct Footprint {
 pub struct Start {
     pub round: usize,
     pub topology: &'static str,
+    /// mTLS or plaintext.
+    pub between: &'static str,
     pub wall_ms: f64,
     /// Both sidecars.
     pub cpu_ms: f64,
@@ -43,7 +46,8 @@ pub fn memory(site: &Site<'_>, kind: Kind) -> Result<Footprint, String> {
     let way = site.start(kind)?;
     let in_context = |error: String| format!("w6 through {}: {error}", kind.name());
     let idle = settled(&way).map_err(in_context)?;
-    let mut held = Held::open(way.entry, CONNECTIONS).map_err(in_context)?;
+    let mut held = Held::none(way.entry).map_err(in_context)?;
+    held.grow(CONNECTIONS, 0, &way.metadata).map_err(in_context)?;
     let opened = settled(&way).map_err(in_context)?;
     held.call_each(&way.metadata).map_err(in_context)?;
     let used = settled(&way).map_err(in_context)?;
@@ -61,7 +65,7 @@ pub fn memory(site: &Site<'_>, kind: Kind) -> Result<Footprint, String> {
 }
 
 /// Memory once it has stopped to change.
-fn settled(way: &Running) -> Result<Memory, String> {
+pub fn settled(way: &Running) -> Result<Memory, String> {
     let mut last = Memory::default();
     let mut looks = 0;
     let steady = until(SETTLING_MAX, || {
@@ -78,22 +82,23 @@ fn settled(way: &Running) -> Result<Memory, String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a start is timed")]
-pub fn start(site: &Site<'_>, kind: Kind) -> Result<Start, String> {
+pub fn start(site: &Site<'_>, kind: Kind, between: Between) -> Result<Start, String> {
     // What is shared by all pairs is there before the clock starts.
-    site.ingredients.prepare(kind).map_err(|e| e.to_string())?;
+    site.ingredients.prepare(kind, between).map_err(|e| e.to_string())?;
     let begin = Instant::now();
-    let way = topology::launch(kind, site.address, APP_ID, site.ingredients);
+    let way = topology::launch(kind, between, site.address, APP_ID, site.ingredients);
     let mut way = way.map_err(|e| e.to_string())?;
     let answered = probe::first_answer(way.entry, &way.metadata, PATIENCE);
     let wall = begin.elapsed();
     answered.map_err(|error| match way.check() {
-        Ok(()) => format!("w7 through {}: {error}", kind.name()),
+        Ok(()) => format!("start of {}, {}: {error}", kind.name(), between.name()),
         Err(gone) => gone.to_string(),
     })?;
     let usage = Usage::of(&way.sidecars).map_err(|e| format!("cannot read its CPU time: {e}"))?;
     Ok(Start {
         round: 0,
         topology: way.name,
+        between: between.name(),
         wall_ms: wall.as_secs_f64() * 1e3,
         cpu_ms: usage.cpu_ns as f64 / 1e6,
     })

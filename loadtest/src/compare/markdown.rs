@@ -5,7 +5,7 @@ use super::measure::Run;
 use super::report::Report;
 use super::workload::{Unit, Workload};
 use crate::ratio::Spread;
-use crate::topology::Kind;
+use crate::topology::{Between, Kind};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -25,6 +25,7 @@ impl Report {
     pub fn markdown(&self) -> String {
         let mut out = String::new();
         self.head(&mut out);
+        goals::append(self, &mut out);
         for workload in self.workloads.iter().filter_map(|name| Workload::named(name)) {
             self.costs(&mut out, workload);
         }
@@ -32,7 +33,6 @@ impl Report {
             self.ratios(&mut out);
         }
         self.footprints(&mut out);
-        goals::append(self, &mut out);
         self.failures(&mut out);
         out
     }
@@ -84,7 +84,7 @@ impl Report {
             let values =
                 |figure: Figure| Spread::of(self.by_round(name, way, figure).into_iter().flatten());
             let with_spread = |spread: Option<Spread>| {
-                spread.map_or("–".to_owned(), |spread| scaled(spread, scale).text())
+                spread.map_or("–".to_owned(), |spread| spread.scaled(scale).text())
             };
             let median =
                 |figure: Figure| values(figure).map_or("–".to_owned(), |s| number(s.median));
@@ -153,12 +153,14 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "**W6, W7**: both hops together. Idle: after the start and one call, before any \
+            "**W6, W7, W7P**: both hops together. Idle: after the start and one call, before any \
              connection is held. Per connection: growth of RSS over {} connections held open, \
              without a call and after one call on each. Start: exec to the first call answered \
-             through both hops, tried every millisecond.\n\n\
+             through both hops, tried every millisecond; plaintext: without TLS between the \
+             hops.\n\n\
              | Through | idle RSS MiB | of that anonymous | idle PSS MiB | octets/connection \
-             idle | used | start ms | start CPU ms |\n|---|---|---|---|---|---|---|---|",
+             idle | used | start ms | its CPU ms | plaintext start ms | its CPU ms |\n\
+             |---|---|---|---|---|---|---|---|---|---|",
             self.footprints.first().map_or(0, |footprint| footprint.connections)
         );
         for way in self.topologies.iter().filter(|way| **way != Kind::Direct.name()) {
@@ -166,20 +168,23 @@ impl Report {
                 let of_way = self.footprints.iter().filter(|f| f.topology == *way);
                 Spread::of(of_way.map(figure)).map_or("–".to_owned(), |s| s.text())
             };
-            let begun = |figure: fn(&super::Start) -> f64| {
+            let begun = |between: Between, figure: fn(&super::Start) -> f64| {
                 let of_way = self.starts.iter().filter(|s| s.topology == *way);
+                let of_way = of_way.filter(|s| s.between == between.name());
                 Spread::of(of_way.map(figure)).map_or("–".to_owned(), |s| s.text())
             };
             let _ = writeln!(
                 out,
-                "| {way} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {way} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 held(|f| f.idle_resident as f64 / MIB),
                 held(|f| f.idle_anonymous as f64 / MIB),
                 held(|f| f.idle_proportional as f64 / MIB),
                 held(|f| f.octets_per_idle_connection),
                 held(|f| f.octets_per_used_connection),
-                begun(|s| s.wall_ms),
-                begun(|s| s.cpu_ms),
+                begun(Between::Tls, |s| s.wall_ms),
+                begun(Between::Tls, |s| s.cpu_ms),
+                begun(Between::Plain, |s| s.wall_ms),
+                begun(Between::Plain, |s| s.cpu_ms),
             );
         }
         out.push('\n');
@@ -238,15 +243,6 @@ fn scale(unit: Unit) -> f64 {
     match unit {
         Unit::Gigabyte => 1e-3,
         Unit::Call | Unit::RoundTrip | Unit::Message => 1.0,
-    }
-}
-
-fn scaled(spread: Spread, scale: f64) -> Spread {
-    Spread {
-        median: spread.median * scale,
-        lowest: spread.lowest * scale,
-        highest: spread.highest * scale,
-        count: spread.count,
     }
 }
 
@@ -309,7 +305,7 @@ pub(super) mod tests {
             kinds: kinds.to_vec(),
             workloads: workloads.to_vec(),
             memory: true,
-            start: true,
+            starts: vec![Between::Tls, Between::Plain],
             command: String::new(),
         };
         let mut report = Report::new(header(), &options);
@@ -331,12 +327,15 @@ pub(super) mod tests {
                         octets_per_idle_connection: 512.0,
                         octets_per_used_connection: 1024.0,
                     });
-                    report.starts.push(Start {
-                        round,
-                        topology: kind.name(),
-                        wall_ms: cpu(*kind),
-                        cpu_ms: 7.0,
-                    });
+                    for between in [Between::Tls, Between::Plain] {
+                        report.starts.push(Start {
+                            round,
+                            topology: kind.name(),
+                            between: between.name(),
+                            wall_ms: cpu(*kind),
+                            cpu_ms: 7.0,
+                        });
+                    }
                 }
             }
         }
@@ -419,5 +418,6 @@ pub(super) mod tests {
         assert_eq!(json["runs"][5]["cpu_us_per_unit"], 30.0);
         assert_eq!(json["runs"][0]["cpu_us_per_unit"], serde_json::Value::Null);
         assert_eq!(json["starts"][2]["wall_ms"], 10.0);
+        assert_eq!(json["starts"][3]["between"], "plaintext");
     }
 }

@@ -5,6 +5,7 @@ use super::workload::Workload;
 use crate::account::{Machine, Memory, Usage};
 use crate::generate::{self, Mark};
 use crate::outcome::Outcome;
+use crate::plan::Plan;
 use crate::topology::Running;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -84,9 +85,18 @@ pub fn run(
     length: Duration,
     warmup: Duration,
 ) -> Result<Run, String> {
-    let plan = workload.plan(way.entry, &way.metadata, length, warmup);
+    run_plan(site, way, workload, &workload.plan(way.entry, &way.metadata, length, warmup))
+}
+
+/// A plan that is like the workload's, so that its costs are divided alike.
+pub fn run_plan(
+    site: &Site<'_>,
+    way: &mut Running,
+    workload: Workload,
+    plan: &Plan,
+) -> Result<Run, String> {
     let mut books: [Option<io::Result<Books>>; 2] = [None, None];
-    let outcome = generate::run_blocking_marked(&plan, &mut |mark| {
+    let outcome = generate::run_blocking_marked(plan, &mut |mark| {
         books[usize::from(mark == Mark::End)] = Some(Books::read(site, way));
     })
     .map_err(|error| match way.check() {

@@ -2,10 +2,11 @@
 //! after a start, and a thousand connections that stay while memory is read.
 
 use crate::interrupt;
-use crate::serve::UNARY;
 use crate::serve::message::payload;
+use crate::serve::{PING_PONG, UNARY};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
+use h2::{RecvStream, SendStream};
 use http::Request;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -17,6 +18,8 @@ const PAUSE: Duration = Duration::from_millis(1);
 /// One try; a sidecar that holds a call back while it dials has its next chance after it.
 const TRY: Duration = Duration::from_millis(50);
 const ECHO_OCTETS: usize = 100;
+/// With gRPC's prefix.
+const FRAMED_OCTETS: usize = 5 + ECHO_OCTETS;
 
 type Metadata = [(String, Vec<u8>)];
 
@@ -48,24 +51,52 @@ async fn one_call(at: SocketAddr, metadata: &Metadata) -> Result<(), String> {
     call(&mut sender, metadata).await
 }
 
-/// Connections that stay until this is dropped.
+/// Connections and streams that stay until this is dropped.
 pub struct Held {
+    at: SocketAddr,
     runtime: Runtime,
     senders: Vec<SendRequest<Bytes>>,
+    streams: Vec<Stream>,
+}
+
+/// One that has carried a message each way: its request is still open.
+struct Stream {
+    _request: SendStream<Bytes>,
+    _response: RecvStream,
 }
 
 impl Held {
-    /// Opens `count`, one after the other; each has exchanged settings and a PING.
-    pub fn open(at: SocketAddr, count: usize) -> Result<Self, String> {
-        let runtime = runtime()?;
-        let mut senders = Vec::with_capacity(count);
-        for _ in 0..count {
-            senders.push(runtime.block_on(settled(at))?);
-        }
-        Ok(Self { runtime, senders })
+    pub fn none(at: SocketAddr) -> Result<Self, String> {
+        Ok(Self { at, runtime: runtime()?, senders: Vec::new(), streams: Vec::new() })
     }
 
-    /// One call on each, one after the other.
+    /// Opens what is missing of so many connections, one after the other, each of which has
+    /// exchanged settings and a PING; then what is missing of so many streams, evenly on all.
+    pub fn grow(
+        &mut self,
+        connections: usize,
+        streams: usize,
+        metadata: &Metadata,
+    ) -> Result<(), String> {
+        while self.senders.len() < connections {
+            self.go_on()?;
+            self.senders.push(self.runtime.block_on(settled(self.at))?);
+        }
+        while self.streams.len() < streams {
+            self.go_on()?;
+            let on = self.streams.len() % self.senders.len().max(1);
+            let sender = self.senders.get_mut(on).ok_or("streams need a connection")?;
+            self.streams.push(self.runtime.block_on(stream(sender, metadata))?);
+        }
+        Ok(())
+    }
+
+    /// Thousands take a while: a signal ends them.
+    fn go_on(&self) -> Result<(), String> {
+        if interrupt::came() { Err("interrupted".to_owned()) } else { Ok(()) }
+    }
+
+    /// One call on each connection, one after the other.
     pub fn call_each(&mut self, metadata: &Metadata) -> Result<(), String> {
         let (runtime, senders) = (&self.runtime, &mut self.senders);
         senders.iter_mut().try_for_each(|sender| runtime.block_on(call(sender, metadata)))
@@ -91,23 +122,51 @@ async fn connect(at: SocketAddr) -> Result<(SendRequest<Bytes>, Option<h2::PingP
     Ok((sender, pings))
 }
 
-async fn call(sender: &mut SendRequest<Bytes>, metadata: &Metadata) -> Result<(), String> {
-    let http2 = |e: h2::Error| format!("HTTP/2: {e}");
-    let mut request = Request::post(format!("http://loadtest{UNARY}"))
+fn http2(error: h2::Error) -> String {
+    format!("HTTP/2: {error}")
+}
+
+fn request(path: &str, metadata: &Metadata) -> Result<Request<()>, String> {
+    let mut request = Request::post(format!("http://loadtest{path}"))
         .header("content-type", "application/grpc")
         .header("te", "trailers");
     for (name, value) in metadata {
         request = request.header(name.as_str(), value.as_slice());
     }
-    let request = request.body(()).map_err(|e| format!("metadata: {e}"))?;
-    let message = payload(ECHO_OCTETS);
-    let mut framed = BytesMut::with_capacity(5 + ECHO_OCTETS);
+    request.body(()).map_err(|e| format!("metadata: {e}"))
+}
+
+fn framed() -> Bytes {
+    let mut framed = BytesMut::with_capacity(FRAMED_OCTETS);
     framed.put_u8(0);
     framed.put_u32(ECHO_OCTETS as u32);
-    framed.put_slice(&message);
+    framed.put_slice(&payload(ECHO_OCTETS));
+    framed.freeze()
+}
+
+/// Opens one, and waits for the echo of its first message.
+async fn stream(sender: &mut SendRequest<Bytes>, metadata: &Metadata) -> Result<Stream, String> {
+    let mut request = request(PING_PONG, metadata)?;
+    // Dapr asks for it where a call streams; others pass it on.
+    request.headers_mut().insert("dapr-stream", http::HeaderValue::from_static("true"));
     let mut ready = sender.clone().ready().await.map_err(http2)?;
     let (response, mut sending) = ready.send_request(request, false).map_err(http2)?;
-    sending.send_data(framed.freeze(), true).map_err(http2)?;
+    sending.send_data(framed(), false).map_err(http2)?;
+    let mut body = response.await.map_err(http2)?.into_body();
+    let mut received = 0;
+    while received < FRAMED_OCTETS {
+        let data = body.data().await.ok_or("a stream ended by itself")?.map_err(http2)?;
+        received += data.len();
+        body.flow_control().release_capacity(data.len()).map_err(http2)?;
+    }
+    Ok(Stream { _request: sending, _response: body })
+}
+
+async fn call(sender: &mut SendRequest<Bytes>, metadata: &Metadata) -> Result<(), String> {
+    let request = request(UNARY, metadata)?;
+    let mut ready = sender.clone().ready().await.map_err(http2)?;
+    let (response, mut sending) = ready.send_request(request, false).map_err(http2)?;
+    sending.send_data(framed(), true).map_err(http2)?;
     let (head, mut body) = response.await.map_err(http2)?.into_parts();
     let mut received = 0;
     while let Some(data) = body.data().await {
@@ -119,7 +178,7 @@ async fn call(sender: &mut SendRequest<Bytes>, metadata: &Metadata) -> Result<()
     let trailers = body.trailers().await.map_err(http2)?.unwrap_or_default();
     let last = |name| trailers.get(name).or_else(|| head.headers.get(name));
     match last("grpc-status").map(http::HeaderValue::as_bytes) {
-        Some(b"0") if received == 5 + ECHO_OCTETS => Ok(()),
+        Some(b"0") if received == FRAMED_OCTETS => Ok(()),
         Some(b"0") => Err(format!("an echo of {received} octets")),
         Some(status) => Err(format!(
             "grpc-status {}: {}",

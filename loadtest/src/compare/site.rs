@@ -54,7 +54,7 @@ impl<'a> Site<'a> {
     #[expect(clippy::disallowed_methods, reason = "a report says its date")]
     pub fn header(&self, command: &str, kinds: &[Kind]) -> Header {
         let programs = &self.ingredients.programs;
-        let signed = kinds.iter().any(|kind| matches!(kind, Kind::Ringside | Kind::Daprd));
+        let signed = kinds.iter().any(|kind| kind.is_dapr());
         let wanted = |program: &Program| match program {
             // It is the app in any case.
             Program::Loadtest => true,

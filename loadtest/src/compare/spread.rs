@@ -8,10 +8,10 @@
 //! Which worker has which connection is what the sidecar itself says on `/metrics`; what a worker
 //! has done is its thread's CPU time.
 
-use super::goals::{self, Limit};
 use super::groups::Groups;
 use super::report::{self, Header};
 use super::site::Site;
+use super::verdict::{self, Limit, Wanted};
 use super::workload::Workload;
 use crate::account::{self, Thread};
 use crate::generate::{self, Mark};
@@ -178,7 +178,7 @@ fn by_worker(text: &str, gauge: &str) -> Vec<u64> {
 }
 
 /// With the workers as what is scarce, a second connection brings at least so much.
-const SECOND_CONNECTION: Limit = Limit::at_least(1.6);
+const SECOND_CONNECTION: Wanted = Wanted::goal(Limit::at_least(1.6));
 
 impl Report {
     pub fn failed(&self) -> u64 {
@@ -215,8 +215,8 @@ impl Report {
         let ratio = Spread::of_ratios(&self.rates(self.quota, 2), &self.rates(self.quota, 1));
         let ratio = ratio.filter(|_| self.quota.is_some());
         let what = "calls/s on 2 connections over 1, the workers being the limit";
-        if let Some(row) = goals::row(what, SECOND_CONNECTION, ratio, errors) {
-            let _ = write!(out, "\n{}{row}", goals::HEADING);
+        if let Some(row) = verdict::row(what, SECOND_CONNECTION, ratio, errors) {
+            let _ = write!(out, "\n{}{row}", verdict::HEADING);
         }
         for (text, count) in self.runs.iter().flat_map(|run| &run.errors) {
             let _ = writeln!(out, "- ⚠ {count} × {text}");

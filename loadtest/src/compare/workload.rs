@@ -14,6 +14,7 @@ pub enum Workload {
     W3s,
     W2,
     W3,
+    W3u,
     W4a,
     W4b,
     W5,
@@ -42,6 +43,8 @@ impl Unit {
 }
 
 const SMALL: usize = 100;
+/// Names that no proxy knows. The client's HPACK takes each value into its table, as usual ones do.
+const UNIQUE: &[&str] = &["x-call-id", "x-correlation-id"];
 const STREAM_MESSAGES: u64 = 10_000;
 /// So many that a call's begin and end do not show.
 const ROUND_TRIPS: u64 = 1 << 40;
@@ -49,7 +52,6 @@ const ROUND_TRIPS: u64 = 1 << 40;
 /// One line of the table of workloads.
 struct Terms {
     name: &'static str,
-    meaning: &'static str,
     shape: Shape,
     octets: usize,
     connections: usize,
@@ -57,15 +59,17 @@ struct Terms {
     /// Calls per second of an open loop.
     rate: Option<f64>,
     unit: Unit,
+    unique: &'static [&'static str],
 }
 
 impl Workload {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::W1,
         Self::W2r,
         Self::W3s,
         Self::W2,
         Self::W3,
+        Self::W3u,
         Self::W4a,
         Self::W4b,
         Self::W5,
@@ -77,7 +81,21 @@ impl Workload {
     }
 
     pub fn meaning(self) -> &'static str {
-        self.terms().meaning
+        match self {
+            Self::W1 => "unary, 100 octets, open loop of 1,000 calls/s, 1 connection",
+            Self::W2r => "unary, 100 octets, open loop of 2,000 calls/s, 16 connections",
+            Self::W3s => "unary, 100 octets, closed loop, 1 connection, 1 call in flight",
+            Self::W2 => "unary, 100 octets, closed loop, 16 connections of 10 streams",
+            Self::W3 => "unary, 100 octets, closed loop, 1 connection of 100 streams",
+            Self::W3u => {
+                "unary, 100 octets, closed loop, 1 connection of 100 streams, two header fields \
+                 with a value of their own in every call"
+            }
+            Self::W4a => "unary, 64 KiB echoed, closed loop, 4 connections of 2 streams",
+            Self::W4b => "unary, 1 MiB echoed, closed loop, 2 connections of 2 streams",
+            Self::W5 => "ping-pong of 100 octets on one stream",
+            Self::W5s => "server streams of 10,000 messages of 100 octets, one at a time",
+        }
     }
 
     pub fn unit(self) -> Unit {
@@ -94,70 +112,34 @@ impl Workload {
     }
 
     fn terms(self) -> Terms {
-        let unary = |name, meaning, octets, connections, streams, rate, unit| Terms {
+        let unary = |name, octets, connections, streams| Terms {
             name,
-            meaning,
             shape: Shape::Unary,
             octets,
             connections,
             streams,
-            rate,
-            unit,
+            rate: None,
+            unit: Unit::Call,
+            unique: &[],
         };
         match self {
-            Self::W1 => {
-                let meaning = "unary, 100 octets, open loop of 1,000 calls/s, 1 connection";
-                unary("w1", meaning, SMALL, 1, 100, Some(1000.0), Unit::Call)
-            }
-            Self::W2r => {
-                let meaning = "unary, 100 octets, open loop of 2,000 calls/s, 16 connections";
-                unary("w2r", meaning, SMALL, 16, 100, Some(2000.0), Unit::Call)
-            }
-            Self::W3s => {
-                let meaning = "unary, 100 octets, closed loop, 1 connection, 1 call in flight";
-                unary("w3s", meaning, SMALL, 1, 1, None, Unit::Call)
-            }
-            Self::W2 => {
-                let meaning = "unary, 100 octets, closed loop, 16 connections of 10 streams";
-                unary("w2", meaning, SMALL, 16, 10, None, Unit::Call)
-            }
-            Self::W3 => {
-                let meaning = "unary, 100 octets, closed loop, 1 connection of 100 streams";
-                unary("w3", meaning, SMALL, 1, 100, None, Unit::Call)
-            }
-            Self::W4a => {
-                let meaning = "unary, 64 KiB echoed, closed loop, 4 connections of 2 streams";
-                unary("w4a", meaning, 64 << 10, 4, 2, None, Unit::Gigabyte)
-            }
-            Self::W4b => {
-                let meaning = "unary, 1 MiB echoed, closed loop, 2 connections of 2 streams";
-                unary("w4b", meaning, 1 << 20, 2, 2, None, Unit::Gigabyte)
-            }
+            Self::W1 => Terms { rate: Some(1000.0), ..unary("w1", SMALL, 1, 100) },
+            Self::W2r => Terms { rate: Some(2000.0), ..unary("w2r", SMALL, 16, 100) },
+            Self::W3s => unary("w3s", SMALL, 1, 1),
+            Self::W2 => unary("w2", SMALL, 16, 10),
+            Self::W3 => unary("w3", SMALL, 1, 100),
+            Self::W3u => Terms { unique: UNIQUE, ..unary("w3u", SMALL, 1, 100) },
+            Self::W4a => Terms { unit: Unit::Gigabyte, ..unary("w4a", 64 << 10, 4, 2) },
+            Self::W4b => Terms { unit: Unit::Gigabyte, ..unary("w4b", 1 << 20, 2, 2) },
             Self::W5 => Terms {
                 shape: Shape::PingPong { round_trips: ROUND_TRIPS },
                 unit: Unit::RoundTrip,
-                ..unary(
-                    "w5",
-                    "ping-pong of 100 octets on one stream",
-                    SMALL,
-                    1,
-                    1,
-                    None,
-                    Unit::Call,
-                )
+                ..unary("w5", SMALL, 1, 1)
             },
             Self::W5s => Terms {
                 shape: Shape::ServerStream,
                 unit: Unit::Message,
-                ..unary(
-                    "w5s",
-                    "server streams of 10,000 messages of 100 octets, one at a time",
-                    SMALL,
-                    1,
-                    1,
-                    None,
-                    Unit::Call,
-                )
+                ..unary("w5s", SMALL, 1, 1)
             },
         }
     }
@@ -193,6 +175,7 @@ impl Workload {
             authority: "loadtest".to_owned(),
             path: path.to_owned(),
             metadata,
+            unique: terms.unique.iter().map(|name| (*name).to_owned()).collect(),
             shape: terms.shape,
             request,
             expect,
@@ -245,6 +228,8 @@ mod tests {
         let Schedule::Open(segments) = plan(Workload::W1).schedule else { panic!("W1 is open") };
         assert_eq!((segments[0].from, segments[0].to), (1000.0, 1000.0));
         assert!(Workload::W1.is_open() && Workload::W2r.is_open() && !Workload::W5.is_open());
+        assert_eq!((shape(Workload::W3u), plan(Workload::W3u).unique.len()), ((1, 100), 2));
+        assert!(plan(Workload::W3).unique.is_empty());
         assert_eq!(plan(Workload::W1).metadata.len(), 1);
         assert_eq!(plan(Workload::W5).metadata.len(), 2, "and dapr-stream");
     }

@@ -1,4 +1,5 @@
-//! The request's head, made once and copied per call (gRPC over HTTP/2, "Requests").
+//! The request's head, made once and copied per call (gRPC over HTTP/2, "Requests"), with what is
+//! to differ in every call.
 //!
 //! Refuses to know connections.
 
@@ -7,11 +8,15 @@ use crate::plan::Plan;
 use data_encoding::BASE64_NOPAD;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, USER_AGENT};
 use http::{Method, Request, Uri, Version};
+use std::cell::Cell;
 use std::time::Duration;
 
 pub(super) struct Head {
     uri: Uri,
     fields: HeaderMap,
+    unique: Vec<HeaderName>,
+    /// Values given out.
+    given: Cell<u64>,
 }
 
 impl Head {
@@ -35,7 +40,9 @@ impl Head {
             let (name, value) = field(key, value)?;
             fields.append(name, value);
         }
-        Ok(Self { uri, fields })
+        let unique = plan.unique.iter().map(|key| Ok(field(key, &[])?.0));
+        let unique = unique.collect::<Result<_, RunError>>()?;
+        Ok(Self { uri, fields, unique, given: Cell::new(0) })
     }
 
     pub(super) fn request(&self) -> Request<()> {
@@ -44,7 +51,20 @@ impl Head {
         *request.uri_mut() = self.uri.clone();
         *request.version_mut() = Version::HTTP_2;
         *request.headers_mut() = self.fields.clone();
+        for name in &self.unique {
+            request.headers_mut().append(name.clone(), self.unique_value());
+        }
         request
+    }
+
+    /// 32 hexadecimal digits, as trace and request IDs are; never the same ones.
+    fn unique_value(&self) -> HeaderValue {
+        let number = self.given.get();
+        self.given.set(number.wrapping_add(1));
+        // An odd factor: no two numbers have the same product.
+        let scattered = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        HeaderValue::try_from(format!("{:016x}{scattered:016x}", scattered.rotate_left(32)))
+            .expect("digits and letters")
     }
 }
 
@@ -77,6 +97,8 @@ fn timeout_value(timeout: Duration) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generate::slot::tests::plan;
+    use std::collections::BTreeSet;
 
     #[test]
     fn timeouts_have_at_most_eight_digits() {
@@ -92,6 +114,23 @@ mod tests {
     fn binary_metadata_is_base64_without_padding() {
         let (name, value) = field("Trace-Bin", &[0xff, 0xfe, 0xfd, 0x01]).expect("allowed");
         assert_eq!((name.as_str(), value.as_bytes()), ("trace-bin", &b"//79AQ"[..]));
+    }
+
+    #[test]
+    fn unique_values_differ_within_a_call_and_between_calls() {
+        let unique = ["x-a", "x-b"].map(str::to_owned).to_vec();
+        let head = Head::new(&Plan { unique, ..plan() }).expect("a good plan");
+        let mut seen = BTreeSet::new();
+        for _ in 0..100 {
+            let request = head.request();
+            for name in ["x-a", "x-b"] {
+                let value = request.headers()[name].to_str().expect("ASCII").to_owned();
+                assert_eq!(value.len(), 32);
+                assert!(seen.insert(value), "a value comes twice");
+            }
+        }
+        let refused = Plan { unique: vec!["a b".to_owned()], ..plan() };
+        assert!(Head::new(&refused).is_err());
     }
 
     #[test]

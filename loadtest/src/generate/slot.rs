@@ -228,6 +228,7 @@ pub(crate) mod tests {
             authority: "localhost".to_owned(),
             path: "/loadtest.Echo/Unary".to_owned(),
             metadata: Vec::new(),
+            unique: Vec::new(),
             shape: Shape::Unary,
             request: Bytes::new(),
             expect: Expect::Echo,

@@ -6,7 +6,7 @@
 
 use super::process::Process;
 use super::programs::Program;
-use super::{Hop, Ingredients, Kind, PATIENCE, Ready, Running, StartError, ports};
+use super::{Between, Hop, Ingredients, Kind, PATIENCE, Ready, Running, StartError, ports};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -76,24 +76,9 @@ impl Ports {
     }
 }
 
-pub(super) fn ringside(
-    app: SocketAddr,
-    app_id: &str,
-    ingredients: &Ingredients,
-) -> Result<Running, StartError> {
-    pair(Kind::Ringside, app, app_id, ingredients)
-}
-
-pub(super) fn daprd(
-    app: SocketAddr,
-    app_id: &str,
-    ingredients: &Ingredients,
-) -> Result<Running, StartError> {
-    pair(Kind::Daprd, app, app_id, ingredients)
-}
-
-fn pair(
+pub(super) fn pair(
     kind: Kind,
+    between: Between,
     app: SocketAddr,
     app_id: &str,
     ingredients: &Ingredients,
@@ -102,9 +87,13 @@ fn pair(
     // The caller's table must hold the callee, and the callee's is the same, so that both hops have
     // the same features.
     let table = [(app_id, callee.internal)];
-    let inbound = sidecar(kind, app_id, Some(app), callee, &table, ingredients)?;
+    let authority = match between {
+        Between::Tls => Some(ingredients.authority()?),
+        Between::Plain => None,
+    };
+    let inbound = sidecar(kind, authority, app_id, Some(app), callee, &table, ingredients)?;
     let own_id = format!("{CALLER}-{app_id}");
-    let outbound = sidecar(kind, &own_id, None, caller, &table, ingredients)?;
+    let outbound = sidecar(kind, authority, &own_id, None, caller, &table, ingredients)?;
     let hops = vec![
         Hop { process: outbound, ready: Ready::Healthy(caller.http) },
         Hop { process: inbound, ready: Ready::Healthy(callee.http) },
@@ -115,24 +104,24 @@ fn pair(
     Ok(running)
 }
 
-/// `table` says at which internal ports the apps are.
+/// `table` says at which internal ports the apps are; without an authority there is no mTLS.
 pub(super) fn sidecar(
     kind: Kind,
+    authority: Option<&Authority>,
     own_id: &str,
     app: Option<SocketAddr>,
     at: Ports,
     table: &[(&str, SocketAddr)],
     ingredients: &Ingredients,
 ) -> Result<Process, StartError> {
-    let program = if kind == Kind::Ringside { Program::Ringside } else { Program::Daprd };
+    let program = if kind.is_ringside() { Program::Ringside } else { Program::Daprd };
     let mut command = ingredients.programs.command(program)?;
-    let authority = ingredients.authority()?;
     let folder = ingredients.folder(&format!("{}-{own_id}", kind.name()))?;
     let resources = folder.join("resources");
     fs::create_dir_all(&resources).map_err(|e| StartError::file(&resources, &e))?;
     let config = folder.join("config.yaml");
     let spec = match kind {
-        Kind::Ringside => {
+        Kind::Ringside | Kind::RingsideEpoll => {
             let file = folder.join("apps.yaml");
             let lines = table.iter().map(|(id, at)| format!("{id}: [\"{at}\"]\n"));
             write(&file, &lines.collect::<String>())?;
@@ -141,8 +130,11 @@ pub(super) fn sidecar(
         _ => spec_of_daprd(table),
     };
     write(&config, &configuration(&spec))?;
-    command.args(["--app-id", own_id, "--log-level", "warn", "--enable-mtls"]);
-    command.args(["--sentry-address", &authority.address]);
+    command.args(["--app-id", own_id, "--log-level", "warn"]);
+    if let Some(authority) = authority {
+        command.args(["--enable-mtls", "--sentry-address", &authority.address]);
+        command.env("DAPR_TRUST_ANCHORS", &authority.anchors);
+    }
     command.args(["--dapr-listen-addresses", "127.0.0.1"]);
     command.args(["--dapr-internal-grpc-listen-address", "127.0.0.1"]);
     command.args(["--metrics-listen-address", "127.0.0.1"]);
@@ -159,11 +151,13 @@ pub(super) fn sidecar(
         command.args(["--app-channel-address", &app.ip().to_string()]);
     }
     command.arg("--config").arg(&config).arg("--resources-path").arg(&resources);
-    if kind == Kind::Ringside {
+    if kind.is_ringside() {
         command.args(&ingredients.ringside_args);
     }
+    if kind == Kind::RingsideEpoll {
+        command.arg("--ringside-io=epoll");
+    }
     command.env("DAPR_HOST_IP", "127.0.0.1").env("NAMESPACE", NAMESPACE);
-    command.env("DAPR_TRUST_ANCHORS", &authority.anchors);
     Process::spawn(&folder, kind.name(), command)
 }
 

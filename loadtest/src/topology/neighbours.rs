@@ -33,14 +33,15 @@ impl Neighbours {
         apps: [(&'static str, SocketAddr); 2],
         ingredients: &Ingredients,
     ) -> Result<Self, StartError> {
-        if !matches!(kind, Kind::Ringside | Kind::Daprd) {
+        if !kind.is_dapr() {
             return Err(StartError::new(format!("{} knows no apps by name", kind.name())));
         }
         let ports = [Ports::claim()?, Ports::claim()?];
         let [(first_id, first_app), (second_id, second_app)] = apps;
         let table = [(first_id, ports[0].internal), (second_id, ports[1].internal)];
+        let authority = Some(ingredients.authority()?);
         let start = |id, app, at: Ports| -> Result<_, StartError> {
-            let process = sidecar(kind, id, Some(app), at, &table, ingredients)?;
+            let process = sidecar(kind, authority, id, Some(app), at, &table, ingredients)?;
             let Ports { grpc: api, http, internal, metrics } = at;
             let neighbour = Neighbour { id, api, internal, metrics, pid: process.pid() };
             Ok((neighbour, Hop { process, ready: Ready::Healthy(http) }))

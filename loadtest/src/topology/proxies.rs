@@ -5,10 +5,10 @@
 //! for HAProxy's window; Envoy adds no request ids and no headers of its own, as nobody else does;
 //! what would end long-lived connections or refuse streams is raised.
 
-use super::certificates::{Certificates, INBOUND, OUTBOUND};
+use super::certificates::{Certificates, INBOUND, Leaf, OUTBOUND};
 use super::process::Process;
 use super::programs::Program;
-use super::{Hop, Ingredients, Kind, Ready, Running, StartError, ports};
+use super::{Between, Hop, Ingredients, Kind, Ready, Running, StartError, ports};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -31,30 +31,49 @@ struct Place {
     metrics: SocketAddr,
 }
 
-type Writer = fn(Side, Place, &Certificates) -> String;
+/// Without certificates the hops speak plaintext with each other, too.
+type Writer = fn(Side, Place, Option<&Certificates>) -> String;
 type Starter = fn(&Path, &str, Command) -> Result<Process, StartError>;
 
-pub(super) fn haproxy(app: SocketAddr, ingredients: &Ingredients) -> Result<Running, StartError> {
-    pair(Kind::Haproxy, Program::Haproxy, app, ingredients, (haproxy_config, haproxy_process))
+pub(super) fn haproxy(
+    between: Between,
+    app: SocketAddr,
+    ingredients: &Ingredients,
+) -> Result<Running, StartError> {
+    let how = (haproxy_config as Writer, haproxy_process as Starter);
+    pair((Kind::Haproxy, Program::Haproxy), between, app, ingredients, how)
 }
 
-pub(super) fn nginx(app: SocketAddr, ingredients: &Ingredients) -> Result<Running, StartError> {
-    pair(Kind::Nginx, Program::Nginx, app, ingredients, (nginx_config, nginx_process))
+pub(super) fn nginx(
+    between: Between,
+    app: SocketAddr,
+    ingredients: &Ingredients,
+) -> Result<Running, StartError> {
+    let how = (nginx_config as Writer, nginx_process as Starter);
+    pair((Kind::Nginx, Program::Nginx), between, app, ingredients, how)
 }
 
-pub(super) fn envoy(app: SocketAddr, ingredients: &Ingredients) -> Result<Running, StartError> {
-    pair(Kind::Envoy, Program::Envoy, app, ingredients, (envoy_config, envoy_process))
+pub(super) fn envoy(
+    between: Between,
+    app: SocketAddr,
+    ingredients: &Ingredients,
+) -> Result<Running, StartError> {
+    let how = (envoy_config as Writer, envoy_process as Starter);
+    pair((Kind::Envoy, Program::Envoy), between, app, ingredients, how)
 }
 
 fn pair(
-    kind: Kind,
-    program: Program,
+    (kind, program): (Kind, Program),
+    between: Between,
     app: SocketAddr,
     ingredients: &Ingredients,
     (config, process): (Writer, Starter),
 ) -> Result<Running, StartError> {
     ingredients.programs.path(program)?;
-    let certificates = ingredients.certificates()?;
+    let certificates = match between {
+        Between::Tls => Some(ingredients.certificates()?),
+        Between::Plain => None,
+    };
     let hop = |side: Side, to: SocketAddr| {
         let place = Place { at: ports::claim()?, to, metrics: ports::claim()? };
         let command = ingredients.programs.command(program)?;
@@ -98,33 +117,32 @@ fn envoy_process(folder: &Path, config: &str, mut command: Command) -> Result<Pr
 
 /// Its window is raised: with 64 KiB, HAProxy 2.6 now and then ends a connection with
 /// INTERNAL_ERROR under 1 MiB messages, and every message costs it more.
-fn haproxy_config(side: Side, place: Place, certificates: &Certificates) -> String {
+fn haproxy_config(side: Side, place: Place, certificates: Option<&Certificates>) -> String {
     let Place { at, to, metrics } = place;
-    let authority = certificates.authority.display();
     let tls = "ssl-min-ver TLSv1.3 ciphersuites TLS_AES_128_GCM_SHA256";
-    let (bind, server) = match side {
-        Side::Outbound => (
-            format!("{at} proto h2"),
-            format!(
-                "{to} ssl {tls} alpn h2 verify required ca-file {authority} crt {} \
-                 sni str({INBOUND}) verifyhost {INBOUND}",
-                certificates.outbound.both.display(),
-            ),
-        ),
-        Side::Inbound => (
-            format!(
-                "{at} ssl {tls} curves P-256 alpn h2 verify required ca-file {authority} crt {}",
-                certificates.inbound.both.display(),
-            ),
-            format!("{to} proto h2"),
-        ),
-    };
+    let plain = |at: SocketAddr| format!("{at} proto h2");
     // The name in the caller's certificate is asked for as the others ask for it.
-    let verified = match side {
-        Side::Outbound => String::new(),
-        Side::Inbound => {
-            format!("  http-request deny unless {{ ssl_c_s_dn(cn) -m str {OUTBOUND} }}\n")
-        }
+    let (bind, server, verified) = match (side, certificates) {
+        (_, None) => (plain(at), plain(to), String::new()),
+        (Side::Outbound, Some(Certificates { authority, outbound, .. })) => (
+            plain(at),
+            format!(
+                "{to} ssl {tls} alpn h2 verify required ca-file {} crt {} sni str({INBOUND}) \
+                 verifyhost {INBOUND}",
+                authority.display(),
+                outbound.both.display(),
+            ),
+            String::new(),
+        ),
+        (Side::Inbound, Some(Certificates { authority, inbound, .. })) => (
+            format!(
+                "{at} ssl {tls} curves P-256 alpn h2 verify required ca-file {} crt {}",
+                authority.display(),
+                inbound.both.display(),
+            ),
+            plain(to),
+            format!("  http-request deny unless {{ ssl_c_s_dn(cn) -m str {OUTBOUND} }}\n"),
+        ),
     };
     format!(
         "global\n  nbthread 1\n  maxconn 8000\n  tune.h2.max-concurrent-streams 1000\n  \
@@ -139,10 +157,9 @@ fn haproxy_config(side: Side, place: Place, certificates: &Certificates) -> Stri
 }
 
 /// `master_process off`: one process, so that its costs are one process's; less than users pay.
-fn nginx_config(side: Side, place: Place, certificates: &Certificates) -> String {
+fn nginx_config(side: Side, place: Place, certificates: Option<&Certificates>) -> String {
     let Place { at, to, metrics } = place;
-    let authority = certificates.authority.display();
-    let ca_and_leaf = |prefix: &str, leaf: &super::certificates::Leaf| {
+    let leaf = |prefix: &str, leaf: &Leaf| {
         format!(
             "    {prefix}ssl_protocols TLSv1.3;\n    \
              {prefix}ssl_conf_command Ciphersuites TLS_AES_128_GCM_SHA256;\n    \
@@ -152,22 +169,25 @@ fn nginx_config(side: Side, place: Place, certificates: &Certificates) -> String
             leaf.key.display(),
         )
     };
-    let (listen, tls, pass) = match side {
-        Side::Outbound => (
+    let (listen, tls, pass) = match (side, certificates) {
+        (_, None) => (format!("{at} http2"), String::new(), "grpc"),
+        (Side::Outbound, Some(Certificates { authority, outbound, .. })) => (
             format!("{at} http2"),
-            ca_and_leaf("grpc_", &certificates.outbound)
+            leaf("grpc_", outbound)
                 + &format!(
-                    "    grpc_ssl_verify on;\n    grpc_ssl_trusted_certificate {authority};\n    \
-                     grpc_ssl_name {INBOUND};\n    grpc_ssl_server_name on;\n"
+                    "    grpc_ssl_verify on;\n    grpc_ssl_trusted_certificate {};\n    \
+                     grpc_ssl_name {INBOUND};\n    grpc_ssl_server_name on;\n",
+                    authority.display()
                 ),
             "grpcs",
         ),
-        Side::Inbound => (
+        (Side::Inbound, Some(Certificates { authority, inbound, .. })) => (
             format!("{at} ssl http2"),
-            ca_and_leaf("", &certificates.inbound)
+            leaf("", inbound)
                 + &format!(
-                    "    ssl_verify_client on;\n    ssl_client_certificate {authority};\n    \
-                     if ($ssl_client_s_dn !~ \"CN={OUTBOUND}\") {{ return 403; }}\n"
+                    "    ssl_verify_client on;\n    ssl_client_certificate {};\n    \
+                     if ($ssl_client_s_dn !~ \"CN={OUTBOUND}\") {{ return 403; }}\n",
+                    authority.display()
                 ),
             "grpc",
         ),
@@ -189,35 +209,19 @@ fn nginx_config(side: Side, place: Place, certificates: &Certificates) -> String
     )
 }
 
-fn envoy_config(side: Side, place: Place, certificates: &Certificates) -> String {
+fn envoy_config(side: Side, place: Place, certificates: Option<&Certificates>) -> String {
     let Place { at, to, metrics } = place;
-    let (leaf, peer) = match side {
-        Side::Outbound => (&certificates.outbound, INBOUND),
-        Side::Inbound => (&certificates.inbound, OUTBOUND),
-    };
-    let common = format!(
-        "{{alpn_protocols: [h2], \
-         tls_params: {{tls_minimum_protocol_version: TLSv1_3, \
-         tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [P-256]}}, \
-         tls_certificates: [{{certificate_chain: {{filename: \"{}\"}}, \
-         private_key: {{filename: \"{}\"}}}}], \
-         validation_context: {{trusted_ca: {{filename: \"{}\"}}, \
-         match_typed_subject_alt_names: [{{san_type: DNS, matcher: {{exact: {peer}}}}}]}}}}",
-        leaf.certificate.display(),
-        leaf.key.display(),
-        certificates.authority.display(),
-    );
-    let tls = format!("{TYPE}.transport_sockets.tls.v3");
-    let socket = |context: &str, more: &str| {
-        format!(
-            "{{name: tls, typed_config: {{\"@type\": {tls}.{context}, {more}, \
-             common_tls_context: {common}}}}}"
-        )
-    };
-    let (down, up) = match side {
-        Side::Outbound => (String::new(), socket("UpstreamTlsContext", &format!("sni: {INBOUND}"))),
-        Side::Inbound => {
-            (socket("DownstreamTlsContext", "require_client_certificate: true"), String::new())
+    let (down, up) = match (side, certificates) {
+        (_, None) => (String::new(), String::new()),
+        (Side::Outbound, Some(known)) => {
+            let more = format!("sni: {INBOUND}");
+            let leaf = &known.outbound;
+            (String::new(), envoy_socket("UpstreamTlsContext", &more, known, leaf, INBOUND))
+        }
+        (Side::Inbound, Some(known)) => {
+            let more = "require_client_certificate: true";
+            let leaf = &known.inbound;
+            (envoy_socket("DownstreamTlsContext", more, known, leaf, OUTBOUND), String::new())
         }
     };
     let line = |indent: &str, socket: &str| {
@@ -239,6 +243,33 @@ fn envoy_config(side: Side, place: Place, certificates: &Certificates) -> String
         .replace("@TYPE", TYPE)
         .replace("@DOWN_TLS\n", &down)
         .replace("@UP_TLS\n", &up)
+}
+
+/// One side's TLS: its own certificate, and the name that the peer's must have.
+fn envoy_socket(
+    context: &str,
+    more: &str,
+    certificates: &Certificates,
+    leaf: &Leaf,
+    peer: &str,
+) -> String {
+    let common = format!(
+        "{{alpn_protocols: [h2], \
+         tls_params: {{tls_minimum_protocol_version: TLSv1_3, \
+         tls_maximum_protocol_version: TLSv1_3, ecdh_curves: [P-256]}}, \
+         tls_certificates: [{{certificate_chain: {{filename: \"{}\"}}, \
+         private_key: {{filename: \"{}\"}}}}], \
+         validation_context: {{trusted_ca: {{filename: \"{}\"}}, \
+         match_typed_subject_alt_names: [{{san_type: DNS, matcher: {{exact: {peer}}}}}]}}}}",
+        leaf.certificate.display(),
+        leaf.key.display(),
+        certificates.authority.display(),
+    );
+    let tls = format!("{TYPE}.transport_sockets.tls.v3");
+    format!(
+        "{{name: tls, typed_config: {{\"@type\": {tls}.{context}, {more}, \
+         common_tls_context: {common}}}}}"
+    )
 }
 
 const TYPE: &str = "type.googleapis.com/envoy.extensions";

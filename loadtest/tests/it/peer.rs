@@ -175,6 +175,7 @@ pub fn plan(target: SocketAddr) -> Plan {
         authority: "localhost".to_owned(),
         path: loadtest::serve::UNARY.to_owned(),
         metadata: Vec::new(),
+        unique: Vec::new(),
         shape: Shape::Unary,
         request: payload(100),
         expect: Expect::Echo,

@@ -162,6 +162,7 @@ impl Work {
             authority: way.authority.clone(),
             path: self.path.clone(),
             metadata,
+            unique: Vec::new(),
             shape: self.shape,
             request: self.messages.first().cloned().unwrap_or_default(),
             expect: Expect::Anything,

@@ -1,11 +1,15 @@
 //! What the configurations say; that the programs take them is the smoke test's.
 
-use super::super::certificates::Leaf;
 use super::*;
 
 fn leaf(name: &str) -> Leaf {
     let path = |ending: &str| format!("/c/{name}.{ending}").into();
     Leaf { certificate: path("crt"), key: path("key"), both: path("pem") }
+}
+
+fn place() -> Place {
+    let [at, to, metrics] = [11, 22, 33].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+    Place { at, to, metrics }
 }
 
 fn configs(writer: Writer) -> [String; 2] {
@@ -14,9 +18,26 @@ fn configs(writer: Writer) -> [String; 2] {
         outbound: leaf("outbound"),
         inbound: leaf("inbound"),
     };
-    let [at, to, metrics] = [11, 22, 33].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
-    let place = Place { at, to, metrics };
-    [Side::Outbound, Side::Inbound].map(|side| writer(side, place, &certificates))
+    [Side::Outbound, Side::Inbound].map(|side| writer(side, place(), Some(&certificates)))
+}
+
+#[test]
+fn without_certificates_there_is_no_tls() {
+    for writer in [haproxy_config as Writer, nginx_config, envoy_config] {
+        for side in [Side::Outbound, Side::Inbound] {
+            let config = writer(side, place(), None);
+            let words = ["ssl", "tls", "crt", "grpcs", "@"];
+            let found: Vec<_> = words.into_iter().filter(|word| config.contains(word)).collect();
+            let known = ["@type", "@"];
+            assert!(found.iter().all(|word| known.contains(word)), "{found:?} in {config}");
+        }
+    }
+    let config = nginx_config(Side::Outbound, place(), None);
+    assert!(config.contains("listen 127.0.0.1:11 http2;"), "{config}");
+    assert!(config.contains("grpc_pass grpc://next;"), "{config}");
+    let config = haproxy_config(Side::Inbound, place(), None);
+    assert!(config.contains("bind 127.0.0.1:11 proto h2\n"), "{config}");
+    assert!(config.contains("server next 127.0.0.1:22 proto h2\n"), "{config}");
 }
 
 #[test]
