@@ -9,10 +9,13 @@
 mod attack;
 mod compare;
 mod crowd;
+mod hold;
+mod plot;
 mod relay;
 mod run;
 mod serve;
 mod spread;
+mod sweep;
 pub mod value;
 
 use crate::interrupt;
@@ -34,10 +37,13 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand { grammar: attack::grammar, run: attack::run },
     Subcommand { grammar: compare::grammar, run: compare::run },
     Subcommand { grammar: crowd::grammar, run: crowd::run },
+    Subcommand { grammar: hold::grammar, run: hold::run },
+    Subcommand { grammar: plot::grammar, run: plot::run },
     Subcommand { grammar: relay::grammar, run: relay::run },
     Subcommand { grammar: run::grammar, run: run::run },
     Subcommand { grammar: serve::grammar, run: serve::run },
     Subcommand { grammar: spread::grammar, run: spread::run },
+    Subcommand { grammar: sweep::grammar, run: sweep::run },
 ];
 
 const USAGE: u8 = 2;

@@ -20,18 +20,22 @@
 //! crowd       several pairs at once
 //! groups      CPU groups for threads that get a quota
 //! spread      client connections over worker threads
+//! sweep       rising rates, more connections and streams
+//! hold        memory by what stays open
 //! ```
 
 pub mod crowd;
 mod footprint;
 mod goals;
 mod groups;
+pub mod hold;
 mod markdown;
 mod measure;
 pub(crate) mod probe;
 mod report;
 mod site;
 pub mod spread;
+pub mod sweep;
 mod verdict;
 mod workload;
 
@@ -40,6 +44,9 @@ pub use measure::Run;
 pub use report::{Header, Report};
 pub use site::{Site, peers_folders};
 pub use workload::{Unit, Workload};
+
+#[cfg(test)]
+pub(crate) use markdown::tests::report as sample;
 
 use crate::topology::{Between, Ingredients, Kind, Running};
 use std::time::Duration;

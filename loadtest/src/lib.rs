@@ -13,6 +13,7 @@
 //! topology  starts direct, relay, ringside, daprd, HAProxy, Envoy, nginx
 //! ratio     medians and spreads of per-round ratios
 //! compare   rounds of topologies in alternation, and their tables
+//! plot      pictures of records, as SVG
 //! attack    hostile peers, and who else is hurt by them
 //! cli       a table of subcommands
 //! ```
@@ -26,6 +27,7 @@ pub mod generate;
 mod interrupt;
 pub mod outcome;
 pub mod plan;
+pub mod plot;
 pub mod ratio;
 pub mod relay;
 pub mod report;

@@ -155,6 +155,65 @@ fn connections_spread_over_workers() {
     assert!(text.contains("| 2 | "), "{text}");
 }
 
+/// The JSON of a subcommand, kept, and what `plot` makes of it.
+fn pictures(name: &str, args: &[&str]) -> (Value, Vec<(String, String)>) {
+    let folder = std::env::temp_dir().join(format!("loadtest-plot-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let (_, json) = loadtest(name, args);
+    let record = folder.join("record.json");
+    std::fs::write(&record, json.to_string()).expect("the record is written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
+    let said = command.arg("plot").arg(&record).arg("--out").arg(&folder).output();
+    let said = said.expect("loadtest runs");
+    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let names = String::from_utf8(said.stdout).expect("UTF-8");
+    let drawn = names.lines().map(|path| {
+        let name = Path::new(path).file_name().expect("a name").to_string_lossy().into_owned();
+        (name, std::fs::read_to_string(path).expect("the picture is written"))
+    });
+    let drawn = drawn.collect();
+    std::fs::remove_dir_all(&folder).expect("ours");
+    (json, drawn)
+}
+
+#[test]
+fn a_sweep_of_rates_is_measured_and_drawn() {
+    let args = ["--topologies=relay,ringside", "--rounds=1", "--seconds=0.2"];
+    let rates = ["--client-connections=2", "--streams=20", "--rates=200,400"];
+    let (json, drawn) = pictures("sweep", &[args, rates].concat());
+    let runs = json["runs"].as_array().expect("runs");
+    // A machine that is busy with something else may be past its knee at once.
+    assert!(runs.len() >= 2, "{json:#}");
+    for run in runs {
+        assert_eq!((&run["connections"], &run["streams"]), (&2.into(), &20.into()), "{run:#}");
+        above_zero(run, &["rate", "cpu_us_per_unit", "p50_us", "p99_us", "units_per_s"]);
+    }
+    if runs.len() == 4 {
+        let [(name, svg)] = &drawn[..] else { panic!("one picture: {drawn:?}") };
+        assert_eq!(name, "latency-by-rate.svg");
+        assert!(svg.contains(">ringside</text>") && svg.contains(">latency, µs</text>"), "{svg}");
+    }
+}
+
+#[test]
+fn what_is_held_is_measured_and_drawn() {
+    let args = ["--topologies=relay,ringside", "--rounds=1"];
+    let held = ["--connections-held=0,50", "--streams-held=150"];
+    let (json, drawn) = pictures("hold", &[args, held].concat());
+    let looks = json["looks"].as_array().expect("looks");
+    for topology in ["relay", "ringside"] {
+        let of_way = looks.iter().filter(|look| look["topology"] == topology);
+        let held = of_way.map(|look| (look["connections"].as_u64(), look["streams"].as_u64()));
+        let held: Vec<_> = held.collect();
+        let wanted = [(0, 0), (50, 0), (2, 150)].map(|(c, s)| (Some(c), Some(s)));
+        assert_eq!(held, wanted, "{topology}");
+    }
+    looks.iter().for_each(|look| above_zero(look, &["resident", "anonymous", "proportional"]));
+    let [(name, svg)] = &drawn[..] else { panic!("one picture: {drawn:?}") };
+    assert_eq!(name, "memory.svg");
+    assert!(svg.contains(">idle streams</text>"), "{svg}");
+}
+
 #[test]
 fn what_is_missing_is_said_with_its_remedy() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadtest"));
