@@ -96,7 +96,8 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     let (control, mail) = mailbox(MAIL_MAX).map_err(no_mailbox)?;
     let (end, ended) = mpsc::channel(crew.workers + 1);
     start_workers(&crew, plan.settings.retry_budget, snapshot, inboxes, calls, &control, &end)?;
-    let surfaces = serve_http(http, &state, &end);
+    let tracer = Rc::new(admin::Tracer::new(config.tracing, Rc::clone(&spans)));
+    let surfaces = serve_http(http, &state, &tracer, &end);
     let reloader = follow_files(&plan, &state, &workers, shelf);
     let console = console::start(&plan, log, &state, &workers, &mut files)?;
     let app_found = Rc::new(Cell::new(false));
@@ -201,13 +202,14 @@ fn mail(workers: usize) -> io::Result<Mail> {
 fn serve_http(
     listeners: Vec<(admin::HttpListener, admin::Surface)>,
     state: &Rc<State>,
+    tracer: &Rc<admin::Tracer>,
     end: &mpsc::Sender<String>,
 ) -> JoinSet<()> {
     let mut surfaces = JoinSet::new();
     for (listener, surface) in listeners {
-        let (state, end) = (Rc::clone(state), end.clone());
+        let (state, tracer, end) = (Rc::clone(state), Rc::clone(tracer), end.clone());
         surfaces.spawn_local(async move {
-            if let Err(error) = admin::serve(listener, surface, state).await {
+            if let Err(error) = admin::serve(listener, surface, state, tracer).await {
                 let _ = end.try_send(format!("HTTP server failed: {error}"));
             }
         });

@@ -15,6 +15,7 @@ mod cors;
 pub mod metadata;
 mod process;
 mod route;
+mod traced;
 mod watch;
 
 #[cfg(test)]
@@ -29,11 +30,13 @@ use hyper_util::server::conn::auto;
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
+pub use traced::Tracer;
 use watch::{Progress, Watched};
 
 /// Open connections on one port.
@@ -74,6 +77,7 @@ pub enum HttpListener {
 struct Port {
     surface: Surface,
     state: Rc<State>,
+    tracer: Rc<Tracer>,
     connections: Cell<usize>,
     /// Told of each connection that ends.
     ended: Notify,
@@ -82,9 +86,13 @@ struct Port {
 
 /// Serves until [`State::close_http`], and then what is in flight. Must run inside a tokio
 /// `LocalSet`.
-pub async fn serve(listener: HttpListener, surface: Surface, state: Rc<State>) -> io::Result<()> {
-    let (connections, ended, budget) = (Cell::new(0), Notify::new(), Budget::new());
-    let port = Rc::new(Port { surface, state, connections, ended, budget });
+pub async fn serve(
+    listener: HttpListener,
+    surface: Surface,
+    state: Rc<State>,
+    tracer: Rc<Tracer>,
+) -> io::Result<()> {
+    let port = Rc::new(Port::new(surface, state, tracer));
     let mut closed = pin!(port.state.http_closed());
     match listener {
         HttpListener::Tcp(listener) => {
@@ -94,7 +102,10 @@ pub async fn serve(listener: HttpListener, surface: Surface, state: Rc<State>) -
                 tokio::select! {
                     biased;
                     () = &mut closed => break,
-                    accepted = listener.accept() => take(&port, accepted).await,
+                    accepted = listener.accept() => {
+                        let accepted = accepted.map(|(stream, client)| (stream, Some(client)));
+                        take(&port, accepted).await;
+                    }
                 }
             }
         }
@@ -105,7 +116,9 @@ pub async fn serve(listener: HttpListener, surface: Surface, state: Rc<State>) -
                 tokio::select! {
                     biased;
                     () = &mut closed => break,
-                    accepted = listener.accept() => take(&port, accepted).await,
+                    accepted = listener.accept() => {
+                        take(&port, accepted.map(|(stream, _)| (stream, None))).await;
+                    }
                 }
             }
         }
@@ -117,7 +130,15 @@ pub async fn serve(listener: HttpListener, surface: Surface, state: Rc<State>) -
     Ok(())
 }
 
-async fn take<T, A>(port: &Rc<Port>, accepted: io::Result<(T, A)>)
+impl Port {
+    fn new(surface: Surface, state: Rc<State>, tracer: Rc<Tracer>) -> Self {
+        let (connections, ended, budget) = (Cell::new(0), Notify::new(), Budget::new());
+        Self { surface, state, tracer, connections, ended, budget }
+    }
+}
+
+/// A connection, and from where it came, if that has an address.
+async fn take<T>(port: &Rc<Port>, accepted: io::Result<(T, Option<SocketAddr>)>)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -126,9 +147,9 @@ where
             count(&port.state.counters.http_connections_refused);
             drop(stream);
         }
-        Ok((stream, _)) => {
+        Ok((stream, client)) => {
             let open = Open::new(port);
-            tokio::task::spawn_local(async move { connection(stream, &open.0).await });
+            tokio::task::spawn_local(async move { connection(stream, client, &open.0).await });
         }
         Err(error) => {
             tracing::warn!(target: "dapr.runtime.http", "HTTP accept failed: {error}");
@@ -158,7 +179,7 @@ impl Drop for Open {
     }
 }
 
-async fn connection<T>(stream: T, port: &Rc<Port>)
+async fn connection<T>(stream: T, client: Option<SocketAddr>, port: &Rc<Port>)
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
@@ -168,7 +189,7 @@ where
         let (port, running) = (Rc::clone(port), progress.begin());
         async move {
             count(&port.state.counters.http_requests);
-            let response = answer(request, port.surface, &port.state, &port.budget).await;
+            let response = answer(request, client, &port).await;
             drop(running);
             Ok::<_, std::convert::Infallible>(response)
         }

@@ -16,4 +16,5 @@ pub mod report;
 pub mod rules;
 pub mod span;
 pub mod trace;
+pub mod tracestate;
 pub mod turns;

@@ -25,6 +25,8 @@ pub struct Span {
     pub name: String,
     pub begun: Instant,
     pub ended: Instant,
+    /// What vendors say of the trace, if it goes on.
+    pub state: Option<String>,
     /// Why it failed, if it did.
     pub error: Option<String>,
     pub attributes: Vec<(String, String)>,
@@ -46,6 +48,7 @@ impl Span {
             name: String::new(),
             begun,
             ended: begun,
+            state: None,
             error: None,
             attributes: Vec::new(),
             octets: 0,
@@ -62,6 +65,19 @@ impl Span {
         if self.octets + name.len() + value.len() <= OCTETS_MAX {
             let attribute = (self.charged(name), self.charged(value));
             self.attributes.push(attribute);
+        }
+    }
+
+    /// What it is called is known late.
+    pub fn rename(&mut self, name: &str) {
+        self.octets -= self.name.len();
+        self.name = self.charged(name.as_bytes());
+    }
+
+    /// Whole, or not at all.
+    pub fn carry(&mut self, state: &str) {
+        if self.octets + state.len() <= OCTETS_MAX {
+            self.state = Some(self.charged(state.as_bytes()));
         }
     }
 

@@ -2,6 +2,7 @@
 
 pub mod acl;
 pub mod apis;
+pub mod baggage;
 pub mod breaker;
 pub mod budget;
 pub mod method;

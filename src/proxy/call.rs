@@ -30,6 +30,7 @@ use super::tracer::{Begun, Callee, Caller, Said};
 use super::witness::Witness;
 use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{self, Code, MessageScanner};
+use crate::http2::field::PreparedField;
 use crate::http2::{ErrorCode, FieldSection, StreamId};
 use crate::observe::cells::Gauge;
 use crate::observe::span::{Span, SpanKind};
@@ -37,13 +38,6 @@ use bytes::Bytes;
 use slotmap::Key;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-
-/// Octets of responses that wait for a caller before its connection gets no new calls: whole
-/// responses have left their upstream, whose windows no longer bound them.
-const UNREAD_MAX: usize = 32 << 20;
-/// The same of another sidecar's connection, which many callers share: those who read must not pay
-/// for those who do not, whom `stalled` sees to.
-const UNREAD_SHARED_MAX: usize = 256 << 20;
 
 /// The upstream leg.
 #[derive(Debug)]
@@ -92,6 +86,8 @@ pub struct Call {
     pub(super) span: Option<Box<Span>>,
     /// Of its trace, what nobody has been told: see [`super::unsaid`].
     pub(super) unsaid: Option<u64>,
+    /// What its caller finds in the head.
+    pub(super) baggage: Option<Box<PreparedField>>,
 }
 
 impl Call {
@@ -113,6 +109,7 @@ pub(super) struct Plan {
     pub(super) span: Option<Box<Span>>,
     /// Of its trace, what nobody has been told: see [`super::unsaid`].
     pub(super) unsaid: Option<u64>,
+    pub(super) baggage: Option<Box<PreparedField>>,
 }
 
 impl Proxy {
@@ -182,6 +179,7 @@ impl Proxy {
             witness: plan.witness,
             span: plan.span,
             unsaid: plan.unsaid,
+            baggage: plan.baggage,
         });
         peer.calls.push(key);
         self.cells.rise(Gauge::Streams);
@@ -201,22 +199,12 @@ impl Proxy {
         now: Instant,
     ) -> Result<Plan, Aside> {
         let listener = door.listener;
-        let unread_max = match listener {
-            Listener::Api | Listener::Forward(_) => UNREAD_MAX,
-            Listener::Internal => UNREAD_SHARED_MAX,
-        };
-        if self.peers.get(conn).is_some_and(|peer| peer.h2.queued_in_all() > unread_max) {
-            self.limit_reached("unread_responses", "responses are not read", conn, now);
-            let message = "ringside: too many responses on this connection are not read yet; \
-                           read them, then call again";
-            return Err(Failure::new(Code::ResourceExhausted, message).into());
-        }
-        if self.calls.len() >= self.bounds.calls {
-            self.limit_reached("calls", "too many calls in flight", conn, now);
-            let message = "ringside: too many calls in flight in this worker; try again";
-            return Err(Failure::new(Code::ResourceExhausted, message).into());
-        }
+        self.make_room(listener, conn, now)?;
         let head = head::read_request(fields);
+        let baggage = match head.baggage {
+            true => self.baggage(&head, fields, listener)?,
+            false => None,
+        };
         let route = match self.memo.find(door, &head) {
             Some(route) if self.pools.exists(route.pool) => {
                 route::admit(&head, listener, &self.snapshot.config)?;
@@ -254,6 +242,7 @@ impl Proxy {
             witness,
             span,
             unsaid,
+            baggage,
         })
     }
 
@@ -313,6 +302,9 @@ impl Proxy {
     /// Ends a call with a status of our making.
     #[cold]
     pub(super) fn fail(&mut self, key: CallKey, failure: &Failure, now: Instant) {
+        if self.calls.get(key).is_some_and(|call| call.baggage.is_some()) {
+            self.send_baggage(key);
+        }
         let Some(call) = self.calls.get_mut(key) else { return };
         let Leg { conn, stream, .. } = call.down;
         if let Some(peer) = self.peers.get_mut(conn) {

@@ -29,6 +29,8 @@ pub struct Failure {
     pub details: Option<Vec<u8>>,
     /// Nothing of the call reached the app (`undelivered`).
     pub undelivered: bool,
+    /// Refused before anything of daprd's that tells of calls would have heard of it.
+    pub untold: bool,
 }
 
 /// The content type when the caller's is not known.
@@ -37,12 +39,17 @@ pub const GRPC: &[u8] = b"application/grpc";
 impl Failure {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
         let message = message.into();
-        Self { code, message, http_status: 200, details: None, undelivered: false }
+        Self { code, message, http_status: 200, details: None, undelivered: false, untold: false }
     }
 
     /// Nothing of the call reached the app.
     pub fn undelivered(self) -> Self {
         Self { undelivered: true, ..self }
+    }
+
+    /// No series, no log and no span of Dapr's tells it.
+    pub fn untold(self) -> Self {
+        Self { untold: true, ..self }
     }
 
     /// grpc-go's `http2_server.go`: an early abort with an HTTP status of its own.

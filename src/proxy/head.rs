@@ -30,6 +30,7 @@ pub mod class {
     pub const GRPC_MESSAGE_TYPE: u8 = 16;
     pub const CONTENT_LENGTH: u8 = 17 | VOLATILE;
     pub const UNDELIVERED: u8 = 18;
+    pub const BAGGAGE: u8 = 19;
 }
 
 /// The `Classify` of every connection of a proxy.
@@ -52,6 +53,7 @@ pub fn classify(name: &[u8]) -> u8 {
         b"grpc-message" => class::GRPC_MESSAGE,
         b"grpc-message-type" => class::GRPC_MESSAGE_TYPE,
         b"content-length" => class::CONTENT_LENGTH,
+        b"baggage" => class::BAGGAGE,
         undelivered::NAME => class::UNDELIVERED,
         _ => 0,
     }
@@ -73,6 +75,8 @@ pub struct RequestHead<'a> {
     pub traceparent: Option<&'a [u8]>,
     pub trace_bin: Option<&'a [u8]>,
     pub traces_repeat: bool,
+    /// There is some.
+    pub baggage: bool,
 }
 
 pub fn read_request(fields: &FieldSection) -> RequestHead<'_> {
@@ -96,6 +100,7 @@ pub fn read_request(fields: &FieldSection) -> RequestHead<'_> {
                 head.traces_repeat |= head.trace_bin.is_some();
                 head.trace_bin = head.trace_bin.or(Some(value));
             }
+            class::BAGGAGE => head.baggage = true,
             _ => {}
         }
     }

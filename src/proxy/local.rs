@@ -16,11 +16,13 @@ use super::failure::Failure;
 use super::head::{self, RequestHead};
 use super::rewrite::ContentType;
 use super::tally::Tally;
-use super::tracer::{Callee, Caller};
+use super::tracer::{self, Begun, Callee, Caller};
 use super::{CallKey, ConnKey, Leg, Proxy, call_of};
+use crate::config::Tracing;
 use crate::grpc::{Code, MessageScanner, timeout};
 use crate::http2::{FieldSection, StreamId};
 use crate::observe::span::{Span, SpanKind};
+use crate::observe::trace::Context;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 use slotmap::Key;
@@ -110,6 +112,8 @@ pub(super) struct Local {
     asked: bool,
     /// Of a unary request's message.
     octets: usize,
+    /// What the answer tells of the trace.
+    context: Option<Context>,
 }
 
 /// What all of them hold.
@@ -145,7 +149,12 @@ impl Proxy {
             true => self.witness(conn, &fields, None, now),
             false => None,
         };
-        let span = self.local_span(method, &fields, now);
+        let baggage = match head.baggage {
+            // It was judged before.
+            true => self.baggage(&head, &fields, Listener::Api).ok().flatten(),
+            false => None,
+        };
+        let (span, context) = self.local_span(method, &fields, now);
         let plan = Plan {
             pool: self.pools.app(),
             // A malformed one was refused before the path was looked at.
@@ -157,12 +166,14 @@ impl Proxy {
             witness,
             span,
             unsaid: None,
+            baggage,
         };
         let force = fields.iter().any(|field| {
             field.name == b"dapr-force-shutdown" && field.value.eq_ignore_ascii_case(b"true")
         });
         self.recycle(conn, fields);
-        let local = Local { method, force, body: BytesMut::new(), asked: false, octets: 0 };
+        let body = BytesMut::new();
+        let local = Local { method, force, body, asked: false, octets: 0, context };
         let up = Up::Local(Box::new(local));
         if let Some(key) = self.enter(conn, stream, end_stream, plan, up, now)
             && end_stream
@@ -177,14 +188,25 @@ impl Proxy {
         method: Method,
         fields: &FieldSection,
         now: Instant,
-    ) -> Option<Box<Span>> {
+    ) -> (Option<Box<Span>>, Option<Context>) {
+        if !method.is_unary() {
+            return (None, None);
+        }
         let head = head::read_request(fields);
         let begun = self.tracer.begin(&head, fields, Caller::App, Callee::App);
-        let begun = begun.filter(|_| method.is_unary());
-        let mut span = self.tracer.record(begun.as_ref(), fields, SpanKind::Client, now)?;
-        span.push(b"dapr.protocol", b"grpc");
-        span.push(b"dapr.api", head.path);
-        Some(span)
+        let mut span = self.tracer.record(begun.as_ref(), fields, SpanKind::Client, now);
+        if let Some(span) = &mut span {
+            span.push(b"dapr.protocol", b"grpc");
+            span.push(b"dapr.api", head.path);
+        }
+        let context = match self.snapshot.config.tracing {
+            Tracing::Off => None,
+            Tracing::Passed => tracer::parent(&head, fields, Caller::App),
+            Tracing::Sampled { .. } => {
+                begun.as_ref().and_then(Begun::said).map(|said| said.context.context())
+            }
+        };
+        (span, context)
     }
 
     /// DATA of such a call's request.
@@ -288,6 +310,14 @@ impl Proxy {
             fields.clear();
             fields.push(b":status", b"200");
             fields.push_prepared(call.content_type.field(&self.fixed));
+            if let Some(baggage) = call.baggage.take() {
+                fields.push_prepared(&baggage);
+            }
+            if let Up::Local(local) = &call.up
+                && let Some(context) = local.context
+            {
+                fields.push(b"grpc-trace-bin", &context.binary());
+            }
             peer.h2.send_headers(stream, fields, false);
         }
         let mut framed = BytesMut::with_capacity(PREFIX + message.len());

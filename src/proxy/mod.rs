@@ -18,6 +18,7 @@
 mod access;
 mod app_calls;
 mod attempts;
+mod baggage;
 mod balance;
 mod bounds;
 mod budgets;

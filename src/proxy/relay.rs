@@ -184,10 +184,13 @@ impl Proxy {
     pub(super) fn send_head(
         &mut self,
         key: CallKey,
-        fields: FieldSection,
+        mut fields: FieldSection,
         end_stream: bool,
         now: Instant,
     ) {
+        if self.calls.get(key).is_some_and(|call| call.baggage.is_some()) {
+            self.give_baggage(key, &mut fields, end_stream);
+        }
         let Some(call) = self.calls.get_mut(key) else { return };
         call.head_sent = true;
         let Leg { conn, stream, .. } = call.down;

@@ -30,9 +30,7 @@ pub fn judge<'a>(
     config: &'a Config,
     apis: &Apis,
 ) -> Result<Destination<'a>, Failure> {
-    check_protocol(head, listener)?;
-    check_api(head, listener, apis)?;
-    check_token(head, listener, config)?;
+    enter(head, listener, config, apis)?;
     if let Some(method) = Method::of(head, listener) {
         return method.map(Destination::Here);
     }
@@ -53,6 +51,18 @@ pub fn judge<'a>(
     }
 }
 
+/// As far as daprd's interceptors let a request whose target nobody has looked at.
+pub fn enter(
+    head: &RequestHead<'_>,
+    listener: Listener,
+    config: &Config,
+    apis: &Apis,
+) -> Result<(), Failure> {
+    check_protocol(head, listener)?;
+    check_api(head, listener, apis)?;
+    check_token(head, listener, config)
+}
+
 /// What each call must show by itself, though its path and target are known to be good.
 pub fn admit(head: &RequestHead<'_>, listener: Listener, config: &Config) -> Result<(), Failure> {
     check_request(head, listener)?;
@@ -70,10 +80,7 @@ pub fn reaches_proxy(
     let names_app = head.callee_app_id.or(head.app_id).is_some()
         || matches!(listener, Listener::Forward(_))
         || Failure::is_of_proxy(config.tracing != Tracing::Off, head.path);
-    check_protocol(head, listener).is_ok()
-        && check_api(head, listener, apis).is_ok()
-        && check_token(head, listener, config).is_ok()
-        && names_app
+    enter(head, listener, config, apis).is_ok() && names_app
 }
 
 /// grpc-go's `http2_server.go` and `server.go`; and, at every port and before any policy, that the

@@ -135,7 +135,10 @@ impl Proxy {
     ) {
         let head = head::read_request(fields);
         let config = &self.snapshot.config;
-        let method = method(&head, listener, config, &mut self.cells);
+        let method = match failure.untold {
+            true => None,
+            false => method(&head, listener, config, &mut self.cells),
+        };
         let tally = Tally::new(listener, method, head.stream);
         tally.ended(&mut self.cells, failure.code as u8, Duration::ZERO);
     }

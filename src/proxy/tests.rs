@@ -16,6 +16,7 @@ use std::time::Duration;
 mod access;
 mod app_calls;
 mod attempts;
+mod baggage;
 mod balance;
 mod endings;
 mod keepalive;

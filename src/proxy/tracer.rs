@@ -238,7 +238,7 @@ impl Proxy {
             Code::Unknown => head.app_id.or(head.callee_app_id).is_some(),
             _ => false,
         };
-        if failure.http_status != 200 || !seen {
+        if failure.http_status != 200 || failure.untold || !seen {
             return;
         }
         let kind = self.rejected_kind(&head, listener);
@@ -293,7 +293,11 @@ impl Proxy {
 
 /// Whose child it is. Of an app's own fields the first counts, and the binary one before the text,
 /// as in daprd. Other sidecars add theirs behind those that came, so that the last one counts.
-fn parent(head: &RequestHead<'_>, fields: &FieldSection, from: Caller) -> Option<Context> {
+pub(super) fn parent(
+    head: &RequestHead<'_>,
+    fields: &FieldSection,
+    from: Caller,
+) -> Option<Context> {
     match (from, head.trace_bin, head.traceparent) {
         (_, None, None) => None,
         (Caller::Sidecar | Caller::Unsampled, ..) if head.traces_repeat => last(fields),

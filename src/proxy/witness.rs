@@ -146,7 +146,8 @@ impl Proxy {
         let head = head::read_request(fields);
         let config = &self.snapshot.config;
         let apis = &self.snapshot.policies.apis;
-        let reached = route::reaches_proxy(&head, listener, config, apis)
+        let reached = !failure.untold
+            && route::reaches_proxy(&head, listener, config, apis)
             && head.timeout.is_none_or(|value| call::parse_timeout(value).is_ok());
         if let Some(mut witness) = self.witness(conn, fields, None, now) {
             witness.account.logged &= reached;

@@ -1,13 +1,13 @@
 //! One HTTP request to its answer.
 //!
-//! 1. daprd's order: CORS, API token, route.
+//! 1. daprd's order: baggage, CORS, API token, route.
 //! 2. A body is refused before it is read where its length says enough; all bodies in the making
 //!    share [`BODIES_OCTETS_MAX`]; a body is whole after [`BODY_TIME_MAX`] or refused.
 //!
 //! Source: Dapr's `pkg/api/http/{server,middlewares,healthz,metadata,shutdown}.go`.
 
 use super::called::Called;
-use super::{Surface, cors, metadata, process, route, watch};
+use super::{Port, Surface, Tracer, cors, metadata, process, route, watch};
 use crate::control::page;
 use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State, seconds};
 use crate::observe::exposition::{Exposition, render};
@@ -24,6 +24,7 @@ use hyper::{Request, Response, StatusCode, Uri, Version};
 use route::Route;
 use serde::Serialize;
 use std::cell::Cell;
+use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -41,24 +42,32 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 type Answer = Response<Full<Bytes>>;
 
-pub async fn answer(
-    request: Request<Incoming>,
-    surface: Surface,
-    state: &State,
-    budget: &Budget,
-) -> Answer {
+pub async fn answer(request: Request<Incoming>, client: Option<SocketAddr>, port: &Port) -> Answer {
+    let Port { surface, state, tracer, budget, .. } = port;
     if let Err(why) = check(&request) {
         return refused(why);
     }
-    match surface {
-        Surface::Metrics => metrics(state).await,
-        Surface::Page => match &state.options.page {
-            Some(page) => page::answer(&request, page, state).await,
-            None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
-        },
-        Surface::Public => told(request, true, state, budget).await,
-        Surface::Api => told(request, false, state, budget).await,
+    let public = match surface {
+        Surface::Metrics => return metrics(state).await,
+        Surface::Page => {
+            return match &state.options.page {
+                Some(page) => page::answer(&request, page, state).await,
+                None => plain(StatusCode::NOT_FOUND, "404 page not found\n"),
+            };
+        }
+        Surface::Public => true,
+        Surface::Api => false,
+    };
+    let traced = match tracer.begin(&request, client) {
+        Ok(traced) => traced,
+        Err(why) => return plain(StatusCode::BAD_REQUEST, &why),
+    };
+    let mut answer = told(request, public, state, budget).await;
+    if let Some(traced) = traced {
+        let span = Tracer::end(traced, &mut answer);
+        span.into_iter().for_each(|span| tracer.export(span, &state.counters));
     }
+    answer
 }
 
 /// The answer, counted as Dapr's series count it.
@@ -199,18 +208,21 @@ fn shutdown(headers: &HeaderMap, state: &State) -> Answer {
 }
 
 fn invoke(headers: &HeaderMap, path: &str) -> Answer {
-    let Some(id) = route::invoked(headers, path) else {
+    let Some(invocation) = route::invoked(headers, path) else {
         return failure(
             StatusCode::NOT_FOUND,
             "ERR_DIRECT_INVOKE",
             "failed getting app id either from the URL path or the header dapr-app-id",
         );
     };
+    let id = &invocation.app_id;
     let message = format!(
         "failed to invoke, id: {id}, err: HTTP service invocation is not served by ringside; \
          call {id} with gRPC on the gRPC API port and metadata dapr-app-id"
     );
-    failure(StatusCode::NOT_IMPLEMENTED, "ERR_DIRECT_INVOKE", &message)
+    let mut answer = failure(StatusCode::NOT_IMPLEMENTED, "ERR_DIRECT_INVOKE", &message);
+    answer.extensions_mut().insert(invocation);
+    answer
 }
 
 async fn metrics(state: &State) -> Answer {

@@ -57,7 +57,7 @@ fn name<T>(route: &Route, request: &Request<T>) -> String {
         Route::PutMetadata(_) => "PutMetadata".to_owned(),
         Route::Shutdown => "Shutdown".to_owned(),
         Route::Invoke => match route::invoked(request.headers(), request.uri().path()) {
-            Some(app_id) => format!("InvokeService/{app_id}"),
+            Some(invocation) => format!("InvokeService/{}", invocation.app_id),
             None => "InvokeService".to_owned(),
         },
         Route::NotFound | Route::MethodNotAllowed => String::new(),

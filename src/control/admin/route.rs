@@ -81,20 +81,30 @@ pub fn without_token(method: &Method, path: &str) -> bool {
     *method == Method::GET && (path == "v1.0/healthz" || path == "v1.0/healthz/outbound")
 }
 
+/// What HTTP service invocation is asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Invocation {
+    pub app_id: String,
+    pub method: String,
+}
+
 /// Whom an invocation is for: header, Basic auth, then path.
-pub fn invoked(headers: &HeaderMap, path: &str) -> Option<String> {
-    if let Some(id) = headers.get("dapr-app-id").filter(|id| !id.is_empty()) {
-        return Some(String::from_utf8_lossy(id.as_bytes()).into_owned());
-    }
-    if let Some(id) = headers.get(AUTHORIZATION).and_then(|value| basic(value.as_bytes())) {
-        return Some(id);
-    }
+pub fn invoked(headers: &HeaderMap, path: &str) -> Option<Invocation> {
     let path = unescape(path, false).ok()?;
+    let method = |path: &str| clean(path).trim_start_matches('/').to_owned();
+    if let Some(id) = headers.get("dapr-app-id").filter(|id| !id.is_empty()) {
+        let app_id = String::from_utf8_lossy(id.as_bytes()).into_owned();
+        return Some(Invocation { app_id, method: method(&path) });
+    }
+    if let Some(app_id) = headers.get(AUTHORIZATION).and_then(|value| basic(value.as_bytes())) {
+        return Some(Invocation { app_id, method: method(&path) });
+    }
     let mut rest = path.trim_start_matches('/').strip_prefix("v1.0/")?;
     rest = rest.trim_start_matches('/').strip_prefix("invoke/")?;
     let rest = rest.trim_start_matches('/');
-    let id = rest.get(..rest.find("/method/")?).filter(|id| !id.is_empty())?;
-    Some(unescape(id, true).ok().filter(|id| !id.is_empty()).unwrap_or_else(|| id.to_owned()))
+    let (id, rest) = rest.split_once("/method/").filter(|(id, _)| !id.is_empty())?;
+    let plain = unescape(id, true).ok().filter(|id| !id.is_empty());
+    Some(Invocation { app_id: plain.unwrap_or_else(|| id.to_owned()), method: method(rest) })
 }
 
 /// The password of Basic credentials whose user is `dapr-app-id`.
@@ -223,16 +233,20 @@ mod tests {
     #[test]
     fn finds_whom_an_invocation_is_for() {
         let none = HeaderMap::new();
-        assert_eq!(invoked(&none, "/v1.0/invoke/a.b/method/x"), Some("a.b".to_owned()));
-        assert_eq!(invoked(&none, "//v1.0//invoke/a%252Fb/method/"), Some("a/b".to_owned()));
+        let invoked = |headers: &HeaderMap, path: &str| {
+            invoked(headers, path).map(|it| (it.app_id, it.method))
+        };
+        let of = |app_id: &str, method: &str| Some((app_id.to_owned(), method.to_owned()));
+        assert_eq!(invoked(&none, "/v1.0/invoke/a.b/method/x/y%20z"), of("a.b", "x/y z"));
+        assert_eq!(invoked(&none, "//v1.0//invoke/a%252Fb/method/"), of("a/b", ""));
         assert_eq!(invoked(&none, "/v1.0/invoke/a"), None);
         assert_eq!(invoked(&none, "/hello"), None);
         let mut headers = HeaderMap::new();
         // `dapr-app-id:server` in base64.
         headers.insert(AUTHORIZATION, "Basic ZGFwci1hcHAtaWQ6c2VydmVy".parse().unwrap());
-        assert_eq!(invoked(&headers, "/hello"), Some("server".to_owned()));
+        assert_eq!(invoked(&headers, "/hello"), of("server", "hello"));
         headers.insert("dapr-app-id", "other".parse().unwrap());
-        assert_eq!(invoked(&headers, "/hello"), Some("other".to_owned()));
+        assert_eq!(invoked(&headers, "//hello/"), of("other", "hello"));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //! what needs the kernel's buffers runs over loopback.
 
 use super::*;
+use crate::config::Tracing;
 use crate::control::state::tests::options;
 use crate::control::state::{Shutdown, StateOptions};
+use crate::observe::span::SpanKind;
 use std::net::SocketAddr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::TcpStream;
@@ -21,12 +23,14 @@ fn pipe(state: &Rc<State>, octets: usize) -> DuplexStream {
     pipe_to(state, Surface::Api, octets)
 }
 
+fn tracer(tracing: Tracing) -> Rc<Tracer> {
+    Rc::new(Tracer::new(tracing, Rc::default()))
+}
+
 fn pipe_to(state: &Rc<State>, surface: Surface, octets: usize) -> DuplexStream {
     let (ours, theirs) = duplex(octets);
-    let (state, connections) = (Rc::clone(state), Cell::new(0));
-    let (ended, budget) = (Notify::new(), Budget::new());
-    let port = Rc::new(Port { surface, state, connections, ended, budget });
-    tokio::task::spawn_local(async move { connection(theirs, &port).await });
+    let port = Rc::new(Port::new(surface, Rc::clone(state), tracer(Tracing::Off)));
+    tokio::task::spawn_local(async move { connection(theirs, None, &port).await });
     ours
 }
 
@@ -53,7 +57,8 @@ async fn listen(state: &Rc<State>, surface: Surface) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let state = Rc::clone(state);
-    tokio::task::spawn_local(serve(HttpListener::Tcp(listener), surface, state));
+    let tracer = tracer(Tracing::Off);
+    tokio::task::spawn_local(serve(HttpListener::Tcp(listener), surface, state, tracer));
     address
 }
 
@@ -171,6 +176,44 @@ async fn shutdown_asks_control() {
         assert_eq!(state.shutdown_requested().await, Shutdown { force: true });
     })
     .await;
+}
+
+/// Nor is any other, of an invocation that is named as daprd names it.
+#[test]
+fn a_refused_token_is_in_no_span() {
+    let tracing = Tracing::Sampled { rate: 1.0, exported: true };
+    let tracer = tracer(tracing);
+    let begin = |request: hyper::Request<()>| {
+        let traced = tracer.begin(&request, Some(([127, 0, 0, 1], 7).into()));
+        traced.unwrap().unwrap()
+    };
+    let request = hyper::Request::get("http://x/v1.0/invoke/a%20b/method//c/d?e=f");
+    let request = request.header("dapr-api-token", "secreT").header("dapr-app-id", "a b");
+    let traced = begin(request.body(()).unwrap());
+    let text = format!("{traced:?}");
+    assert!(!text.contains("secreT") && text.contains("dapr-app-id"), "{text}");
+    // Where it was answered as an invocation, it is called after that.
+    let invocation = route::Invocation { app_id: "a b".to_owned(), method: "c/d".to_owned() };
+    let answer = hyper::Response::builder().status(501).extension(invocation);
+    let mut answer = answer.body(()).unwrap();
+    let span = Tracer::end(traced, &mut answer).unwrap();
+    assert_eq!((span.name.as_str(), span.kind), ("CallLocal/a b/c/d", SpanKind::Client));
+    assert_eq!(span.error.as_deref(), Some("Code(501): Not Implemented"));
+    let attributes: Vec<_> = span.attributes.iter().map(|(n, v)| (&**n, &**v)).collect();
+    assert_eq!(
+        attributes,
+        [
+            ("dapr.protocol", "http"),
+            ("dapr.api", "GET /v1.0/invoke/a b/method//c/d"),
+            ("http.request.method", "GET"),
+            ("url.full", "http://x/v1.0/invoke/a%20b/method//c/d?e=f"),
+            ("server.address", "127.0.0.1"),
+            ("server.port", "7"),
+            ("rpc.service", "ServiceInvocation"),
+            ("net.peer.name", "a b"),
+            ("dapr.status_code", "501"),
+        ]
+    );
 }
 
 #[tokio::test]
@@ -472,7 +515,8 @@ async fn serves_a_unix_socket_until_closed() {
         let path = folder.join("dapr-vsrv-http.socket");
         let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
         let state = State::new(options());
-        let serving = serve(HttpListener::Unix(listener), Surface::Api, Rc::clone(&state));
+        let listener = HttpListener::Unix(listener);
+        let serving = serve(listener, Surface::Api, Rc::clone(&state), tracer(Tracing::Off));
         let serving = tokio::task::spawn_local(serving);
         let mut stream = tokio::net::UnixStream::connect(&path).await.unwrap();
         stream.write_all(HEALTHZ).await.unwrap();

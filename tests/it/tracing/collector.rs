@@ -10,23 +10,23 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-struct Collector {
+pub(super) struct Collector {
     process: Process,
     grpc: u16,
-    http: u16,
+    pub(super) http: u16,
 }
 
 /// A span and what was said beside it.
-struct Told {
+pub(super) struct Told {
     key: String,
     schema: Value,
     resource: Value,
     scope: Value,
-    span: Value,
+    pub(super) span: Value,
 }
 
 impl Collector {
-    fn start(world: &World, tls: Option<&Path>) -> Self {
+    pub(super) fn start(world: &World, tls: Option<&Path>) -> Self {
         let (grpc, http) = (claim(), claim());
         let mut collector = command(program("collector"));
         for (flag, port) in [("-grpc", grpc), ("-http", http)] {
@@ -46,7 +46,7 @@ impl Collector {
     }
 
     /// As many spans of this trace as are waited for, in the order of their kinds.
-    fn spans(&mut self, trace: &str, count: usize) -> Vec<Told> {
+    pub(super) fn spans(&mut self, trace: &str, count: usize) -> Vec<Told> {
         let mut spans = self.process.wait(&format!("{count} spans of {trace}"), |process| {
             let spans = told(&process.log(), trace);
             (spans.len() >= count).then_some(spans)
@@ -80,7 +80,7 @@ fn told(log: &str, trace: &str) -> Vec<Told> {
 }
 
 /// Attributes by name: daprd's come in the order of a Go map.
-fn sorted(attributes: &Value) -> Value {
+pub(super) fn sorted(attributes: &Value) -> Value {
     let mut attributes = attributes.as_array().cloned().unwrap_or_default();
     attributes.sort_by_key(|attribute| attribute["key"].as_str().map(str::to_owned));
     attributes.into()

@@ -2,8 +2,10 @@
 //!
 //! In one setting only (`scripts/test`): drivers and workers play no part.
 
+mod baggage;
 mod collector;
 mod failing;
+mod http;
 mod zipkin;
 
 use crate::peer::probe::{Call, ProbeApp};

@@ -71,6 +71,8 @@ struct Span {
     trace_id: Vec<u8>,
     #[prost(bytes = "vec", tag = "2")]
     span_id: Vec<u8>,
+    #[prost(string, tag = "3")]
+    trace_state: String,
     #[prost(bytes = "vec", tag = "4")]
     parent_span_id: Vec<u8>,
     #[prost(string, tag = "5")]
@@ -154,6 +156,7 @@ impl Span {
         Self {
             trace_id: span.context.trace_id.to_vec(),
             span_id: span.context.span_id.to_vec(),
+            trace_state: span.state.clone().unwrap_or_default(),
             parent_span_id: span.parent.map(|id| id.to_vec()).unwrap_or_default(),
             name: span.name.clone(),
             kind: kind.into(),
@@ -202,7 +205,10 @@ mod tests {
         assert_eq!(Span::new(&finished()).encode_to_vec(), wire);
 
         let mut span = finished();
-        (span.span.error, span.span.parent) = (None, None);
+        span.span.carry("a=b");
+        let carries = [&wire[..28], b"\x1a\x03a=b", &wire[28..]].concat();
+        assert_eq!(Span::new(&span).encode_to_vec(), carries);
+        (span.span.error, span.span.parent, span.span.state) = (None, None, None);
         let resource = [("service.name".to_owned(), "c".to_owned())];
         let batch = [Rc::new(span)];
         let request = ExportTraceServiceRequest::new(&batch, &resource).encode_to_vec();
