@@ -23,7 +23,7 @@ pub use wait::wait_until_outbound_ready;
 
 use crate::config::settings::{SettingsError, check_flags, security};
 use crate::config::spec::Configuration;
-use crate::config::traces::{Exporters, unused_variables};
+use crate::config::traces::Exporters;
 use crate::config::{DAPR_VERSION, Environment, Flags, Settings};
 use crate::control::files::Text;
 use crate::control::reload::source::{Gathered, Loaded, Source};
@@ -182,11 +182,6 @@ fn plan(flags: Flags, env: &mut Environment, instance: String) -> Result<Plan, S
     let exporters = tracing
         .exporters(settings.config.app_id.as_str(), env)
         .map_err(|error| SettingsError(format!("failed to setup tracing: {error}")))?;
-    if exporters.otlp.is_some() {
-        for name in unused_variables(env) {
-            tracing::warn!("{name} has no effect yet in this version of ringside");
-        }
-    }
     let admin_socket = console::place(&flags, env);
     Ok(Plan {
         settings,

@@ -76,8 +76,24 @@ pub struct Otlp {
     pub headers: Vec<(String, String)>,
     /// Of one request, with what is repeated of it.
     pub timeout: Duration,
-    /// A PEM file with the roots that count in place of the system's.
-    pub certificate: Option<String>,
+    pub tls: TlsFiles,
+    /// Requests are compressed.
+    pub gzip: bool,
+}
+
+/// PEM files for connections with TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The roots that count in place of the system's.
+    pub roots: Option<String>,
+    pub client: Option<ClientFiles>,
+}
+
+/// What is shown to a collector that asks who we are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientFiles {
+    pub certificate: String,
+    pub key: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,23 +256,22 @@ impl TracingSpec {
             url,
             headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             timeout: timeout.unwrap_or(OTLP_TIMEOUT_DEFAULT),
-            certificate: otlp(env, "CERTIFICATE").map(str::to_owned),
+            tls: TlsFiles {
+                roots: otlp(env, "CERTIFICATE").map(str::to_owned),
+                client: client_files(env),
+            },
+            gzip: otlp(env, "COMPRESSION") == Some("gzip"),
         }))
     }
 }
 
-/// Variables of OpenTelemetry's that daprd's exporters follow and ours do not.
-pub fn unused_variables(env: &Environment) -> Vec<&'static str> {
-    const NAMES: [&str; 6] = [
-        "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE",
-        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE",
-        "OTEL_EXPORTER_OTLP_CLIENT_KEY",
-        "OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY",
-        "OTEL_EXPORTER_OTLP_COMPRESSION",
-        "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION",
-    ];
-    let is_set = |name: &&str| env.filled(name).is_some_and(|value| value != "none");
-    NAMES.into_iter().filter(is_set).collect()
+/// A certificate counts with its own key alone: those for traces, else those for all signals.
+fn client_files(env: &Environment) -> Option<ClientFiles> {
+    ["TRACES_", ""].into_iter().find_map(|signal| {
+        let file = |name| env.filled(&format!("OTEL_EXPORTER_OTLP_{signal}CLIENT_{name}"));
+        let (certificate, key) = (file("CERTIFICATE")?.to_owned(), file("KEY")?.to_owned());
+        Some(ClientFiles { certificate, key })
+    })
 }
 
 /// The variable for traces, else the one for all signals.

@@ -13,7 +13,7 @@ mod call;
 pub mod messages;
 mod tls;
 
-pub use call::Status;
+pub use call::{Framed, Status};
 pub use tls::{NO_ALPN, client_config, client_config_as};
 
 use crate::resolve::Endpoint;

@@ -10,6 +10,7 @@
 //!
 //! Sources: OpenTelemetry's batch span processor, with its defaults, which daprd uses as it is.
 
+mod gzip;
 mod http;
 mod otlp;
 mod tls;

@@ -61,14 +61,14 @@ impl Channel {
         message: &impl Message,
         limit: Duration,
     ) -> Result<A, Status> {
-        self.unary_with(path, message, &HeaderMap::new(), limit).await
+        self.unary_with(path, &Framed::new(message)?, &HeaderMap::new(), limit).await
     }
 
     /// The same, with fields of the caller's own.
     pub async fn unary_with<A: Message + Default>(
         &self,
         path: &str,
-        message: &impl Message,
+        message: &Framed,
         fields: &HeaderMap,
         limit: Duration,
     ) -> Result<A, Status> {
@@ -81,7 +81,7 @@ impl Channel {
     async fn unary_slowly<A: Message + Default>(
         &self,
         path: &str,
-        message: &impl Message,
+        Framed(message): &Framed,
         fields: &HeaderMap,
         limit: Duration,
     ) -> Result<A, Status> {
@@ -96,7 +96,7 @@ impl Channel {
         let mut send = self.send.clone().ready().await.map_err(|e| Status::of_broken(&e))?;
         let (response, mut body) =
             send.send_request(request, false).map_err(|e| Status::of_broken(&e))?;
-        body.send_data(framed(message)?, true).map_err(|e| Status::of_broken(&e))?;
+        body.send_data(message.clone(), true).map_err(|e| Status::of_broken(&e))?;
         let (head, body) = response.await.map_err(|e| Status::of_broken(&e))?.into_parts();
         let answer = read(Response::from_parts(head, body)).await?;
         A::decode(answer).map_err(|error| {
@@ -105,17 +105,34 @@ impl Channel {
     }
 }
 
-fn framed(message: &impl Message) -> Result<Bytes, Status> {
-    let length = message.encoded_len();
-    let prefix = u32::try_from(length)
-        .ok()
-        .filter(|_| length <= MESSAGE_MAX)
-        .ok_or_else(|| Status::internal("the request is too long"))?;
-    let mut framed = BytesMut::with_capacity(PREFIX + length);
-    framed.put_u8(0);
-    framed.put_u32(prefix);
-    message.encode(&mut framed).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(framed.freeze())
+/// A message with its prefix.
+#[derive(Clone, Debug)]
+pub struct Framed(Bytes);
+
+impl Framed {
+    pub fn new(message: &impl Message) -> Result<Self, Status> {
+        let mut framed = Self::prefix(0, message.encoded_len())?;
+        message.encode(&mut framed).map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Self(framed.freeze()))
+    }
+
+    /// Of a message that is compressed as the call's `grpc-encoding` says.
+    pub fn compressed(message: &[u8]) -> Result<Self, Status> {
+        let mut framed = Self::prefix(1, message.len())?;
+        framed.extend_from_slice(message);
+        Ok(Self(framed.freeze()))
+    }
+
+    fn prefix(flag: u8, length: usize) -> Result<BytesMut, Status> {
+        let prefix = u32::try_from(length)
+            .ok()
+            .filter(|_| length <= MESSAGE_MAX)
+            .ok_or_else(|| Status::internal("the request is too long"))?;
+        let mut framed = BytesMut::with_capacity(PREFIX + length);
+        framed.put_u8(flag);
+        framed.put_u32(prefix);
+        Ok(framed)
+    }
 }
 
 /// The one message of a response, once its status is known to be OK.

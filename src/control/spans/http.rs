@@ -6,10 +6,10 @@
 //! 3. Time is the caller's: a request that is given up takes its connection along.
 
 use super::tls;
-use crate::config::traces::Url;
+use crate::config::traces::{TlsFiles, Url};
 use bytes::Bytes;
 use data_encoding::BASE64;
-use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, USER_AGENT};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, HOST, USER_AGENT};
 use http::{HeaderName, HeaderValue};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
@@ -36,7 +36,9 @@ pub(super) struct Client {
 pub(super) struct Request<'a> {
     pub(super) content_type: &'static str,
     pub(super) headers: &'a [(HeaderName, HeaderValue)],
-    pub(super) body: Vec<u8>,
+    /// Of the body.
+    pub(super) gzip: bool,
+    pub(super) body: Bytes,
 }
 
 #[derive(Debug)]
@@ -48,10 +50,9 @@ pub(super) struct Answer {
 }
 
 impl Client {
-    /// `certificate`: a file of roots in place of the system's.
-    pub(super) fn new(url: Url, certificate: Option<&str>) -> Result<Self, String> {
+    pub(super) fn new(url: Url, files: &TlsFiles) -> Result<Self, String> {
         let tls = match url.tls {
-            true => Some(tls::config(certificate, b"http/1.1")?),
+            true => Some(tls::config(files, b"http/1.1")?),
             false => None,
         };
         Ok(Self { url, tls, kept: None })
@@ -77,7 +78,7 @@ impl Client {
     }
 
     fn request(&self, request: Request<'_>) -> Result<http::Request<Full<Bytes>>, http::Error> {
-        let Request { content_type, headers, body } = request;
+        let Request { content_type, headers, gzip, body } = request;
         let mut built = http::Request::post(&self.url.path)
             .header(HOST, self.url.authority())
             .header(CONTENT_TYPE, content_type)
@@ -86,10 +87,13 @@ impl Client {
             built =
                 built.header(AUTHORIZATION, format!("Basic {}", BASE64.encode(user.as_bytes())));
         }
+        if gzip {
+            built = built.header(CONTENT_ENCODING, "gzip");
+        }
         for (name, value) in headers {
             built = built.header(name, value);
         }
-        built.body(Full::new(body.into()))
+        built.body(Full::new(body))
     }
 
     async fn read(

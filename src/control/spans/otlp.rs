@@ -7,11 +7,13 @@
 
 mod messages;
 
+use super::gzip::gzip;
 use super::http::{Client, Request};
 use super::{Finished, Refused, tls};
 use crate::config::traces::{Otlp, Url};
-use crate::control::rpc::{Address, Channel, Status};
+use crate::control::rpc::{Address, Channel, Framed, Status};
 use crate::grpc::Code;
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use messages::{ExportTraceServiceRequest, ExportTraceServiceResponse, PartialSuccess};
 use prost::Message;
@@ -36,6 +38,7 @@ struct Failure {
 pub(super) struct Http {
     client: Client,
     headers: Vec<(HeaderName, HeaderValue)>,
+    gzip: bool,
     timeout: Duration,
     resource: Rc<[(String, String)]>,
 }
@@ -45,6 +48,7 @@ pub(super) struct Grpc {
     address: Address,
     tls: Option<Arc<ClientConfig>>,
     headers: HeaderMap,
+    gzip: bool,
     timeout: Duration,
     resource: Rc<[(String, String)]>,
     channel: Option<Channel>,
@@ -82,12 +86,14 @@ async fn pause(failure: Failure, pause: &mut Duration) -> Result<(), String> {
 impl Http {
     pub(super) fn new(otlp: Otlp, resource: Rc<[(String, String)]>) -> Result<Self, String> {
         let headers = headers(&otlp.headers)?;
-        let client = Client::new(otlp.url, otlp.certificate.as_deref())?;
-        Ok(Self { client, headers, timeout: otlp.timeout, resource })
+        let client = Client::new(otlp.url, &otlp.tls)?;
+        let (gzip, timeout) = (otlp.gzip, otlp.timeout);
+        Ok(Self { client, headers, gzip, timeout, resource })
     }
 
     pub(super) async fn export(&mut self, batch: &[Rc<Finished>]) -> Result<Refused, String> {
         let body = ExportTraceServiceRequest::new(batch, &self.resource).encode_to_vec();
+        let body = if self.gzip { gzip(&body)? } else { body.into() };
         within(self.timeout, async {
             let mut wait = PAUSE_FIRST;
             loop {
@@ -100,11 +106,12 @@ impl Http {
         .await
     }
 
-    async fn try_once(&mut self, body: Vec<u8>) -> Result<Refused, Failure> {
+    async fn try_once(&mut self, body: Bytes) -> Result<Refused, Failure> {
         const PROTOBUF: &str = "application/x-protobuf";
-        let request = Request { content_type: PROTOBUF, headers: &self.headers, body };
+        let Self { client, headers, gzip, .. } = self;
+        let request = Request { content_type: PROTOBUF, headers, gzip: *gzip, body };
         let lost = |why| Failure { why, again: Some(None) };
-        let answer = self.client.post(request).await.map_err(lost)?;
+        let answer = client.post(request).await.map_err(lost)?;
         if (200..=299).contains(&answer.status) {
             let told = answer.content_type.is_some_and(|value| value == PROTOBUF);
             let response = ExportTraceServiceResponse::decode(answer.body);
@@ -122,20 +129,28 @@ impl Http {
 
 impl Grpc {
     pub(super) fn new(otlp: Otlp, resource: Rc<[(String, String)]>) -> Result<Self, String> {
-        let Otlp { url, timeout, certificate, .. } = &otlp;
+        let Otlp { url, timeout, tls, gzip, .. } = &otlp;
         let no_address = || format!("{:?} is no address", url.authority());
         let address = Address::parse(&url.authority()).ok_or_else(no_address)?;
         let tls = match url.tls {
-            true => Some(tls::config(certificate.as_deref(), b"h2")?),
+            true => Some(tls::config(tls, b"h2")?),
             false => None,
         };
-        let headers = headers(&otlp.headers)?.into_iter().collect();
-        let (url, timeout, channel) = (url.clone(), *timeout, None);
-        Ok(Self { url, address, tls, headers, timeout, resource, channel })
+        let mut headers: HeaderMap = headers(&otlp.headers)?.into_iter().collect();
+        if *gzip {
+            headers.insert("grpc-encoding", HeaderValue::from_static("gzip"));
+        }
+        let (url, gzip, timeout, channel) = (url.clone(), *gzip, *timeout, None);
+        Ok(Self { url, address, tls, headers, gzip, timeout, resource, channel })
     }
 
     pub(super) async fn export(&mut self, batch: &[Rc<Finished>]) -> Result<Refused, String> {
         let request = ExportTraceServiceRequest::new(batch, &self.resource);
+        let request = match self.gzip {
+            true => Framed::compressed(&gzip(&request.encode_to_vec())?),
+            false => Framed::new(&request),
+        };
+        let request = request.map_err(|status| status.to_string())?;
         let exported = within(self.timeout, async {
             let mut wait = PAUSE_FIRST;
             loop {
@@ -153,10 +168,7 @@ impl Grpc {
         exported
     }
 
-    async fn try_once(
-        &mut self,
-        request: &ExportTraceServiceRequest,
-    ) -> Result<ExportTraceServiceResponse, Failure> {
+    async fn try_once(&mut self, request: &Framed) -> Result<ExportTraceServiceResponse, Failure> {
         let kept = self.channel.take().filter(|channel| !channel.is_lost());
         let channel = match kept {
             Some(channel) => channel,

@@ -2,7 +2,7 @@
 
 use super::http::{Client, Request};
 use super::{Finished, Refused, SCOPE, hex, since_epoch};
-use crate::config::traces::Url;
+use crate::config::traces::{TlsFiles, Url};
 use crate::observe::span::SpanKind;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -38,14 +38,15 @@ struct Endpoint<'a> {
 
 impl Zipkin {
     pub(super) fn new(url: Url, resource: Rc<[(String, String)]>) -> Result<Self, String> {
-        Ok(Self { client: Client::new(url, None)?, resource })
+        Ok(Self { client: Client::new(url, &TlsFiles::default())?, resource })
     }
 
     /// daprd takes 202 alone for a success; a proxy before Zipkin may answer 200.
     pub(super) async fn export(&mut self, batch: &[Rc<Finished>]) -> Result<Refused, String> {
         let models: Vec<Model<'_>> = batch.iter().map(|span| self.model(span)).collect();
         let body = serde_json::to_vec(&models).map_err(|error| error.to_string())?;
-        let request = Request { content_type: "application/json", headers: &[], body };
+        let (content_type, body) = ("application/json", body.into());
+        let request = Request { content_type, headers: &[], gzip: false, body };
         let answer = self.client.post(request).await?;
         match answer.status {
             200..=299 => Ok(Refused::default()),

@@ -1,14 +1,18 @@
 //! A real OpenTelemetry collector takes the same spans by OTLP, over gRPC and over HTTP, in plaintext
-//! and behind TLS, as it takes daprd's.
+//! and behind TLS, compressed or not, as it takes daprd's.
 
 use crate::peer::ports::claim;
 use crate::peer::probe::{Call, ProbeApp};
 use crate::peer::process::{Process, command};
-use crate::peer::sidecar::Options;
+use crate::peer::sidecar::{Options, loopback};
 use crate::peer::{Kind, Sidecar, World, program};
 use serde_json::{Value, json};
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
 
 pub(super) struct Collector {
     process: Process,
@@ -27,6 +31,11 @@ pub(super) struct Told {
 
 impl Collector {
     pub(super) fn start(world: &World, tls: Option<&Path>) -> Self {
+        Self::start_for(world, tls, None)
+    }
+
+    /// One that asks its clients for a certificate, if there is one that vouches for them.
+    fn start_for(world: &World, tls: Option<&Path>, clients: Option<&Path>) -> Self {
         let (grpc, http) = (claim(), claim());
         let mut collector = command(program("collector"));
         for (flag, port) in [("-grpc", grpc), ("-http", http)] {
@@ -35,6 +44,9 @@ impl Collector {
         if let Some(folder) = tls {
             collector.arg("-cert").arg(folder.join("cert.pem"));
             collector.arg("-key").arg(folder.join("key.pem"));
+        }
+        if let Some(folder) = clients {
+            collector.arg("-clients").arg(folder.join("cert.pem"));
         }
         let mut process = Process::start(&world.folder("collector"), "collector", collector);
         process.wait_for_line("listening");
@@ -166,9 +178,9 @@ fn by_http() {
     takes_the_same_from_both("http");
 }
 
-/// A certificate for `localhost`, and its key.
-fn certificate(world: &World) -> PathBuf {
-    let folder = world.folder("tls");
+/// A certificate for `localhost`, which vouches for itself, and its key.
+fn certificate(world: &World, name: &str) -> PathBuf {
+    let folder = world.folder(name);
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     fs::write(folder.join("cert.pem"), made.cert.pem()).expect("its file");
     fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).expect("its key's");
@@ -180,9 +192,8 @@ fn certificate(world: &World) -> PathBuf {
 #[test]
 fn behind_tls() {
     let mut world = World::new("tracing-tls");
-    let folder = certificate(&world);
-    let roots = folder.join("cert.pem");
-    let roots = roots.to_str().expect("a path");
+    let folder = certificate(&world, "tls");
+    let roots = file(&folder, "cert.pem");
     let mut collector = Collector::start(&world, Some(&folder));
     let app = ProbeApp::start(&world);
     for (number, (protocol, variable)) in [
@@ -197,22 +208,158 @@ fn behind_tls() {
         let app_id = format!("app-{number}");
         world.reserve(&[&app_id]);
         let endpoint = format!("https://localhost:{}", collector.port(protocol));
+        let env = [(variable, roots.as_str())];
+        takes_a_call(&world, &app, &mut collector, [&app_id, protocol, &endpoint], &env);
+    }
+}
+
+fn file(folder: &Path, name: &str) -> String {
+    folder.join(name).to_str().expect("a path").to_owned()
+}
+
+/// A sidecar that is told of the collector by its environment, and a call whose span arrives.
+fn takes_a_call(
+    world: &World,
+    app: &ProbeApp,
+    collector: &mut Collector,
+    [app_id, protocol, endpoint]: [&str; 3],
+    env: &[(&str, &str)],
+) {
+    let by = [
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
+    let env = [&by[..], env].concat();
+    let options = Options { env, app_port: Some(app.port), ..Options::default() };
+    let sidecar = Sidecar::start(world, Kind::Ringside, app_id, options);
+    let outcome = Call::to(&sidecar.address()).app(app_id).run(world, app_id);
+    assert_eq!(outcome.status(), ("OK", ""));
+    // The app was told the span that the collector is.
+    let seen = app.seen().pop().expect("the call");
+    let trace = seen.metadata["traceparent"][0].split('-').nth(1).expect("a trace").to_owned();
+    let spans = collector.spans(&trace, 1);
+    assert_eq!(spans[0].span["kind"], 2);
+    assert_eq!(spans[0].resource[0]["value"]["stringValue"], app_id);
+}
+
+/// A collector that asks who we are is shown what the variables name.
+#[test]
+fn as_a_client_that_it_knows() {
+    let mut world = World::new("tracing-clients");
+    let (server, client) = (certificate(&world, "tls"), certificate(&world, "client"));
+    let mut collector = Collector::start_for(&world, Some(&server), Some(&client));
+    let app = ProbeApp::start(&world);
+    let files = [file(&server, "cert.pem"), file(&client, "cert.pem"), file(&client, "key.pem")];
+    let [roots, certificate, key] = &files;
+    let roots = ("OTEL_EXPORTER_OTLP_CERTIFICATE", roots.as_str());
+    for (protocol, signal) in [("grpc", ""), ("http/protobuf", "TRACES_")] {
+        let app_id = format!("app-{}", &protocol[..4]);
+        world.reserve(&[&app_id]);
+        let endpoint = format!("https://localhost:{}", collector.port(protocol));
+        let names = ["CERTIFICATE", "KEY"];
+        let names = names.map(|name| format!("OTEL_EXPORTER_OTLP_{signal}CLIENT_{name}"));
+        let env = [roots, (names[0].as_str(), certificate), (names[1].as_str(), key)];
+        takes_a_call(&world, &app, &mut collector, [&app_id, protocol, &endpoint], &env);
+    }
+    // Without them it hears nothing.
+    world.reserve(&["unknown"]);
+    let endpoint = format!("https://localhost:{}", collector.grpc);
+    let env = vec![
+        roots,
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "300"),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+    ];
+    let options = Options { env, app_port: Some(app.port), ..Options::default() };
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "unknown", options);
+    Call::to(&sidecar.address()).app("unknown").run(&world, "unknown");
+    let line = sidecar.process.wait_for_line("traces export to the collector at localhost:");
+    assert!(line.contains("(1 dropped so far)"), "{line}");
+}
+
+/// What was asked for and cannot be had ends the start.
+#[test]
+fn files_must_be_there() {
+    let mut world = World::new("tracing-files");
+    let folder = certificate(&world, "tls");
+    world.reserve(&["app"]);
+    let [good, key] = [file(&folder, "cert.pem"), file(&folder, "key.pem")];
+    let (missing, proto) = (file(&folder, "missing.pem"), "tests/peers/grpc/greeter.proto");
+    let proto = format!("{}/{proto}", env!("CARGO_MANIFEST_DIR"));
+    let nowhere = format!("cannot read certificates from {missing}: No such file or directory");
+    let empty = format!("cannot read certificates from {proto}: there is none in it");
+    let no_key = format!("cannot read a key from {good}: ");
+    for (roots, certificate, key, said) in [
+        (&missing, &good, &key, &nowhere),
+        (&proto, &good, &key, &empty),
+        (&good, &proto, &key, &empty),
+        (&good, &good, &good, &no_key),
+    ] {
         let env = vec![
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint.as_str()),
-            ("OTEL_EXPORTER_OTLP_PROTOCOL", protocol),
-            ("OTEL_BSP_SCHEDULE_DELAY", "100"),
-            (variable, roots),
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "localhost:4317"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", roots),
+            ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", certificate),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", key),
         ];
-        let options = Options { env, app_port: Some(app.port), ..Options::default() };
-        let sidecar = Sidecar::start(&world, Kind::Ringside, &app_id, options);
-        let outcome = Call::to(&sidecar.address()).app(&app_id).run(&world, &app_id);
-        assert_eq!(outcome.status(), ("OK", ""));
-        // The app was told the span that the collector is.
-        let seen = app.seen().pop().expect("the call");
-        let trace = seen.metadata["traceparent"][0].split('-').nth(1).expect("a trace").to_owned();
-        let spans = collector.spans(&trace, 1);
-        assert_eq!(spans[0].span["kind"], 2);
-        assert_eq!(spans[0].resource[0]["value"]["stringValue"], app_id);
+        let options = Options { env, await_api: false, ..Options::default() };
+        let mut sidecar = Sidecar::start(&world, Kind::Ringside, "app", options);
+        sidecar.process.wait_for_end();
+        let log = sidecar.process.log();
+        assert!(log.contains("failed to setup tracing: ") && log.contains(said), "{said}: {log}");
+    }
+}
+
+/// Between a sidecar and its collector: what the sidecar says is kept.
+fn listen_in(collector: u16) -> (u16, Arc<Mutex<Vec<u8>>>) {
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let listener = TcpListener::bind(loopback(0)).expect("a port");
+    let port = listener.local_addr().expect("its address").port();
+    let kept = Arc::clone(&said);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut near) = stream else { return };
+            let Ok(mut far) = TcpStream::connect(loopback(collector)) else { return };
+            let (Ok(mut back), Ok(mut from)) = (near.try_clone(), far.try_clone()) else { return };
+            thread::spawn(move || {
+                let _ = std::io::copy(&mut from, &mut back);
+                let _ = back.shutdown(Shutdown::Both);
+            });
+            let kept = Arc::clone(&kept);
+            thread::spawn(move || {
+                let mut octets = [0; 4096];
+                while let Ok(read @ 1..) = near.read(&mut octets) {
+                    kept.lock().expect("no panic").extend_from_slice(&octets[..read]);
+                    if far.write_all(&octets[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = far.shutdown(Shutdown::Both);
+            });
+        }
+    });
+    (port, said)
+}
+
+/// As the variable says, and the collector understands it.
+#[test]
+fn compressed() {
+    let mut world = World::new("tracing-gzip");
+    let mut collector = Collector::start(&world, None);
+    let app = ProbeApp::start(&world);
+    for protocol in ["grpc", "http/protobuf"] {
+        for compression in ["none", "gzip"] {
+            let app_id = format!("app-{}-{compression}", &protocol[..4]);
+            world.reserve(&[&app_id]);
+            let (port, said) = listen_in(collector.port(protocol));
+            let endpoint = format!("http://127.0.0.1:{port}");
+            let env = [("OTEL_EXPORTER_OTLP_COMPRESSION", compression)];
+            takes_a_call(&world, &app, &mut collector, [&app_id, protocol, &endpoint], &env);
+            let said = said.lock().expect("no panic");
+            // RFC 1952 §2.3.1: how what is compressed begins. One span may be too short to shrink.
+            let compressed = said.windows(3).any(|octets| octets == [0x1f, 0x8b, 8]);
+            assert_eq!(compressed, compression == "gzip", "{app_id}");
+        }
     }
 }
 
@@ -221,7 +368,7 @@ fn behind_tls() {
 fn an_unknown_collector_is_told_nothing() {
     let mut world = World::new("tracing-unknown");
     world.reserve(&["app"]);
-    let mut collector = Collector::start(&world, Some(&certificate(&world)));
+    let mut collector = Collector::start(&world, Some(&certificate(&world, "tls")));
     let app = ProbeApp::start(&world);
     let endpoint = format!("localhost:{}", collector.grpc);
     let env = vec![

@@ -1,17 +1,24 @@
-//! Collectors that are gone, slow, refuse or talk nonsense: calls do not notice, what could not be
-//! delivered is counted, the log is told once.
+//! Collectors that are gone, slow, refuse or talk nonsense: calls do not notice, memory is bounded,
+//! what could not be delivered is counted, the log is told once.
 
 use crate::peer::app::App;
 use crate::peer::ports::claim;
 use crate::peer::process::{Process, command, until};
 use crate::peer::sidecar::{Options, http_get, loopback};
 use crate::peer::{Kind, Sidecar, World, program};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
 
-const CALLS: u64 = 2_000;
+/// To get warm, and then to look at the memory.
+const WARMING: u64 = 1_000;
+const CALLS: u64 = 3_000;
+/// Of each call's span, by its metadata.
+const FILLER_OCTETS: usize = 4_000;
+/// How much more memory the sidecar may have after them: much less than their spans take.
+const GROWTH_OCTETS_MAX: u64 = 5 << 20;
+const _: () = assert!(CALLS * FILLER_OCTETS as u64 > 2 * GROWTH_OCTETS_MAX);
 
 /// Says the same to everybody, after the first octets; `None`: nothing, ever.
 fn answerer(answer: Option<&'static [u8]>) -> u16 {
@@ -40,16 +47,27 @@ fn counted(sidecar: &Sidecar, name: &str) -> Option<u64> {
 }
 
 /// So many calls of the how-to's, of which all are to work.
-fn load(world: &World, address: &str) {
+fn load(world: &World, address: &str, calls: u64) {
     let proto = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peers/grpc/greeter.proto");
     let mut ghz = command(program("ghz"));
     ghz.args(["--insecure", "--proto", proto, "--call", "helloworld.Greeter/SayHello"]);
-    ghz.args(["-m", r#"{"dapr-app-id":"app"}"#, "-d", r#"{"name":"x"}"#, "-O", "json"]);
-    ghz.args(["-n", &CALLS.to_string(), "-c", "20", "--timeout", "20s", address]);
-    let mut process = Process::start(&world.folder("ghz"), "ghz", ghz);
+    let metadata = json!({ "dapr-app-id": "app", "dapr-filler": "x".repeat(FILLER_OCTETS) });
+    ghz.args(["-m", &metadata.to_string(), "-d", r#"{"name":"x"}"#, "-O", "json"]);
+    ghz.args(["-n", &calls.to_string(), "-c", "20", "--timeout", "20s", address]);
+    let mut process = Process::start(&world.folder("ghz"), &format!("ghz-{calls}"), ghz);
     process.wait_for_end();
     let told: Value = serde_json::from_str(&process.log()).expect("a report");
-    assert_eq!(told["statusCodeDistribution"]["OK"], CALLS, "{}", told["errorDistribution"]);
+    assert_eq!(told["statusCodeDistribution"]["OK"], calls, "{}", told["errorDistribution"]);
+}
+
+/// Waits until so many spans were dropped, and no more.
+fn drops(sidecar: &Sidecar, count: u64) {
+    let dropped = until(|| {
+        let dropped = counted(sidecar, "ringside_spans_dropped_total ")?;
+        (dropped >= count).then_some(dropped)
+    });
+    assert_eq!(dropped, Some(count), "{}", sidecar.process.tail());
+    assert_eq!(counted(sidecar, "ringside_spans_exported_total "), Some(0));
 }
 
 /// `tracing` names the collector's port as PORT.
@@ -68,13 +86,15 @@ fn calls_do_not_notice(name: &str, tracing: &str, port: u16) {
     ];
     let options = Options { spec: &spec, env, app_port: Some(app.port), ..Options::default() };
     let mut sidecar = Sidecar::start(&world, Kind::Ringside, "app", options);
-    load(&world, &sidecar.address());
-    let dropped = until(|| {
-        let dropped = counted(&sidecar, "ringside_spans_dropped_total ")?;
-        (dropped >= CALLS).then_some(dropped)
-    });
-    assert_eq!(dropped, Some(CALLS), "{}", sidecar.process.tail());
-    assert_eq!(counted(&sidecar, "ringside_spans_exported_total "), Some(0));
+    load(&world, &sidecar.address(), WARMING);
+    drops(&sidecar, WARMING);
+    let resident = || counted(&sidecar, "process_resident_memory_bytes ").expect("a figure");
+    let before = resident();
+    load(&world, &sidecar.address(), CALLS);
+    drops(&sidecar, WARMING + CALLS);
+    let after = resident();
+    println!("{name}: {before} octets before, {after} after {CALLS} calls");
+    assert!(after < before + GROWTH_OCTETS_MAX, "{before} octets, then {after}");
     // Nor does the end.
     assert!(sidecar.process.terminate().success(), "{}", sidecar.process.tail());
     let log = sidecar.process.log();

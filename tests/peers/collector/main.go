@@ -25,6 +25,7 @@ func main() {
 	httpAddress := flag.String("http", "", "address of OTLP over HTTP")
 	certificate := flag.String("cert", "", "PEM file: TLS on both")
 	key := flag.String("key", "", "its key")
+	clients := flag.String("clients", "", "PEM file: who vouches for clients, which then need a certificate")
 	flag.Parse()
 
 	var lines sync.Mutex
@@ -50,6 +51,9 @@ func main() {
 	grpc, http := endpoint(*grpcAddress), endpoint(*httpAddress)
 	if *certificate != "" {
 		tls := map[string]any{"cert_file": *certificate, "key_file": *key}
+		if *clients != "" {
+			tls["client_ca_file"] = *clients
+		}
 		grpc["tls"], http["tls"] = tls, tls
 	}
 	protocols := map[string]any{"protocols": map[string]any{"grpc": grpc, "http": http}}
