@@ -13,7 +13,7 @@ Asks a running sidecar of this user. WHAT is
   names          what name resolution knows
   pools          connections and streams, by worker
   limits         limits that were reached, and how often
-  breakers       circuit breakers that calls have met
+  breakers       circuit breakers: state, how long it lasts, what failed, whose they are
   level [LEVEL]  the log's level, or a new one: debug, info, warn, error, fatal
 
 Without --app-id and --socket: the only sidecar there is.
@@ -80,12 +80,7 @@ fn answer(options: &Options, env: &Environment) -> Result<String, String> {
             &["LIMIT", "REACHED"],
             rows(&value).map(|row| vec![text(&row["limit"]), text(&row["reached"])]),
         ),
-        Some("breakers") => table(
-            &["TARGET", "STATE", "CALLS", "OPENED"],
-            rows(&value).map(|row| {
-                ["target", "state", "calls", "opened"].map(|key| text(&row[key])).into()
-            }),
-        ),
+        Some("breakers") => breakers(&value),
         Some("pools") => pools(&value),
         Some(_) | None => {
             let mut lines = String::new();
@@ -93,6 +88,30 @@ fn answer(options: &Options, env: &Environment) -> Result<String, String> {
             lines
         }
     })
+}
+
+fn breakers(value: &Value) -> String {
+    let all = &value["breakers"];
+    if rows(all).next().is_none() {
+        return "no call has met a circuit breaker\n".to_owned();
+    }
+    let told = rows(all).map(|row| {
+        let counts = match row.get("trials") {
+            Some(trials) => [text(trials), format!("{} well", row["trialsSucceeded"]), "-".into()],
+            None => ["requests", "failures", "failuresInRow"].map(|key| text(&row[key])),
+        };
+        let mut cells: Vec<String> = ["target", "method", "state"].map(|k| text(&row[k])).into();
+        cells.push(millis(&row["leftMs"]));
+        cells.extend(counts);
+        cells.push(text(&row["policy"]));
+        cells
+    });
+    let head = ["TARGET", "METHOD", "STATE", "LEFT", "CALLS", "FAILED", "IN A ROW", "POLICY"];
+    let mut out = table(&head, told);
+    if value["leftOut"] != 0 {
+        out.push_str(&format!("and {} more\n", value["leftOut"]));
+    }
+    out
 }
 
 fn rows(value: &Value) -> impl Iterator<Item = &Value> {

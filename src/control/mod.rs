@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod app_channel;
 pub mod app_health;
+pub mod breakers;
 pub mod console;
 pub mod dapr_api;
 pub mod desk;

@@ -355,6 +355,11 @@ impl Cells {
         labelled.map(|(pair, cells)| (&*pair.dst_app_id, &*pair.path, cells))
     }
 
+    /// App IDs and paths that are told apart, counted or not.
+    pub fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.pairs.iter().map(|pair| (&*pair.dst_app_id, &*pair.path))
+    }
+
     pub fn hop(&self, hop: Hop) -> &HopCells {
         &self.counts.hops[hop as usize]
     }

@@ -20,6 +20,9 @@
 //!    makes way, and with it all that it knew.
 
 mod cell;
+mod look;
+
+pub use look::Look;
 
 use super::trip::Trip;
 use crate::config::resiliency::BreakerSpec;
@@ -140,6 +143,11 @@ pub struct Seat {
     key: u64,
 }
 
+/// As daprd names the breaker of a method.
+pub fn name(app: &str, path: &str) -> String {
+    format!("{app}:{path}")
+}
+
 fn millis_up(time: Duration) -> u64 {
     u64::try_from(time.as_nanos().div_ceil(1_000_000)).unwrap_or(EXPIRY_MAX).min(EXPIRY_MAX)
 }
@@ -155,7 +163,7 @@ impl Breakers {
 
     /// The breaker of a method, made when there is none. For a worker's first call of it.
     pub fn seat(&self, method: &[u8], worker: usize, now: Instant) -> Seat {
-        let key = self.hasher.hash_one(method).max(1);
+        let key = self.key(method);
         let cells = self.cells();
         // Bounded: who loses a race for a cell looks again; past that, several methods share one.
         for _ in 0..self.cache_size {
@@ -246,6 +254,11 @@ impl Breakers {
             State::HalfOpen => cell.withdraw_trial(permit.generation),
             State::Open => {}
         }
+    }
+
+    /// Of a method; never 0.
+    fn key(&self, method: &[u8]) -> u64 {
+        self.hasher.hash_one(method).max(1)
     }
 
     fn cells(&self) -> &[Cell] {

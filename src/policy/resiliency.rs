@@ -34,11 +34,22 @@ impl Policy {
     }
 }
 
+/// Breakers, and whose they are.
+#[derive(Debug)]
+pub struct Owned {
+    /// `None`: they are of all targets that have no entry of their own.
+    pub app: Option<String>,
+    /// The name of the policy that says how they behave.
+    pub policy: String,
+    pub breakers: Arc<Breakers>,
+}
+
 /// See the file's text.
 #[derive(Debug)]
 pub struct Targets {
     apps: HashMap<String, Policy>,
     default: Policy,
+    breakers: Vec<Owned>,
     /// Workers that use them.
     joined: AtomicUsize,
 }
@@ -54,6 +65,16 @@ impl Targets {
         let named = std::str::from_utf8(app).ok().and_then(|app| self.apps.get(app));
         let policy = named.unwrap_or(&self.default);
         (!policy.is_none()).then(|| policy.clone())
+    }
+
+    /// In the order of their apps' names; those of all others come last.
+    pub fn breakers(&self) -> &[Owned] {
+        &self.breakers
+    }
+
+    /// Whether a target has an entry of its own.
+    pub fn is_named(&self, app: &str) -> bool {
+        self.apps.contains_key(app)
     }
 }
 
@@ -149,17 +170,28 @@ impl Builder {
 
     /// For at most `workers` workers; time begins now.
     pub fn build(&self, workers: usize, now: Instant) -> Targets {
-        let apps = self.apps.iter().map(|(name, app)| {
-            let policy = self.policy([&app.timeout], [&app.retry], [&app.breaker]);
-            (name.clone(), policy.build(app.cache_size, workers, now))
-        });
-        let default = self.policy(
+        let mut breakers = Vec::new();
+        let mut own = |app: Option<&String>, parts: &Parts<'_>, policy: &Policy| {
+            if let (Some((name, ..)), Some(made)) = (parts.breaker, &policy.breakers) {
+                let (app, policy) = (app.cloned(), name.to_owned());
+                breakers.push(Owned { app, policy, breakers: Arc::clone(made) });
+            }
+        };
+        let mut apps = HashMap::new();
+        for (name, app) in &self.apps {
+            let parts = self.policy([&app.timeout], [&app.retry], [&app.breaker]);
+            let policy = parts.build(app.cache_size, workers, now);
+            own(Some(name), &parts, &policy);
+            apps.insert(name.clone(), policy);
+        }
+        let parts = self.policy(
             ["DefaultAppTimeoutPolicy", "DefaultTimeoutPolicy"],
             ["DefaultAppRetryPolicy", "DefaultRetryPolicy"],
             ["DefaultAppCircuitBreakerPolicy", "DefaultCircuitBreakerPolicy"],
         );
-        let default = default.build(DEFAULT_BREAKERS, workers, now);
-        Targets { apps: apps.collect(), default, joined: AtomicUsize::new(0) }
+        let default = parts.build(DEFAULT_BREAKERS, workers, now);
+        own(None, &parts, &default);
+        Targets { apps, default, breakers, joined: AtomicUsize::new(0) }
     }
 
     /// The first that there is of each list of names.
@@ -172,7 +204,10 @@ impl Builder {
         Parts {
             timeout: timeouts.iter().find_map(|name| self.timeouts.get(*name)).copied(),
             retry: retries.iter().find_map(|name| self.retries.get(*name)).copied(),
-            breaker: breakers.iter().find_map(|name| self.breakers.get(*name)),
+            breaker: breakers.iter().find_map(|name| {
+                let (name, (spec, trip)) = self.breakers.get_key_value(*name)?;
+                Some((name.as_str(), spec, trip))
+            }),
         }
     }
 }
@@ -180,12 +215,13 @@ impl Builder {
 struct Parts<'a> {
     timeout: Option<GoDuration>,
     retry: Option<RetrySpec>,
-    breaker: Option<&'a (BreakerSpec, Arc<Trip>)>,
+    /// With its name.
+    breaker: Option<(&'a str, &'a BreakerSpec, &'a Arc<Trip>)>,
 }
 
 impl Parts<'_> {
     fn build(&self, cache_size: usize, workers: usize, now: Instant) -> Policy {
-        let breakers = self.breaker.map(|(spec, trip)| {
+        let breakers = self.breaker.map(|(_, spec, trip)| {
             let rules = Rules::new(spec, Arc::clone(trip));
             Arc::new(Breakers::new(rules, cache_size, workers, now))
         });

@@ -4,7 +4,7 @@ use super::Proxy;
 use super::contract::Listener;
 use super::head::RequestHead;
 use crate::observe::policies::TargetId;
-use crate::policy::breaker::{Change, Permit, Refusal, Seat, State};
+use crate::policy::breaker::{self, Change, Permit, Refusal, Seat, State};
 use crate::policy::resiliency::Policy;
 use std::cell::Cell;
 use std::rc::Rc;
@@ -33,7 +33,7 @@ impl Endpoint {
 
     /// As daprd names a breaker.
     pub(super) fn method(&self) -> String {
-        format!("{}:{}", self.app, self.path)
+        breaker::name(&self.app, &self.path)
     }
 
     /// As daprd names an operation.

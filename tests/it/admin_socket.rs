@@ -100,12 +100,12 @@ fn tells_what_is_inside() {
     let pools = ask(&inner, "pools").to_string();
     assert!(pools.contains("\"spiffe_id\":\"spiffe://public/ns/default/client\""), "{pools}");
 
-    assert_eq!(
-        ask(&outer, "breakers"),
-        serde_json::json!([
-            { "target": "server", "state": "closed", "calls": 1, "opened": 0 }
-        ])
-    );
+    let breakers = ask(&outer, "breakers");
+    let closed = serde_json::json!({
+        "target": "server", "method": "/probe.Probe/Echo", "policy": "cb", "state": "closed",
+        "leftMs": null, "requests": 1, "failures": 0, "failuresInRow": 0,
+    });
+    assert_eq!(breakers["breakers"], Value::from(vec![closed]));
     let huge = Call::to(&caller.address()).app("server").metadata("dapr-api-token", TOKEN);
     assert_eq!(huge.args(&["-size", "5000000"]).run(&world, "huge").code, "ResourceExhausted");
     assert_eq!(ask(&outer, "limits")[0]["limit"], "message_size");
@@ -121,8 +121,17 @@ fn tells_what_is_inside() {
     );
     let (text, ok) = run(&world, &["admin", "pools", &app_id]);
     assert!(ok && text.contains("to server.default") && text.contains("STREAMS"), "{text}");
+    // What was too large was a failure.
+    let open = ask(&outer, "breakers")["breakers"][0].clone();
+    assert_eq!(open["state"], "open", "{open}");
+    let left = open["leftMs"].as_u64().expect("it is open for a while");
+    assert!((1..=60_000).contains(&left), "{open}");
+    let (text, ok) = run(&world, &["admin", "breakers", &app_id]);
+    assert!(ok && text.contains("server  /probe.Probe/Echo  open "), "{text}");
     let (text, ok) = run(&world, &["admin", "breakers", &app_id, "--json"]);
-    assert!(ok && text.contains("\"state\": \"closed\""), "{text}");
+    assert!(ok && text.contains("\"state\": \"open\""), "{text}");
+    let (text, ok) = run(&world, &["admin", "breakers", &socket_arg(&inner)]);
+    assert!(ok && text == "no call has met a circuit breaker\n", "{text}");
     let (text, ok) = run(&world, &["admin", "limits", &app_id]);
     assert!(ok && text.contains("message_size  1"), "{text}");
     let (text, ok) = run(&world, &["admin", "nothing", &app_id]);

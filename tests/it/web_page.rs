@@ -23,6 +23,10 @@ impl Stage {
     fn new(name: &str, env: &[(&str, &str)]) -> Self {
         let mut world = World::with_sentry(name);
         world.reserve(&["server", "client"]);
+        let policies = "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {name: r}\n\
+                        spec:\n  policies: {circuitBreakers: {cb: {trip: totalFailures > 999}}}\n  \
+                        targets: {apps: {server: {circuitBreaker: cb}}}\n";
+        fs::write(world.folder("resources").join("r.yaml"), policies).expect("a Resiliency");
         let app = ProbeApp::start(&world);
         let (page, callers_page) = (claim(), claim());
         let start = |id: &str, app_port, page: u16| {
@@ -98,6 +102,9 @@ fn shows_what_happens() {
     browser.wait("document.querySelector('#graph title')?.textContent.includes('server: ')");
     let method = text(&mut browser, "#methods tbody tr");
     assert!(method.starts_with("/probe.Probe/Echoserver") && method.contains("606"), "{method}");
+    let breaker = text(&mut browser, "#breakers tbody tr");
+    assert!(breaker.starts_with("server /probe.Probe/Echoclosed"), "{breaker}");
+    assert!(breaker.contains("2 failures in a row, 6 of 606 calls"), "{breaker}");
     assert!(browser.complaints.is_empty(), "{:#?}", browser.complaints);
 }
 

@@ -2,11 +2,12 @@
 
 use super::Console;
 use super::question::Question;
+use crate::control::breakers;
 use crate::identity::Identity;
 use crate::observe::log::timestamp;
-use crate::observe::policies::BREAKER_STATES;
 use serde_json::{Value, json};
 use std::time::SystemTime;
+use tokio::time::Instant;
 
 impl Console {
     pub(super) async fn answer(&self, question: Question) -> Value {
@@ -62,19 +63,10 @@ impl Console {
         limits.into_iter().map(|(name, hits)| json!({ "limit": name, "reached": hits })).collect()
     }
 
-    /// Circuit breakers that a call has met, in the state that the last one met.
     async fn breakers(&self) -> Value {
         let (cells, _) = self.state.scrape().await;
-        let met = cells.targets().filter_map(|(name, target)| {
-            let (_, state) = target.breaker_state?;
-            Some(json!({
-                "target": String::from_utf8_lossy(name),
-                "state": BREAKER_STATES.get(state),
-                "calls": target.breaker_applied.iter().sum::<u64>(),
-                "opened": target.breaker_activated.last(),
-            }))
-        });
-        met.collect()
+        let targets = self.state.resiliency().targets.clone();
+        breakers::told(targets.as_deref(), &cells, Instant::now().into_std())
     }
 }
 

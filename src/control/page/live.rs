@@ -1,14 +1,15 @@
 //! `/live.json`: the figures of this moment, counted from the start.
 
+use crate::control::breakers;
 use crate::control::state::State;
 use crate::observe::cells::{Cells, Gauge, Hop, MethodCells};
 use crate::observe::exposition::WorkerFigures;
 use crate::observe::histogram::MICROS_BOUNDS;
 use crate::observe::names::STATUS_NAMES;
-use crate::observe::policies::BREAKER_STATES;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// Methods that are told, those with the most calls.
 const METHODS_MAX: usize = 100;
@@ -16,7 +17,8 @@ const METHODS_MAX: usize = 100;
 pub async fn render(state: &State) -> String {
     let (cells, workers) = state.scrape().await;
     let options = &state.options;
-    let now = now();
+    let (now, instant) = (now(), Instant::now().into_std());
+    let resiliency = state.resiliency();
     json!({
         "at": millis(now),
         "started": millis(state.started),
@@ -34,7 +36,7 @@ pub async fn render(state: &State) -> String {
         "callees": callees(&cells),
         "methods": methods(&cells, options.app_id.as_str()),
         "limits": limits(&cells),
-        "breakers": breakers(&cells),
+        "breakers": breakers::told(resiliency.targets.as_deref(), &cells, instant),
         "policies": policies(state),
         "identity": state.identity().map(|identity| json!({
             "spiffeId": identity.spiffe_id.as_str(),
@@ -143,15 +145,6 @@ fn limits(cells: &Cells) -> Value {
     let mut limits = cells.limits().to_vec();
     limits.sort_unstable();
     limits.into_iter().map(|(limit, hits)| json!({ "limit": limit, "hits": hits })).collect()
-}
-
-fn breakers(cells: &Cells) -> Value {
-    let met = cells.targets().filter_map(|(name, target)| {
-        let (_, state) = target.breaker_state?;
-        let state = BREAKER_STATES.get(state)?;
-        Some(json!({ "target": String::from_utf8_lossy(name), "state": state }))
-    });
-    met.collect()
 }
 
 fn policies(state: &State) -> Value {

@@ -260,11 +260,9 @@ function drawIdentity() {
 
 function drawPolicies(answer) {
   const { policies } = answer;
-  const breakers = answer.breakers.map((it) => `${it.target} ${it.state}`).join(", ");
   const facts = [
     ["Access control", policies.accessControl],
     ["Resiliency", policies.resiliency.join(", ") || "none"],
-    ["Circuit breakers", breakers || "none has been met"],
     ["Dapr's own APIs", policies.apisRestricted ? "restricted by lists" : "all"],
     ["API token", policies.apiToken ? "asked for" : "none"],
     ["Features", policies.features.join(", ") || "none"],
@@ -273,6 +271,20 @@ function drawPolicies(answer) {
   if (policies.restartPending) facts.push(["Restart", "pending: SIGHUP restarts in place"]);
   $("policies").replaceChildren(...facts.flatMap(([name, value]) =>
     [element("dt", {}, name), element("dd", {}, value)]));
+}
+
+function drawBreakers({ breakers, leftOut }) {
+  $("breakers").closest("section").hidden = breakers.length === 0;
+  const rows = breakers.map((it) => {
+    const state = element("span", it.state === "closed" ? {} : { class: "bad" }, it.state);
+    const counted = it.trials !== undefined
+      ? `${it.trialsSucceeded} of ${it.trials} trials went well`
+      : it.state === "open" ? "refuses calls" : `${it.failuresInRow} failures in a row, ${it.failures} of ${it.requests} calls`;
+    const left = it.leftMs === null ? "–" : duration(Math.ceil(it.leftMs / 1000));
+    return [`${it.target ?? "?"} ${it.method ?? "(a method too many to be named)"}`, state, left, counted, it.policy];
+  });
+  if (leftOut) rows.push([`and ${leftOut} more`, "", "", "", ""]);
+  table($("breakers"), ["Method", "State", "Left", "So far", "Policy"], rows, "none");
 }
 
 function draw() {
@@ -304,6 +316,7 @@ function draw() {
   table($("methods"), ["Method", "Of", "Calls /s", "Calls", "Failed"], methods.map((it) =>
     [it.method, it.peer, show(it.rate), show(it.calls), percent(it.failed, it.calls)]), "no call yet");
   drawPolicies(answer);
+  drawBreakers(answer.breakers);
   table($("limits"), ["Limit", "Refused"], answer.limits.map((it) => [it.limit, show(it.hits)]), "none");
 }
 

@@ -160,13 +160,38 @@ impl Cell {
             Some(Tally { first: tally.first + 1, second: tally.second + 1, ..tally })
         };
         let Some(tally) = self.count(generation, failed) else { return Counts::default() };
+        self.closed(tally)
+    }
+
+    /// What was counted since the state of that word began.
+    pub(super) fn counts(&self, word: Word) -> Counts {
+        let tally = Tally::unpack(self.tally.load(Ordering::Acquire));
+        let generation = word.generation;
+        let tally = match tally.generation == generation {
+            true => tally,
+            false => Tally { generation, first: 0, second: 0 },
+        };
+        match word.state {
+            State::Closed => self.closed(tally),
+            State::HalfOpen => Counts {
+                requests: tally.first,
+                total_successes: tally.second,
+                consecutive_successes: tally.second,
+                ..Counts::default()
+            },
+            State::Open => Counts::default(),
+        }
+    }
+
+    /// A closed one's failures, and what each worker counted beside them.
+    fn closed(&self, tally: Tally) -> Counts {
         let mut counts = Counts {
             total_failures: tally.second,
             consecutive_failures: tally.first,
             ..Counts::default()
         };
         for lane in &self.lanes {
-            if lane.generation.load(Ordering::Acquire) == u64::from(generation) {
+            if lane.generation.load(Ordering::Acquire) == u64::from(tally.generation) {
                 // Round and round, as gobreaker's 32 bits.
                 let [requests, successes] = [&lane.requests, &lane.successes]
                     .map(|count| count.load(Ordering::Relaxed) as u32);
