@@ -12,7 +12,7 @@ Asks a running sidecar of this user. WHAT is
   config         the configuration in force, and the identity
   names          what name resolution knows
   pools          connections and streams, by worker
-  limits         limits that were reached, and how often
+  limits         limits in force, what of each is used, how often it was reached
   breakers       circuit breakers: state, how long it lasts, what failed, whose they are
   level [LEVEL]  the log's level, or a new one: debug, info, warn, error, fatal
 
@@ -76,10 +76,9 @@ fn answer(options: &Options, env: &Environment) -> Result<String, String> {
     }
     Ok(match options.question.first().map(String::as_str) {
         Some("names") => table(&["TARGET", "ENDPOINTS", "AGE"], rows(&value).map(name)),
-        Some("limits") => table(
-            &["LIMIT", "REACHED"],
-            rows(&value).map(|row| vec![text(&row["limit"]), text(&row["reached"])]),
-        ),
+        Some("limits") => {
+            table(&["LIMIT", "OF A", "MOST", "USED", "REACHED"], rows(&value).map(limit))
+        }
         Some("breakers") => breakers(&value),
         Some("pools") => pools(&value),
         Some(_) | None => {
@@ -134,6 +133,30 @@ fn name(row: &Value) -> Vec<String> {
         None => text(&row["endpoints"]),
     };
     vec![text(&row["target"]), said, millis(&row["age_ms"])]
+}
+
+fn limit(row: &Value) -> Vec<String> {
+    let in_unit = |value: &Value| match (value.as_u64(), row["unit"].as_str()) {
+        (None, _) => "-".to_owned(),
+        (Some(octets), Some("octets")) => size(octets),
+        (Some(time), Some("milliseconds")) => format!("{}s", time as f64 / 1000.0),
+        (Some(percent), Some("percent")) => format!("{percent}%"),
+        (Some(number), _) => number.to_string(),
+    };
+    let mut most = in_unit(&row["most"]);
+    if let Some(more) = row["perSecond"].as_u64() {
+        most.push_str(&format!(", {more}/s"));
+    }
+    let (name, of, reached) = (text(&row["limit"]), text(&row["of"]), text(&row["reached"]));
+    vec![name, of, most, in_unit(&row["used"]), reached]
+}
+
+fn size(octets: u64) -> String {
+    match octets {
+        0..10_240 => format!("{octets} B"),
+        10_240..10_485_760 => format!("{} KiB", octets >> 10),
+        _ => format!("{} MiB", octets >> 20),
+    }
 }
 
 fn millis(value: &Value) -> String {

@@ -8,6 +8,7 @@
 //! 4. No answer holds a token, a key, or what a call carried.
 
 mod answer;
+mod limits;
 pub mod names;
 mod question;
 mod tap;

@@ -16,7 +16,7 @@ use super::error::{ConnectionError, Limit};
 use std::time::Instant;
 
 /// Streams that we reset for the peer's errors, in a burst (CVE-2025-8671).
-const ERRORS_BURST: u32 = 1024;
+pub const ERRORS_BURST: u32 = 1024;
 /// Control frames that one frame carrying payload pays for: WINDOW_UPDATE for stream and
 /// connection and a PING in both directions, and some more.
 const EARNED_PER_FRAME: u32 = 10;

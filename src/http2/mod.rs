@@ -24,6 +24,7 @@
 //! Refuses to know sockets, clocks, and what a field means (see [`Classify`]).
 
 mod abuse;
+mod allowance;
 mod closed;
 pub mod connection;
 #[cfg(not(fuzzing))]
@@ -47,6 +48,7 @@ use bytes::Bytes;
 use std::ops::Range;
 use std::time::Duration;
 
+pub use allowance::Allowance;
 pub use connection::{Connection, Said};
 pub use error::{ConnectionError, ErrorCode, Limit, StreamError};
 pub use field::{Classify, Field, FieldSection, NameKind, PreparedField};

@@ -7,8 +7,9 @@
 //! Refuses to know what connections are for.
 
 use super::SCOPE;
-use super::load::Number;
+use super::load::{Number, OwnLoad};
 use super::worker::Worker;
+use crate::observe::report::{Bound, Unit};
 use crate::proxy::Listener;
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -40,6 +41,29 @@ impl Bounds {
             handshakes: HANDSHAKES_MAX,
             handshake_time: HANDSHAKE_TIMEOUT,
         }
+    }
+}
+
+impl Bounds {
+    /// As the proxy tells its own.
+    pub(super) fn in_force(self, load: &OwnLoad) -> [Bound; 3] {
+        let count = |number| u64::try_from(load.count(number)).ok();
+        let bound = |limit, of, most, unit, used| Bound {
+            limit,
+            of,
+            most: Some(most),
+            unit,
+            per_second: None,
+            used,
+        };
+        let (connections, handshakes) = (self.connections as u64, self.handshakes as u64);
+        let time = u64::try_from(self.handshake_time.as_millis()).unwrap_or(u64::MAX);
+        let (number, milliseconds) = (Unit::Number, Unit::Milliseconds);
+        [
+            bound("connections", "worker", connections, number, count(Number::Connections)),
+            bound("handshakes", "worker", handshakes, number, count(Number::Handshakes)),
+            bound("slow_handshake", "connection", time, milliseconds, None),
+        ]
     }
 }
 

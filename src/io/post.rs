@@ -105,7 +105,8 @@ impl Worker {
     }
 
     fn report(self: &Rc<Self>) {
-        let report = Box::new(self.core.borrow().proxy.report(self.now()));
+        let mut report = Box::new(self.core.borrow().proxy.report(self.now()));
+        report.limits.extend(self.bounds.in_force(&self.load));
         self.post(ToControl::Report { worker: self.index, report });
     }
 

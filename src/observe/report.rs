@@ -15,6 +15,34 @@ pub struct WorkerReport {
     pub pools: Vec<Pool>,
     /// Connections that are not in it.
     pub left_out: usize,
+    /// Told by a question of their own.
+    #[serde(skip)]
+    pub limits: Vec<Bound>,
+}
+
+/// A limit in force, by the name under which it is counted when it is reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bound {
+    pub limit: &'static str,
+    /// What has so much each.
+    pub of: &'static str,
+    /// `None`: any number.
+    pub most: Option<u64>,
+    pub unit: Unit,
+    /// And so many more in each second.
+    pub per_second: Option<u32>,
+    /// What is used now, where that is known: by the one that uses most.
+    pub used: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Of what the limit's name says.
+    Number,
+    Octets,
+    Milliseconds,
+    Percent,
 }
 
 /// A connection of somebody who calls.

@@ -9,10 +9,10 @@ use std::time::Instant;
 
 /// Octets of responses that wait for a caller before its connection gets no new calls: whole
 /// responses have left their upstream, whose windows no longer bound them.
-const UNREAD_MAX: usize = 32 << 20;
+pub(super) const UNREAD_MAX: usize = 32 << 20;
 /// The same of another sidecar's connection, which many callers share: those who read must not pay
 /// for those who do not, whom `stalled` sees to.
-const UNREAD_SHARED_MAX: usize = 256 << 20;
+pub(super) const UNREAD_SHARED_MAX: usize = 256 << 20;
 
 /// See each.
 #[derive(Clone, Copy, Debug)]

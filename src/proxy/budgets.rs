@@ -22,6 +22,10 @@ impl Budgets {
         Self { percent: Some(percent), targets: Vec::new() }
     }
 
+    pub(super) fn percent(&self) -> Option<u32> {
+        self.percent
+    }
+
     fn of(&mut self, target: TargetId, now: Instant) -> Option<&mut Budget> {
         let percent = self.percent?;
         let index = target.index();

@@ -29,9 +29,9 @@ use slotmap::Key;
 use std::time::Instant;
 
 /// Questions of one worker that control has not answered yet.
-const ASKED_MAX: usize = 16;
+pub(super) const ASKED_MAX: usize = 16;
 /// What the requests of all such calls of a worker take.
-const OCTETS_MAX: usize = 16 << 20;
+pub(super) const OCTETS_MAX: usize = 16 << 20;
 /// A flag and a 32-bit length.
 const PREFIX: usize = 5;
 
@@ -121,6 +121,13 @@ pub(super) struct Local {
 pub(super) struct Locals {
     octets: usize,
     asked: usize,
+}
+
+impl Locals {
+    /// Octets that are held, and questions that control has not answered.
+    pub(super) fn used(&self) -> (usize, usize) {
+        (self.octets, self.asked)
+    }
 }
 
 /// `dapr.proto.runtime.v1.SetMetadataRequest`.

@@ -30,6 +30,7 @@ mod failure;
 mod farewell;
 mod guard;
 mod head;
+mod in_force;
 mod kinship;
 mod local;
 mod lookup;

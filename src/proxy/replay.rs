@@ -104,6 +104,11 @@ impl Kept {
 }
 
 impl Keeper {
+    /// Octets of the worker's limit that are taken.
+    pub(super) fn charge(&self) -> usize {
+        self.charge
+    }
+
     /// A call is opened, by a head that may be all of it. Gives the section back if it cannot be
     /// kept.
     #[inline]

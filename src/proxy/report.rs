@@ -12,6 +12,7 @@ impl Proxy {
         let mut report = WorkerReport {
             calls: self.calls.len(),
             waiting: usize::try_from(self.cells.gauge(Gauge::WaitingCalls)).unwrap_or_default(),
+            limits: self.in_force(),
             ..WorkerReport::default()
         };
         let mut rows = 0;

@@ -16,8 +16,8 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::time::{Duration, Instant};
 
-const BURST: u32 = 16;
-const PER_SECOND: u32 = 200;
+pub(super) const BURST: u32 = 16;
+pub(super) const PER_SECOND: u32 = 200;
 /// And in the long run: servers built on nghttp2, and ours, take 1000 and 33 a second, and what
 /// calls that ended regularly pay for. A server's count may lag behind ours, so less.
 const SAVED_MAX: u32 = 800;

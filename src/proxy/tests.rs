@@ -19,6 +19,7 @@ mod attempts;
 mod baggage;
 mod balance;
 mod endings;
+mod in_force;
 mod keepalive;
 mod late_apps;
 mod limits;

@@ -43,6 +43,11 @@ impl Waiting {
         self.turns.is_empty()
     }
 
+    /// How many wait that have not ended.
+    pub(super) fn alive(&self) -> usize {
+        self.alive
+    }
+
     /// Does a call wait that has not ended?
     pub(super) fn has_alive(&self) -> bool {
         self.alive > 0

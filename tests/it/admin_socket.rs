@@ -108,7 +108,22 @@ fn tells_what_is_inside() {
     assert_eq!(breakers["breakers"], Value::from(vec![closed]));
     let huge = Call::to(&caller.address()).app("server").metadata("dapr-api-token", TOKEN);
     assert_eq!(huge.args(&["-size", "5000000"]).run(&world, "huge").code, "ResourceExhausted");
-    assert_eq!(ask(&outer, "limits")[0]["limit"], "message_size");
+    let limits = ask(&outer, "limits");
+    let limit = |name: &str| {
+        let mut rows = limits.as_array().into_iter().flatten();
+        rows.find(|row| row["limit"] == name).unwrap_or_else(|| panic!("no {name} in {limits}"))
+    };
+    let told = |name, field| limit(name)[field].clone();
+    assert_eq!(
+        (told("message_size", "most"), told("message_size", "reached")),
+        (Value::from(4 << 20), Value::from(1))
+    );
+    assert_eq!((told("calls", "used"), told("calls", "reached")), (Value::from(0), Value::from(0)));
+    assert!(told("connections", "used").as_u64().is_some_and(|used| used > 0), "{limits}");
+    assert_eq!(
+        (told("pings", "most"), told("pings", "perSecond")),
+        (Value::from(1000), Value::from(100))
+    );
 
     // The same, for people.
     let app_id = socket_arg(&outer);
@@ -133,7 +148,9 @@ fn tells_what_is_inside() {
     let (text, ok) = run(&world, &["admin", "breakers", &socket_arg(&inner)]);
     assert!(ok && text == "no call has met a circuit breaker\n", "{text}");
     let (text, ok) = run(&world, &["admin", "limits", &app_id]);
-    assert!(ok && text.contains("message_size  1"), "{text}");
+    let row = text.lines().find(|line| line.starts_with("message_size ")).expect("its row");
+    let cells: Vec<&str> = row.split_ascii_whitespace().collect();
+    assert!(ok && cells == ["message_size", "message", "4096", "KiB", "-", "1"], "{text}");
     let (text, ok) = run(&world, &["admin", "nothing", &app_id]);
     assert!(!ok && text.contains("unknown argument: nothing"), "{text}");
 }

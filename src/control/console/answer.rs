@@ -1,7 +1,7 @@
 //! Questions to answers: what the control thread knows, and what workers say of themselves.
 
-use super::Console;
 use super::question::Question;
+use super::{Console, limits};
 use crate::control::breakers;
 use crate::identity::Identity;
 use crate::observe::log::timestamp;
@@ -55,12 +55,12 @@ impl Console {
         workers.collect()
     }
 
-    /// Which limits were reached, and how often since the start.
+    /// What each limit is, what of it is used, and how often it was reached since the start.
     async fn limits(&self) -> Value {
+        let reports = self.reports().await;
         let (cells, _) = self.state.scrape().await;
-        let mut limits = cells.limits().to_vec();
-        limits.sort_unstable();
-        limits.into_iter().map(|(name, hits)| json!({ "limit": name, "reached": hits })).collect()
+        let told = reports.iter().flatten().flat_map(|report| &report.limits);
+        limits::told(told, cells.limits())
     }
 
     async fn breakers(&self) -> Value {

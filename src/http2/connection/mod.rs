@@ -20,6 +20,8 @@ mod send;
 mod tests;
 mod time;
 
+pub(super) use time::UNENDED_TIMEOUT;
+
 use super::abuse::Budgets;
 use super::closed::{Closed, ClosedStreams};
 use super::deframer::Deframer;
@@ -38,7 +40,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 /// How long the peer may take for its preface and for the acknowledgement of our SETTINGS.
-const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SETTLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Streams that a client opens before it knows the peer's limit (RFC 9113 §6.5.2 recommends
 /// limits of at least this).
 const STREAMS_ASSUMED: u32 = 100;

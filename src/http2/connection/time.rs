@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 /// How long the peer may take for the rest of a frame that is not DATA, and for the CONTINUATION
 /// frames of a block (RFC 9113 §10.5: blocks that never end).
-const UNENDED_TIMEOUT: Duration = Duration::from_secs(10);
+pub(in crate::http2) const UNENDED_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Connection {
     /// When to call `handle_timeout`.
