@@ -10,10 +10,11 @@
 
 mod announce;
 mod bound;
-mod console;
+pub mod console;
 mod cpus;
 pub mod listen;
 pub mod log;
+pub mod names;
 mod sidecar;
 mod signals;
 mod start;

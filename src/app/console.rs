@@ -8,12 +8,14 @@
 
 use super::log::Log;
 use super::{Plan, bound, build};
+use crate::config::SOCKET_OCTETS_MAX;
 use crate::config::console::{self, AdminSocket};
 use crate::config::{App, Config, Environment, Flags, Tracing};
 use crate::control::console::{Console, LogLevel, serve};
 use crate::control::publish::Workers;
 use crate::control::state::State;
 use crate::observe::log::Severity;
+use rustix::fs::{Access, access};
 use serde_json::{Value, json};
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs::{self, DirBuilder, Permissions};
@@ -51,7 +53,7 @@ pub fn place(flags: &Flags, env: &Environment) -> Option<(PathBuf, bool)> {
 }
 
 /// Binds it, if there is to be one, and answers.
-pub fn start(
+pub(super) fn start(
     plan: &Plan,
     log: &Log,
     state: &Rc<State>,
@@ -86,8 +88,7 @@ fn listen(path: &Path, asked: bool) -> Result<UnixListener, String> {
         own_folder(folder)?;
         sweep(folder, path);
     }
-    let name = path.file_name().ok_or("it has no name")?.to_string_lossy().into_owned();
-    let fresh = path.with_file_name(format!(".new-{name}"));
+    let fresh = fresh(path)?;
     // Of a process with our number that was killed just here.
     let _ = fs::remove_file(&fresh);
     let listener = bind(&fresh).and_then(|listener| {
@@ -98,6 +99,40 @@ fn listen(path: &Path, asked: bool) -> Result<UnixListener, String> {
         let _ = fs::remove_file(&fresh);
         super::listen::plain(&error)
     })
+}
+
+/// Its name until it listens; no longer than those that we choose.
+fn fresh(path: &Path) -> Result<PathBuf, String> {
+    path.file_name().ok_or("it has no name")?;
+    Ok(path.with_file_name(format!(".new-{}", std::process::id())))
+}
+
+/// What is at that place, or why there can be no socket. Makes nothing.
+pub fn examine(path: &Path, asked: bool) -> Result<&'static str, String> {
+    for path in [path, &fresh(path)?] {
+        let octets = path.as_os_str().len();
+        if octets > SOCKET_OCTETS_MAX {
+            let shown = path.display();
+            return Err(format!("{shown} has {octets} octets: {SOCKET_OCTETS_MAX} are possible"));
+        }
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = folder.unwrap_or(".".as_ref());
+    // Of those that nobody asked for, the sidecar makes the folder too.
+    let (place, is_there) = match folder.is_dir() {
+        false if !asked => (folder.parent().unwrap_or(folder), false),
+        is_there => (folder, is_there),
+    };
+    access(place, Access::WRITE_OK | Access::EXEC_OK)
+        .map_err(|error| format!("{}: {}", place.display(), super::listen::plain(&error.into())))?;
+    if !asked {
+        if is_there {
+            judge(folder)?;
+        }
+        return Ok("free");
+    }
+    make_way(path)?;
+    Ok(if path.exists() { "left behind by a process that is gone: replaced" } else { "free" })
 }
 
 fn bind(path: &Path) -> io::Result<UnixListener> {
@@ -125,6 +160,10 @@ fn own_folder(folder: &Path) -> Result<(), String> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
         Err(error) => return Err(super::listen::plain(&error)),
     }
+    judge(folder)
+}
+
+fn judge(folder: &Path) -> Result<(), String> {
     let found = fs::symlink_metadata(folder).map_err(|error| super::listen::plain(&error))?;
     let own = found.uid() == rustix::process::geteuid().as_raw();
     match found.is_dir() && own && found.mode() & 0o022 == 0 {

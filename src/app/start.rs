@@ -2,9 +2,9 @@
 
 use super::bound::{self, Bound};
 use super::log::{Log, care};
-use super::{Plan, announce, console, cpus};
+use super::{Plan, announce, console, cpus, names};
 use crate::config::cpus::Crew;
-use crate::config::naming::{Dns, Naming, init_failure, naming};
+use crate::config::naming::{init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
 use crate::config::spec::ApiLogging;
 use crate::config::{App, AppPlace, Config, DAPR_VERSION};
@@ -14,7 +14,7 @@ use crate::control::metric::MetricOptions;
 use crate::control::publish::Workers;
 use crate::control::reload::{First, Reloader};
 use crate::control::resiliency::{Loaded, Shelf};
-use crate::control::resolver::{Announced, Names, Publish, Resolver, Source, host_address};
+use crate::control::resolver::{Publish, Resolver};
 use crate::control::sentry::{self, SentryOptions};
 use crate::control::spans::Spans;
 use crate::control::state::{self, State, StateOptions};
@@ -24,11 +24,9 @@ use crate::io::{ListenSocket, Loads, WorkerOptions};
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker, mailbox};
 use crate::policy::resiliency::Targets;
 use crate::proxy::Listener;
-use crate::resolve::pattern::Pattern;
 use crate::snapshot::Snapshot;
 use std::cell::Cell;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -302,7 +300,7 @@ fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<
     });
     let configured = plan.configuration.name_resolution.as_ref();
     let naming = naming(plan.settings.resolve_file.as_deref(), configured);
-    let (source, component) = match source(plan, naming)? {
+    let (source, component) = match names::source(&plan.settings, &plan.instance, naming)? {
         Ok(found) => found,
         Err(error) => {
             tracing::error!("{error}");
@@ -319,51 +317,6 @@ fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<
             Ok(Resolver::unavailable(publish))
         }
     }
-}
-
-/// The inner error is a line to log: then calls fail, and everything else goes on.
-fn source(plan: &Plan, naming: Naming) -> Result<Result<(Source, &'static str), String>, String> {
-    let names = |pattern, service, servers| {
-        let internal_port = plan.settings.config.internal_port;
-        Source::Dns(Names { pattern, internal_port, service, servers })
-    };
-    Ok(Ok(match naming {
-        Naming::Mdns => (Source::Mdns(announced(plan)?), "mdns"),
-        Naming::Static { file } => (Source::Static(file.into()), "static"),
-        Naming::Sqlite(settings) => (Source::Sqlite(settings, announced(plan)?), "sqlite"),
-        Naming::Kubernetes { cluster_domain, template: None } => {
-            (names(Pattern::Kubernetes { cluster_domain }, false, Vec::new()), "kubernetes")
-        }
-        Naming::Kubernetes { template: Some(template), .. } => match Pattern::template(&template) {
-            Ok(pattern) => (names(pattern, false, Vec::new()), "kubernetes"),
-            Err(error) => return Ok(Err(init_failure("kubernetes", "v1", &error))),
-        },
-        Naming::NameFormat { format } => {
-            (names(Pattern::Format(format), false, Vec::new()), "nameformat")
-        }
-        Naming::Dns(Dns { name, port, servers }) => {
-            let text = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
-            (names(Pattern::Format(text), port.is_none(), servers), "dns")
-        }
-        Naming::Unavailable { error } => return Ok(Err(error)),
-    }))
-}
-
-/// A literal loopback address of the internal port is announced as it is (spec: daprd's rule).
-fn announced(plan: &Plan) -> Result<Announced, String> {
-    let config = &plan.settings.config;
-    let address = match plan.settings.listen.internal_address.as_str() {
-        "127.0.0.1" | "localhost" => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        "[::1]" => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        _ => host_address(plan.settings.host_ip.as_deref())
-            .map_err(|error| format!("failed to determine host address: {error}"))?,
-    };
-    Ok(Announced {
-        app_id: config.app_id.clone(),
-        address,
-        internal_port: config.internal_port,
-        host: plan.instance.clone(),
-    })
 }
 
 fn state_options(plan: &Plan, config: &Config, workers: Vec<Sender<ToWorker>>) -> StateOptions {

@@ -14,6 +14,7 @@ use super::publish::Workers;
 use super::state::State;
 use crate::config::App;
 use crate::config::settings::AppHealth;
+use crate::snapshot::Way;
 use probe::{Outcome, Probe};
 use std::rc::Rc;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
@@ -75,6 +76,15 @@ pub async fn watch(app: &App, config: &AppHealth, workers: &Workers, state: &Rc<
         }
         judge(&mut health, outcome, state);
     }
+}
+
+/// One probe, for somebody who asks; the error says why the app is not well.
+pub async fn ask_once(app: &App, config: &AppHealth, way: &Way) -> Result<(), String> {
+    let mut probe = Probe::new(app, &config.path);
+    let links = Links::for_probes(app);
+    let asking = probe.ask(&links, way, config.timeout);
+    let outcome = timeout(config.timeout, asking).await.unwrap_or_else(|_| probe.too_late());
+    outcome.failure.map_or(Ok(()), Err)
 }
 
 fn judge(health: &mut Health, outcome: Outcome, state: &State) {

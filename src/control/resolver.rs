@@ -10,10 +10,12 @@ mod dns;
 mod interface;
 mod mdns;
 mod polled;
+mod probe;
 mod sqlite;
 mod static_file;
 
 pub use dns::Names;
+pub use probe::probe;
 
 use crate::config::naming;
 use crate::identity::{AppId, Target};

@@ -2,6 +2,7 @@
 
 use super::finding::Finding;
 use crate::config::resiliency::Document;
+use crate::config::spec::Configuration;
 use crate::config::{Environment, Flags, Settings};
 use crate::control::files::{Text, texts, yaml_files};
 use crate::control::reload::source::Source;
@@ -11,7 +12,12 @@ use std::path::Path;
 const WHAT: &str = "configuration";
 const RESOURCES: &str = "resources";
 
-pub fn configurations(settings: &Settings, flags: &Flags, env: &Environment) -> Vec<Finding> {
+/// With what they come to, if they can be.
+pub fn configurations(
+    settings: &Settings,
+    flags: &Flags,
+    env: &Environment,
+) -> (Option<Configuration>, Vec<Finding>) {
     let grpc = ["grpc", "grpcs"].iter().any(|name| flags.app_protocol.eq_ignore_ascii_case(name));
     let configurations = settings.config_files.clone();
     let folders = Vec::new();
@@ -21,7 +27,7 @@ pub fn configurations(settings: &Settings, flags: &Flags, env: &Environment) -> 
         Ok(loaded) => loaded,
         Err(error) => {
             let advice = "correct the file: the text names it, and where it has one the line";
-            return vec![Finding::fail(WHAT, error, advice)];
+            return (None, vec![Finding::fail(WHAT, error, advice)]);
         }
     };
     let found = match settings.config_files.is_empty() {
@@ -41,7 +47,7 @@ pub fn configurations(settings: &Settings, flags: &Flags, env: &Environment) -> 
     findings.extend(unused.chain(unknown).chain(idle).map(|(field, file, what)| {
         Finding::warn(WHAT, format!("{file}: {field} {what}"), "is it spelled right, and needed?")
     }));
-    findings
+    (Some(configuration), findings)
 }
 
 pub fn resources(settings: &Settings) -> Vec<Finding> {

@@ -2,8 +2,12 @@
 
 use super::finding::Finding;
 use crate::app::listen::plain;
-use crate::config::{AppPlace, Settings};
+use crate::config::settings::AppHealth;
+use crate::config::{App, AppPlace, AppProtocol, Settings};
+use crate::control::app_health::ask_once;
 use crate::control::resolver::host_address;
+use crate::resolve::Endpoint;
+use crate::snapshot::Way;
 use std::io;
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::os::linux::net::SocketAddrExt;
@@ -11,7 +15,7 @@ use std::os::unix::net::{SocketAddr, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-const APP_TIME_MAX: Duration = Duration::from_millis(500);
+const DIAL_TIME_MAX: Duration = Duration::from_millis(500);
 
 /// One finding for each port that is taken, or one for all.
 pub fn ports(settings: &Settings) -> Vec<Finding> {
@@ -31,6 +35,9 @@ pub fn ports(settings: &Settings) -> Vec<Finding> {
     // Without a port of its own it takes any that is free.
     if let Some(port) = listen.internal_port {
         wanted.push((listen.internal_address.clone(), port, "--dapr-internal-grpc-port"));
+    }
+    if let Some(page) = &listen.page {
+        wanted.push((page.address.to_string(), page.port, "--ringside-page-port"));
     }
     let others = [(&listen.public, "--dapr-public-port"), (&listen.metrics, "--metrics-port")];
     for (place, flag) in others {
@@ -89,31 +96,75 @@ pub fn host(settings: &Settings) -> Finding {
     }
 }
 
-pub fn app(settings: &Settings) -> Option<Finding> {
+/// Whether it listens, and then, where its health is to be asked for, what it answers.
+pub fn app(settings: &Settings) -> Vec<Finding> {
     const WHAT: &str = "app";
-    let app = settings.config.app.as_ref()?;
-    let heard = match &app.place {
-        AppPlace::Port { host, port } => {
-            let addresses = (host.as_str(), *port).to_socket_addrs();
-            addresses.and_then(|mut addresses| {
-                let address = addresses.next().ok_or_else(|| io::Error::other("no such host"))?;
-                TcpStream::connect_timeout(&address, APP_TIME_MAX).map(drop)
-            })
-        }
-        AppPlace::Socket(path) => match path.abstract_name() {
-            Some(name) => SocketAddr::from_abstract_name(name)
-                .and_then(|address| UnixStream::connect_addr(&address))
-                .map(drop),
-            None => UnixStream::connect(path.as_str()).map(drop),
-        },
-    };
+    let Some(app) = &settings.config.app else { return Vec::new() };
     let place = app.authority();
-    Some(match heard {
-        Ok(()) => Finding::ok(WHAT, format!("listens at {place}")),
-        Err(error) => Finding::warn(
-            WHAT,
-            format!("{place}: {}", plain(&error)),
-            "start the app: until it listens there, the sidecar waits and its health is 500",
-        ),
-    })
+    let way = match heard(&app.place) {
+        Ok(way) => way,
+        Err(error) => {
+            let advice = "start the app: until it listens there, the sidecar waits and its health \
+                          is 500";
+            return vec![Finding::warn(WHAT, format!("{place}: {}", plain(&error)), advice)];
+        }
+    };
+    let mut findings = vec![Finding::ok(WHAT, format!("listens at {place}"))];
+    findings.extend(settings.app_health.as_ref().map(|health| is_well(app, health, &way)));
+    findings
+}
+
+/// Which of its ways leads to somebody who listens.
+fn heard(place: &AppPlace) -> io::Result<Way> {
+    match place {
+        AppPlace::Port { host, port } => {
+            let mut last = io::Error::other("no such host");
+            for address in (host.as_str(), *port).to_socket_addrs()? {
+                match connect(address) {
+                    Ok(()) => return Ok(Way::Tcp(Endpoint(address))),
+                    Err(error) => last = error,
+                }
+            }
+            Err(last)
+        }
+        AppPlace::Socket(path) => {
+            let connected = match path.abstract_name() {
+                Some(name) => SocketAddr::from_abstract_name(name)
+                    .and_then(|address| UnixStream::connect_addr(&address)),
+                None => UnixStream::connect(path.as_str()),
+            };
+            connected.map(|_| Way::Unix(path.clone()))
+        }
+    }
+}
+
+pub fn connect(address: std::net::SocketAddr) -> io::Result<()> {
+    TcpStream::connect_timeout(&address, DIAL_TIME_MAX).map(drop)
+}
+
+fn is_well(app: &App, health: &AppHealth, way: &Way) -> Finding {
+    const WHAT: &str = "app health";
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let asked = match runtime {
+        Ok(runtime) => runtime.block_on(ask_once(app, health, way)),
+        Err(error) => Err(error.to_string()),
+    };
+    let advice = match app.protocol {
+        AppProtocol::Grpc | AppProtocol::Grpcs => {
+            "let the app serve dapr.proto.runtime.v1.AppCallbackHealthCheck/HealthCheck, or leave \
+             --enable-app-health-check out: until it answers well, it is told as unhealthy"
+        }
+        AppProtocol::Http | AppProtocol::Https | AppProtocol::H2c => {
+            "let the app answer that path with a 2xx, or say --app-health-check-path: until it \
+             answers well, it is told as unhealthy"
+        }
+    };
+    let path = match app.protocol {
+        AppProtocol::Grpc | AppProtocol::Grpcs => String::new(),
+        _ => format!("{}: ", health.path),
+    };
+    match asked {
+        Ok(()) => Finding::ok(WHAT, format!("{path}it says that it is well")),
+        Err(error) => Finding::warn(WHAT, format!("{path}{error}"), advice),
+    }
 }

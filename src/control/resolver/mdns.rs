@@ -77,21 +77,11 @@ struct Lookup {
 impl Mdns {
     pub fn open(announced: &Announced, publish: Publish) -> io::Result<Self> {
         let Announced { app_id, address, internal_port, host } = announced;
-        let sockets = Sockets::open()?;
         let pid = std::process::id();
-        let announcement = Announcement::new(app_id.as_str(), host, pid, *address, *internal_port);
-        let now = Instant::now();
-        let mut mdns = Self {
-            sockets,
-            announcement,
-            schedule: VecDeque::new(),
-            cache: Cache::default(),
-            apps: HashMap::new(),
-            lookups: HashMap::new(),
-            refresh_at: now + REFRESH_INTERVAL,
-            publish,
-        };
+        let mut mdns = Self::silent(publish)?;
+        mdns.announcement = Announcement::new(app_id.as_str(), host, pid, *address, *internal_port);
         if mdns.announcement.is_some() {
+            let now = Instant::now();
             mdns.schedule.extend(SCHEDULE.map(|(after, step)| (now + after, step)));
             tracing::info!(
                 target: SCOPE,
@@ -105,6 +95,25 @@ impl Mdns {
             );
         }
         Ok(mdns)
+    }
+
+    /// Asks, and tells nobody of us.
+    pub fn silent(publish: Publish) -> io::Result<Self> {
+        Ok(Self {
+            sockets: Sockets::open()?,
+            announcement: None,
+            schedule: VecDeque::new(),
+            cache: Cache::default(),
+            apps: HashMap::new(),
+            lookups: HashMap::new(),
+            refresh_at: Instant::now() + REFRESH_INTERVAL,
+            publish,
+        })
+    }
+
+    /// No interface takes multicast.
+    pub fn is_deaf(&self) -> bool {
+        self.sockets.interfaces.is_empty()
     }
 
     pub async fn run(mut self, mut commands: mpsc::Receiver<Command>) {

@@ -12,13 +12,16 @@
 
 use super::{Announced, SCOPE};
 use crate::config::naming::Sqlite as Settings;
+use crate::control::rpc::system_text;
 use crate::identity::Target;
 use crate::resolve::Endpoint;
 use crate::resolve::book::{ENDPOINTS_MAX, Looked};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rustix::fs::{Access, access};
 use std::fmt::Write as _;
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -257,23 +260,7 @@ impl Table {
     }
 
     fn look(&mut self, app_id: &str) -> rusqlite::Result<Vec<Endpoint>> {
-        let mut statement = self.connection.prepare(&format!(
-            "SELECT address FROM {}
-            WHERE app_id = ? AND unixepoch(CURRENT_TIMESTAMP) - last_update < {}
-            LIMIT {ENDPOINTS_MAX}",
-            self.settings.table,
-            self.settings.update_interval.as_secs(),
-        ))?;
-        let mut rows = statement.query(params![app_id])?;
-        let mut endpoints = Vec::new();
-        while let Some(row) = rows.next()? {
-            let address: String = row.get(0)?;
-            match endpoint(&address) {
-                Some(endpoint) => endpoints.push(endpoint),
-                None => tracing::debug!(target: SCOPE, "{app_id}: {address:?} is no address"),
-            }
-        }
-        Ok(endpoints)
+        look(&self.connection, &self.settings, app_id)
     }
 
     /// How many rows went; `None` when another sidecar has cleaned up a short time ago.
@@ -312,15 +299,86 @@ impl Table {
     }
 }
 
+fn look(
+    connection: &Connection,
+    settings: &Settings,
+    app_id: &str,
+) -> rusqlite::Result<Vec<Endpoint>> {
+    let mut statement = connection.prepare(&format!(
+        "SELECT address FROM {}
+        WHERE app_id = ? AND unixepoch(CURRENT_TIMESTAMP) - last_update < {}
+        LIMIT {ENDPOINTS_MAX}",
+        settings.table,
+        settings.update_interval.as_secs(),
+    ))?;
+    let mut rows = statement.query(params![app_id])?;
+    let mut endpoints = Vec::new();
+    while let Some(row) = rows.next()? {
+        let address: String = row.get(0)?;
+        match endpoint(&address) {
+            Some(endpoint) => endpoints.push(endpoint),
+            None => tracing::debug!(target: SCOPE, "{app_id}: {address:?} is no address"),
+        }
+    }
+    Ok(endpoints)
+}
+
+/// Where an app is, from the table as it stands: nothing is made, registered or renewed.
+pub fn peek(settings: &Settings, app_id: &str) -> Looked {
+    let Some(path) = path_of(settings) else {
+        return Looked::Absent("the database is in memory, where no other sidecar sees it".into());
+    };
+    let shown = path.display();
+    let place = match path.exists() {
+        true => path,
+        false => {
+            path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(".".as_ref())
+        }
+    };
+    if let Err(error) = access(place, Access::WRITE_OK) {
+        return Looked::Failed(format!("{}: {}", place.display(), system_text(&error.into())));
+    }
+    if place != path {
+        return Looked::Absent(format!("{shown} is not there yet: the first sidecar makes it"));
+    }
+    let failed = |error: &dyn std::fmt::Display| Looked::Failed(format!("{shown}: {error}"));
+    let connection = match open(settings, true) {
+        Ok(connection) => connection,
+        Err(error) => return failed(&error),
+    };
+    match look(&connection, settings, app_id) {
+        Ok(endpoints) if endpoints.is_empty() => Looked::Absent(format!("{shown}: {NO_HOST}")),
+        Ok(endpoints) => Looked::Found { endpoints, again_in: AGAIN },
+        Err(error) if error.to_string().starts_with("no such table") => {
+            Looked::Absent(format!("{shown} has no table of hosts yet: the first sidecar makes it"))
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+/// `None`: in memory.
+fn path_of(settings: &Settings) -> Option<&Path> {
+    let given = settings.connection_string.as_str();
+    let lower = given.to_lowercase();
+    if lower.starts_with(":memory:") || lower.starts_with("file::memory:") {
+        return None;
+    }
+    let path = given.strip_prefix("file:").unwrap_or(given);
+    Some(Path::new(path.split_once('?').map_or(path, |(path, _)| path)))
+}
+
 fn wrong(what: &str, error: impl std::fmt::Display) -> io::Error {
     io::Error::other(format!("{what}: {error}"))
 }
 
 /// Go's `GetConnectionString`: what of the text is SQLite's own is left to SQLite.
 fn connect(settings: &Settings) -> io::Result<Connection> {
+    open(settings, false)
+}
+
+fn open(settings: &Settings, only_look: bool) -> io::Result<Connection> {
     let given = &settings.connection_string;
-    let lower = given.to_lowercase();
-    let in_memory = lower.starts_with(":memory:") || lower.starts_with("file::memory:");
+    let path = path_of(settings);
     let options = given.split_once('?').map_or("", |(_, options)| options);
     let pragmas: Vec<&str> =
         options.split('&').filter_map(|pair| pair.strip_prefix("_pragma=")).collect();
@@ -331,26 +389,33 @@ fn connect(settings: &Settings) -> io::Result<Connection> {
             return Err(io::Error::other(text));
         }
     }
-    if in_memory {
-        tracing::warn!(
+    match path.map(Path::display) {
+        None => tracing::warn!(
             target: SCOPE,
             "Configuring name resolution with an in-memory SQLite database. Service invocation \
              across different apps will not work."
-        );
-    } else {
-        let path = given.strip_prefix("file:").unwrap_or(given);
-        let path = path.split_once('?').map_or(path, |(path, _)| path);
-        tracing::info!(target: SCOPE, "Configuring SQLite name resolution with path {path}");
+        ),
+        Some(path) => {
+            tracing::info!(target: SCOPE, "Configuring SQLite name resolution with path {path}");
+        }
     }
     let mut name = given.clone();
-    if !lower.starts_with("file:") {
+    if !given.to_lowercase().starts_with("file:") {
         name.insert_str(0, "file:");
     }
-    let open = |error| wrong("failed to create connection", error);
-    let connection = Connection::open_with_flags(name, OpenFlags::default()).map_err(open)?;
-    connection.busy_timeout(settings.busy_timeout).map_err(open)?;
+    let failed = |error| wrong("failed to create connection", error);
+    let mut flags = OpenFlags::default();
+    if only_look {
+        flags.remove(OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE);
+        flags.insert(OpenFlags::SQLITE_OPEN_READ_ONLY);
+    }
+    let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
+    connection.busy_timeout(settings.busy_timeout).map_err(failed)?;
     let read_only = options.split('&').any(|pair| pair == "mode=ro" || pair == "immutable=1");
-    let journal = match (in_memory, settings.disable_wal || read_only) {
+    if only_look {
+        return Ok(connection);
+    }
+    let journal = match (path.is_none(), settings.disable_wal || read_only) {
         (true, _) => "MEMORY",
         (false, true) => "DELETE",
         (false, false) => "WAL",
@@ -358,7 +423,7 @@ fn connect(settings: &Settings) -> io::Result<Connection> {
     let own = format!("journal_mode={journal}");
     for pragma in pragmas.into_iter().chain([own.as_str()]) {
         let set = connection.query_row(&format!("PRAGMA {pragma}"), [], |_| Ok(()));
-        set.optional().map_err(open)?;
+        set.optional().map_err(failed)?;
     }
     Ok(connection)
 }

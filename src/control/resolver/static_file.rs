@@ -8,6 +8,7 @@ use crate::control::files;
 use crate::control::stamp::Stamp;
 use crate::identity::Target;
 use crate::resolve::Resolution;
+use crate::resolve::book::Looked;
 use crate::resolve::table::{FILE_OCTETS_MAX, Table};
 use std::collections::HashSet;
 use std::io;
@@ -98,6 +99,19 @@ impl StaticFile {
                 (self.publish)(told(&self.table, target.clone()));
             }
         }
+    }
+}
+
+/// Where a target is, or why the file says nothing.
+pub fn look(path: &Path, target: &Target) -> Looked {
+    match read(path) {
+        Err(error) => Looked::Failed(format!("{}: {error}", path.display())),
+        Ok(table) => match table.find(target) {
+            Some(endpoints) => {
+                Looked::Found { endpoints: endpoints.to_vec(), again_in: LOOK_INTERVAL }
+            }
+            None => Looked::Absent(format!("{} has no entry for {target}", path.display())),
+        },
     }
 }
 

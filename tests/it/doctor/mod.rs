@@ -1,6 +1,9 @@
 //! `ringside doctor`: what it finds on a machine, with the flags of a sidecar that would work and of
 //! some that would not.
 
+mod names;
+mod places;
+
 use crate::peer::ports::claim;
 use crate::peer::probe::ProbeApp;
 use crate::peer::process::{Process, command};
@@ -64,7 +67,8 @@ fn finds_that_all_is_well() {
     let flags = ["--enable-mtls", "--sentry-address", &address, "--app-port", &port];
     let found = doctor(&world, None, &env, &flags);
     assert_eq!(found.code, Some(0), "{:#?}", found.findings);
-    for what in ["kernel", "descriptors", "flags", "configuration", "ports", "app", "clock"] {
+    let all = ["kernel", "descriptors", "flags", "configuration", "ports", "app", "clock"];
+    for what in all.into_iter().chain(["admin socket", "names"]) {
         assert_eq!(found.of(what).0, "ok", "{:?}", found.of(what));
     }
     assert!(found.of("event loop").1.starts_with("io_uring ("), "{:?}", found.of("event loop"));
