@@ -1,7 +1,7 @@
 //! Log lines: from `tracing` to a bounded queue to one thread that writes.
 //!
-//! 1. Logging never blocks: a line that finds the queue full is dropped and counted, and the
-//!    count is told in the log itself.
+//! 1. Logging never blocks: a line that finds the queue full, of lines or of octets, is dropped and
+//!    counted, and the count is told in the log itself.
 //! 2. A line is laid out by whoever logs it; only finished lines travel.
 //! 3. [`Log::flush`] returns when all that was logged before is written, or after
 //!    [`FLUSH_TIME_MAX`]: a reader of stdout that has stopped must not keep us from ending.
@@ -21,7 +21,7 @@ use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 use tracing::field::{Field as Name, Visit};
@@ -31,6 +31,8 @@ use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 
 /// Lines that wait for the writer.
 const LINES_MAX: usize = 8192;
+/// And their octets: lines tell what peers sent, which may be long.
+const LINES_OCTETS_MAX: usize = 8 << 20;
 /// Octets written by one call, when more than one line waits.
 const WRITE_OCTETS: usize = 64 << 10;
 /// Octets of one message; the rest is cut.
@@ -46,9 +48,33 @@ const PINNED: [&str; 2] = ["dapr.runtime.http-info", "dapr.runtime.grpc.api-info
 pub struct Log {
     layout: Arc<Layout>,
     queue: SyncSender<Message>,
-    drops: Arc<AtomicU64>,
+    books: Arc<Books>,
     /// A [`Severity`].
     level: Arc<AtomicU8>,
+}
+
+/// What threads that log and the writer both count.
+#[derive(Debug, Default)]
+struct Books {
+    /// Lines that found the queue full.
+    drops: AtomicU64,
+    /// Octets of those that wait.
+    octets: AtomicUsize,
+}
+
+impl Books {
+    /// Is there room for a line of so many octets? Then they are taken.
+    fn take(&self, octets: usize) -> bool {
+        let fits = self.octets.fetch_add(octets, Ordering::Relaxed) + octets <= LINES_OCTETS_MAX;
+        if !fits {
+            self.give_back(octets);
+        }
+        fits
+    }
+
+    fn give_back(&self, octets: usize) {
+        self.octets.fetch_sub(octets, Ordering::Relaxed);
+    }
 }
 
 #[derive(Debug)]
@@ -59,11 +85,21 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
+impl Message {
+    /// As they are held against [`LINES_OCTETS_MAX`].
+    fn octets(&self) -> usize {
+        match self {
+            Self::Line(line) => line.len(),
+            Self::Warning(line, kind) => line.len() + kind.message.len(),
+            Self::Flush(_) => 0,
+        }
+    }
+}
+
 impl Log {
     /// Starts the writer thread and makes `tracing` log through it.
     pub fn start(flags: &Flags, instance: String) -> Result<Self, (Self, String)> {
         let (queue, lines) = sync_channel(LINES_MAX);
-        let drops = Arc::new(AtomicU64::new(0));
         let layout = Layout {
             json: flags.log_as_json,
             app_id: flags.app_id.clone(),
@@ -73,7 +109,8 @@ impl Log {
         let level = Severity::parse(&flags.log_level);
         let now = level.unwrap_or(Severity::Info) as u8;
         let level_now = Arc::new(AtomicU8::new(now));
-        let log = Self { layout: Arc::new(layout), queue, drops, level: level_now };
+        let (layout, books) = (Arc::new(layout), Arc::default());
+        let log = Self { layout, queue, books, level: level_now };
         let opened = open(&flags.log_file);
         let (sink, failure) = match opened {
             Ok(sink) => (sink, None),
@@ -112,7 +149,7 @@ impl Log {
 
     /// Lines that found the queue full, since the start.
     pub fn drops(&self) -> u64 {
-        self.drops.load(Ordering::Relaxed)
+        self.books.drops.load(Ordering::Relaxed)
     }
 
     /// See the file's text.
@@ -146,13 +183,17 @@ impl Log {
             }
             false => Message::Line(line),
         };
-        if self.queue.try_send(message).is_err() {
-            self.drops.fetch_add(1, Ordering::Relaxed);
+        let octets = message.octets();
+        if !self.books.take(octets) {
+            self.books.drops.fetch_add(1, Ordering::Relaxed);
+        } else if self.queue.try_send(message).is_err() {
+            self.books.give_back(octets);
+            self.books.drops.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     fn clone_without_queue(&self) -> Dropped {
-        Dropped { layout: Arc::clone(&self.layout), drops: Arc::clone(&self.drops), told: 0 }
+        Dropped { layout: Arc::clone(&self.layout), books: Arc::clone(&self.books), told: 0 }
     }
 }
 
@@ -205,7 +246,7 @@ impl Sink {
 /// What the writer needs to tell of drops.
 struct Dropped {
     layout: Arc<Layout>,
-    drops: Arc<AtomicU64>,
+    books: Arc<Books>,
     told: u64,
 }
 
@@ -253,6 +294,7 @@ impl Writer {
     }
 
     fn take(&mut self, message: Message, batch: &mut String) -> Option<SyncSender<()>> {
+        self.log.books.give_back(message.octets());
         match message {
             Message::Line(line) => {
                 batch.push_str(&line);
@@ -279,7 +321,7 @@ impl Writer {
     }
 
     fn tell_drops(&mut self, batch: &mut String) {
-        let drops = self.log.drops.load(Ordering::Relaxed);
+        let drops = self.log.books.drops.load(Ordering::Relaxed);
         if drops == self.log.told {
             return;
         }
@@ -396,7 +438,7 @@ mod tests {
             version: DAPR_VERSION,
         };
         let level = Arc::new(AtomicU8::new(Severity::Warning as u8));
-        Log { layout: Arc::new(layout), queue, drops: Arc::default(), level }
+        Log { layout: Arc::new(layout), queue, books: Arc::default(), level }
     }
 
     fn lines(messages: &Receiver<Message>) -> Vec<String> {
@@ -443,6 +485,29 @@ mod tests {
         batch.clear();
         writer.tell_drops(&mut batch);
         assert_eq!(batch, "");
+    }
+
+    /// Long lines are fewer, and what the writer took makes room.
+    #[test]
+    fn what_waits_is_bounded_in_octets() {
+        let (queue, messages) = sync_channel(LINES_MAX);
+        let log = log(queue);
+        let long = "x".repeat(MESSAGE_OCTETS_MAX);
+        let fit = LINES_OCTETS_MAX / (MESSAGE_OCTETS_MAX + 200);
+        for _ in 0..2 * fit {
+            log.fatal(&long);
+        }
+        let waiting = 2 * fit as u64 - log.drops();
+        assert!((fit as u64..=fit as u64 + 2).contains(&waiting), "{waiting} wait");
+        let mut writer = Writer::new(messages, Sink::Stdout(io::stdout()), &log);
+        for _ in 0..waiting {
+            let message = writer.lines.try_recv().unwrap();
+            assert!(writer.take(message, &mut String::new()).is_none());
+        }
+        assert_eq!(log.books.octets.load(Ordering::Relaxed), 0);
+        let drops = log.drops();
+        log.fatal(&long);
+        assert_eq!((log.drops(), writer.lines.try_iter().count()), (drops, 1));
     }
 
     /// What the writer made of some lines.

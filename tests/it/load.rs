@@ -1,14 +1,13 @@
 //! Many calls at once, and a reader that does not read: no cross-talk, no loss, bounded memory.
 
 use crate::peer::ports::claim;
-use crate::peer::process::{PATIENCE, Process, QUARANTINE_KIB};
+use crate::peer::process::{PATIENCE, QUARANTINE_KIB};
 use crate::peer::sidecar::loopback;
 use crate::peer::{Kind, Sidecar, World};
 use bytes::{BufMut, Bytes, BytesMut};
 use h2::client::SendRequest;
 use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use std::fs;
 use std::future::{Future, poll_fn};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -30,12 +29,6 @@ fn run<T>(future: impl Future<Output = T>) -> T {
     runtime
         .expect("a runtime")
         .block_on(async { timeout(4 * PATIENCE, future).await.expect("the load ends in time") })
-}
-
-fn rss_kib(process: &Process) -> usize {
-    let status = fs::read_to_string(format!("/proc/{}/status", process.pid())).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.trim().trim_end_matches(" kB").parse().expect("VmRSS in /proc")
 }
 
 /// A gRPC message of `size` octets which nobody else's equals.
@@ -192,7 +185,7 @@ impl Chain {
     }
 
     fn rss_kib(&self) -> [usize; 2] {
-        [rss_kib(&self.caller.process), rss_kib(&self.callee.process)]
+        [self.caller.process.rss_kib(), self.callee.process.rss_kib()]
     }
 }
 

@@ -3,12 +3,14 @@
 
 use crate::peer::ports::claim;
 use crate::peer::probe::{Call, ProbeApp};
-use crate::peer::process::{Process, command, until};
-use crate::peer::sidecar::{Options, http_request};
+use crate::peer::process::{Process, QUARANTINE_KIB, command, until};
+use crate::peer::sidecar::{Options, http_get, http_request};
 use crate::peer::{Kind, Sidecar, World, program};
 use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 
 const TOKEN: &str = "token-of-the-api";
 /// With tracing, daprd's interceptor refuses reflection, as it does any stream without a target.
@@ -258,4 +260,57 @@ fn contents_are_shown_only_when_asked_for() {
     let told: BTreeSet<bool> =
         refused.process.log().lines().map(|l| l.contains("16385 is not 0 to 16384")).collect();
     assert!(told.contains(&true), "{}", refused.process.tail());
+}
+
+/// Nobody reads what the sidecar writes, and everything that can be logged of calls is: no call is
+/// the worse for it. What was dropped is counted and told, and what waits is bounded.
+#[test]
+fn a_reader_of_stdout_that_stopped_holds_up_nobody() {
+    const CALLS: usize = 2000;
+    let mut world = World::new("logs-stopped-reader");
+    world.reserve(&["server"]);
+    let app = ProbeApp::start(&world);
+    let pipe = world.folder("pipe").join("stdout");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
+        .expect("a pipe with a name");
+    // Open on both sides, so that opening it waits for nobody, and neither does its end.
+    let reader = File::options().read(true).write(true).open(&pipe).expect("its end");
+    let options = Options {
+        app_port: Some(app.port),
+        args: vec!["--enable-api-logging", "--ringside-log-contents=4096"],
+        stdout: Some(&pipe),
+        ..Options::default()
+    };
+    let mut sidecar = Sidecar::start(&world, Kind::Ringside, "server", options);
+    let before = sidecar.process.rss_kib();
+    let times = (CALLS / 2).to_string();
+    let call = |name| {
+        let call = Call::to(&sidecar.address()).app("server");
+        call.args(&["-times", &times, "-size", "4096"]).start(&world, name)
+    };
+    // Each of their lines tells 4 KiB each way: 8 MiB of them are less than all.
+    let mut callers = [call("one"), call("two")];
+    for caller in &mut callers {
+        caller.wait_for_end();
+        let outcomes = crate::peer::probe::outcomes(caller);
+        let well = outcomes.iter().filter(|outcome| outcome.code == "OK").count();
+        assert_eq!(well, CALLS / 2, "{}", caller.tail());
+    }
+    let grown = sidecar.process.rss_kib().saturating_sub(before);
+    assert!(grown < (64 << 10) + QUARANTINE_KIB, "{grown} KiB more for lines that nobody reads");
+    let drops = |sidecar: &Sidecar| {
+        let metrics = http_get(sidecar.ports.metrics, "/").expect("metrics");
+        let line = metrics.lines().find(|line| line.starts_with("ringside_log_drops_total "));
+        let count = line.and_then(|line| line.split(' ').nth(1)).expect("the series");
+        count.parse::<f64>().expect("a number")
+    };
+    // Carried to the metrics once a second.
+    let dropped = until(|| Some(drops(&sidecar)).filter(|count| *count > 0.0));
+    assert!(dropped.is_some(), "nothing was dropped: the pipe took it all");
+    // Somebody reads again, and is told.
+    let lines = BufReader::new(reader.try_clone().expect("its end")).lines();
+    let told = lines.map(|line| line.expect("a line")).find(|line| line.contains("were dropped"));
+    assert!(told.is_some_and(|line| line.contains("came faster than they could be written")));
+    // And one that has stopped again does not keep it from ending.
+    assert_eq!(sidecar.process.terminate().code(), Some(0));
 }

@@ -4,7 +4,7 @@
 //! As part of all tests it is a tenth of its size and two rounds long; with RINGSIDE_SOAK_SECONDS it
 //! is 5,000 connections with 50,000 streams a round, for so many seconds (`scripts/test` says 60).
 
-use crate::peer::process::{PATIENCE, Process, QUARANTINE_KIB, until};
+use crate::peer::process::{PATIENCE, QUARANTINE_KIB, until};
 use crate::peer::sidecar::{Options, http_get, loopback};
 use crate::peer::tagged::{
     self, App, Checker, End, Wish, connect, h2_text, handshake, message, open, runtime, send, unary,
@@ -329,13 +329,6 @@ fn gauge(sidecar: &Sidecar, name: &str) -> Option<i64> {
     line.split(' ').nth(1)?.trim().parse::<f64>().ok().map(|value| value as i64)
 }
 
-fn rss_kib(process: &Process) -> usize {
-    let path = format!("/proc/{}/status", process.pid());
-    let status = std::fs::read_to_string(path).expect("a running sidecar");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("VmRSS");
-    line.trim().trim_end_matches(" kB").parse().expect("a number")
-}
-
 /// Open descriptors that are no gRPC connection: those that are kept come and go by the pools' rules.
 fn own_fds(sidecar: &Sidecar) -> Option<i64> {
     let path = format!("/proc/{}/fd", sidecar.process.pid());
@@ -376,7 +369,7 @@ struct Level {
 
 fn level(sidecar: &Sidecar) -> Level {
     let fds = until(|| own_fds(sidecar)).expect("a scrape");
-    Level { fds, rss_kib: rss_kib(&sidecar.process) }
+    Level { fds, rss_kib: sidecar.process.rss_kib() }
 }
 
 /// Not more than after the first round; the allocator may take its time to give pages back.

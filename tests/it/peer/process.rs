@@ -67,6 +67,14 @@ impl Process {
         self.child.id()
     }
 
+    /// What it has in memory, while it runs.
+    pub fn rss_kib(&self) -> usize {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(path).expect("a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its RSS");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
     }

@@ -121,6 +121,8 @@ pub struct Options<'a> {
     pub env: Vec<(&'a str, &'a str)>,
     /// Further lines of the Configuration's spec.
     pub spec: &'a str,
+    /// Where its standard output goes, if not to the log that tests read.
+    pub stdout: Option<&'a Path>,
     /// A system call that the kernel refuses to it.
     pub denied: Option<&'a str>,
     /// Wait for healthz 204, which needs the app to listen; without, for the API port only.
@@ -138,6 +140,7 @@ impl Default for Options<'_> {
             args: Vec::new(),
             env: Vec::new(),
             spec: "",
+            stdout: None,
             denied: None,
             await_app: true,
             await_api: true,
@@ -170,9 +173,15 @@ impl Sidecar {
         }
         let folder = world.folder(&name);
         let ports = options.ports.unwrap_or_else(|| world.ports(app_id));
-        let mut sidecar = match options.denied {
-            None => command(kind.program()),
-            Some(call) => {
+        let mut sidecar = match (options.denied, options.stdout) {
+            (None, None) => command(kind.program()),
+            (None, Some(path)) => {
+                let mut redirected = command("sh");
+                redirected.args(["-c", "out=$1; shift; exec \"$@\" >\"$out\"", "sh"]);
+                redirected.arg(path).arg(kind.program());
+                redirected
+            }
+            (Some(call), _) => {
                 let mut without = command(program("probe"));
                 without.args(["without", call, "--"]).arg(kind.program());
                 without
