@@ -25,7 +25,8 @@ use folder::Folder;
 use greeter::Greeter;
 use latency::{Latency, PERCENTILES};
 use screen::Screen;
-use sidecar::{Common, Ports, Sidecar};
+use sidecar::{Common, Ports, Sidecar, WITHOUT_ADMIN_SOCKET};
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -170,7 +171,10 @@ impl Pair {
         let hosts = folder.file("hosts.yaml", &hosts)?;
         let common = Common {
             launch: vec![program.into()],
-            more: vec!["--ringside-resolve-file".into(), hosts.into()],
+            more: [OsString::from("--ringside-resolve-file"), hosts.into()]
+                .into_iter()
+                .chain(WITHOUT_ADMIN_SOCKET.map(OsString::from))
+                .collect(),
             sentry,
             anchors: authority.anchors_pem(),
             resources: folder.folder("resources")?,

@@ -44,6 +44,10 @@ pub struct Common {
     pub resources: PathBuf,
 }
 
+/// For a sidecar of this program that lives as long as what starts it: whoever asks for the user's
+/// sidecars by `ringside admin` means others, and one that is killed leaves nothing behind.
+pub const WITHOUT_ADMIN_SOCKET: [&str; 2] = ["--ringside-admin-socket", "off"];
+
 #[derive(Debug)]
 pub struct Sidecar {
     pub app_id: String,

@@ -18,6 +18,7 @@ n=$#
 while [ $n -gt 0 ]; do
   case $1 in
     --ringside-resolve-file) hosts=$2; shift 2; n=$((n - 2));;
+    --ringside-admin-socket) shift 2; n=$((n - 2));;
     *) set -- "$@" "$1"; shift; n=$((n - 1));;
   esac
 done
@@ -83,9 +84,19 @@ fn start(world: &World) -> (Process, PathBuf) {
     (Process::start(&world.folder("log"), "demo", demo), temp)
 }
 
+fn pids(log: &str) -> impl Iterator<Item = &str> {
+    log.lines().filter_map(|line| line.split_once(", pid ")).map(|(_, pid)| pid)
+}
+
+/// Sockets of these processes among the user's own: a sidecar of his would be looked for there.
+fn admin_sockets(log: &str) -> Vec<String> {
+    let entries = fs::read_dir("/run/ringside").into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| pids(log).any(|pid| name.ends_with(&format!("-{pid}.sock")))).collect()
+}
+
 fn assert_left_nothing(log: &str, temp: &Path) {
-    let pids = log.lines().filter_map(|line| line.split_once(", pid ")).map(|(_, pid)| pid);
-    for pid in pids {
+    for pid in pids(log) {
         let gone = until(|| (!Path::new("/proc").join(pid).exists()).then_some(()));
         assert!(gone.is_some(), "sidecar {pid} is still there\n{log}");
     }
@@ -111,6 +122,8 @@ fn interrupted_it_leaves_nothing_either() {
         let world = World::new("demo-interrupted");
         let (mut demo, temp) = start(&world);
         demo.wait_for_line("both ready");
+        assert_eq!(pids(&demo.log()).count(), 2);
+        assert_eq!(admin_sockets(&demo.log()), Vec::<String>::new());
         demo.signal(signal);
         assert_eq!(demo.wait_for_end().code(), Some(130));
         assert_left_nothing(&demo.log(), &temp);

@@ -9,7 +9,7 @@ use super::BenchError;
 use super::options::Resolver;
 use super::tether;
 use crate::demo::folder::Folder;
-use crate::demo::sidecar::{Common, Ports, Sidecar};
+use crate::demo::sidecar::{Common, Ports, Sidecar, WITHOUT_ADMIN_SOCKET};
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,7 @@ async fn start(kind: Kind<'_>, ground: &Ground, folder: &Path) -> Result<Pair, B
         let internal = for_callee.internal;
         std::fs::write(&hosts, format!("{}: [\"127.0.0.1:{internal}\"]\n", ground.app))?;
         more.extend(["--ringside-resolve-file".into(), hosts.into()]);
+        more.extend(WITHOUT_ADMIN_SOCKET.map(OsString::from));
     }
     let resources = folder.join("resources");
     std::fs::create_dir(&resources)?;
