@@ -6,7 +6,9 @@
 //! `cargo bench --bench call -- ROUNDS` for fewer rounds, as under an instruction counter. Words
 //! behind it put something in force: `traced`, each hop is a span of a trace that is sampled at
 //! daprd's default rate; `policies`, 100 policies of access control in front of the app, of which
-//! the last is the caller's, a retry policy and a circuit breaker for the target.
+//! the last is the caller's, a retry policy and a circuit breaker for the target; `tapped`,
+//! somebody looks on who wants to see all calls, `tapped-app` those of an app that nobody calls,
+//! `tapped-status` those that end as none does.
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
@@ -20,6 +22,8 @@ use ringside::config::{App, AppProtocol, Config, IoDriver, Tracing};
 use ringside::http2::field::classify_none;
 use ringside::http2::{Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId};
 use ringside::identity::{AppId, Namespace, SpiffeId};
+use ringside::mailbox::{Mailbox, Sender, Tapped, mailbox};
+use ringside::observe::account::{Account, Filter};
 use ringside::policy::acl::AccessControl;
 use ringside::policy::resiliency::{Builder, Targets};
 use ringside::policy::{Policies, apis::Apis};
@@ -52,6 +56,7 @@ struct InForce {
     resiliency: Option<Arc<Targets>>,
     caller: Option<SpiffeId>,
     tracing: Tracing,
+    tap: Option<Arc<Filter>>,
 }
 
 impl InForce {
@@ -62,9 +67,18 @@ impl InForce {
             true => Tracing::Sampled { rate: 1e-4, exported: true },
             false => Tracing::Passed,
         };
+        let filters = [
+            ("tapped", Filter::default()),
+            ("tapped-app", Filter { app: Some("nobody".to_owned()), ..Filter::default() }),
+            ("tapped-status", Filter { status: Some(14), ..Filter::default() }),
+        ];
+        let tap = filters.into_iter().find(|(word, _)| asked(word));
+        let tap = tap.map(|(_, filter)| Arc::new(filter));
         match asked("policies") {
-            true => Self { tracing, ..Self::policies(now) },
-            false => Self { policies: Arc::default(), resiliency: None, caller: None, tracing },
+            true => Self { tracing, tap, ..Self::policies(now) },
+            false => {
+                Self { policies: Arc::default(), resiliency: None, caller: None, tracing, tap }
+            }
         }
     }
 
@@ -97,6 +111,7 @@ impl InForce {
             resiliency: Some(Arc::new(builder.build(1, now))),
             caller: SpiffeId::parse("spiffe://public/ns/default/client").ok(),
             tracing: Tracing::Passed,
+            tap: None,
         }
     }
 }
@@ -130,9 +145,36 @@ fn sidecar(id: &str, in_force: &InForce, now: Instant) -> Proxy {
     Proxy::new(Arc::new(snapshot), now)
 }
 
+/// Whoever looks on, as `io` tells him.
+struct Tap {
+    filter: Arc<Filter>,
+    sender: Sender<Tapped>,
+    inbox: Mailbox<Tapped>,
+}
+
+impl Tap {
+    fn new(filter: Arc<Filter>) -> Self {
+        let (sender, inbox) = mailbox(1024).expect("a mailbox");
+        Self { filter, sender, inbox }
+    }
+
+    fn hear(&self, account: &Account) {
+        if self.filter.fits(account) {
+            let account = Box::new(account.clone());
+            assert!(self.sender.send(Tapped { worker: 0, account }).is_ok(), "it is read");
+        }
+    }
+
+    /// Control's share of it.
+    fn read(&self) {
+        while self.inbox.try_recv().is_some() {}
+    }
+}
+
 /// A sidecar with the one connection on either side of it.
 struct Hop {
     proxy: Proxy,
+    tap: Option<Tap>,
     down: ConnId,
     up: Option<ConnId>,
     down_dirty: bool,
@@ -144,7 +186,9 @@ impl Hop {
         let mut proxy = sidecar(id, in_force, now);
         let spiffe_id = in_force.caller.clone().filter(|_| matches!(listener, Listener::Internal));
         let down = proxy.accept(Arrival { listener, peer: None, spiffe_id }, now);
-        let mut hop = Self { proxy, down, up: None, down_dirty: false, up_dirty: false };
+        let tap = in_force.tap.clone().map(Tap::new);
+        proxy.set_tapped(tap.is_some());
+        let mut hop = Self { proxy, tap, down, up: None, down_dirty: false, up_dirty: false };
         hop.carry_out(now);
         hop
     }
@@ -163,6 +207,9 @@ impl Hop {
                     self.proxy.handle(Input::Resolved(Resolution { target, result }), now);
                 }
                 Output::Spans(_) => {}
+                Output::Heard(account) => {
+                    self.tap.as_ref().expect("somebody who listens").hear(&account);
+                }
                 other => panic!("{other:?}"),
             }
         }
@@ -262,6 +309,7 @@ impl Chain {
             bytes = off(&mut foreign, || gather(&mut out));
         }
         self.spent += begin.elapsed() - foreign;
+        self.hops.iter().filter_map(|hop| hop.tap.as_ref()).for_each(Tap::read);
         self.take_answers(bytes);
         self.out = out;
     }
