@@ -187,7 +187,7 @@ impl Hop {
         let spiffe_id = in_force.caller.clone().filter(|_| matches!(listener, Listener::Internal));
         let down = proxy.accept(Arrival { listener, peer: None, spiffe_id }, now);
         let tap = in_force.tap.clone().map(Tap::new);
-        proxy.set_tapped(tap.is_some());
+        proxy.set_taps(in_force.tap.iter().cloned().collect());
         let mut hop = Self { proxy, tap, down, up: None, down_dirty: false, up_dirty: false };
         hop.carry_out(now);
         hop

@@ -2,12 +2,13 @@
 //!
 //! 1. Nothing here waits: the log's queue is bounded and counts what it drops; a tap's is too,
 //!    and what does not fit is counted for whoever taps.
-//! 2. The proxy hears whether there is a tap, and keeps nothing of calls while there is none.
+//! 2. The proxy hears what taps ask for, and keeps nothing of calls that none of them may want.
 
 use super::worker::Worker;
 use crate::mailbox::{Tap, Tapped};
-use crate::observe::account::{Account, Contents};
+use crate::observe::account::{Account, Contents, Filter};
 use crate::observe::cells::Hop;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Scopes; the first one is daprd's.
@@ -18,17 +19,23 @@ const CONTENTS: &str = "ringside.contents";
 #[derive(Debug, Default)]
 pub(super) struct Taps(Vec<Tap>);
 
+impl Taps {
+    fn filters(&self) -> Vec<Arc<Filter>> {
+        self.0.iter().map(|tap| Arc::clone(&tap.filter)).collect()
+    }
+}
+
 impl Worker {
     pub(super) fn tap(&self, tap: Tap) {
         let mut taps = self.taps.borrow_mut();
         taps.0.push(tap);
-        self.core.borrow_mut().proxy.set_tapped(true);
+        self.core.borrow_mut().proxy.set_taps(taps.filters());
     }
 
     pub(super) fn untap(&self, id: u64) {
         let mut taps = self.taps.borrow_mut();
         taps.0.retain(|tap| tap.id != id);
-        self.core.borrow_mut().proxy.set_tapped(!taps.0.is_empty());
+        self.core.borrow_mut().proxy.set_taps(taps.filters());
     }
 
     /// A call that somebody listens to is over.

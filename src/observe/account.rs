@@ -44,6 +44,17 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// Could a call to this method fit, before it is known how it ends? `is_of`: is the app its
+    /// caller or its callee?
+    pub fn may_fit(&self, method: &[u8], is_of: impl Fn(&str) -> bool) -> bool {
+        let holds = |text: &String| match std::str::from_utf8(method) {
+            Ok(method) => method.contains(text),
+            // As it will be shown: that is seen then.
+            Err(_) => true,
+        };
+        self.app.as_ref().is_none_or(|app| is_of(app)) && self.method.as_ref().is_none_or(holds)
+    }
+
     pub fn fits(&self, account: &Account) -> bool {
         let is_of = |app: &String| {
             // A callee may have a namespace behind its ID, a caller an identity before it.

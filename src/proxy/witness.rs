@@ -1,7 +1,8 @@
 //! Calls that somebody wants to hear of: what is kept of them while they run, and then told.
 //!
 //! 1. While nobody listens a call costs one look at a flag of the worker when it begins, and one
-//!    at its own empty place when octets pass and when it ends.
+//!    at its own empty place when octets pass and when it ends. So does one that no tap may want,
+//!    but for comparing what the taps ask for.
 //! 2. Of the octets of messages no more is kept than `Config::logging` says, of at most
 //!    [`CONTENTS_HELD_MAX`] calls at a time; other calls are told without them.
 //! 3. Fields are never kept, but for the path and the user agent.
@@ -14,8 +15,9 @@ use super::{ConnKey, PoolKey, Proxy, call, route};
 use crate::config::CallLogging;
 use crate::http2::FieldSection;
 use crate::identity::Target;
-use crate::observe::account::Account;
+use crate::observe::account::{Account, Filter};
 use crate::observe::cells::Hop;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Calls of a worker whose messages are held for the log at the same time.
@@ -27,15 +29,15 @@ const TEXT_OCTETS_MAX: usize = 1 << 10;
 #[derive(Debug, Default)]
 pub(super) struct Witnesses {
     logging: CallLogging,
-    /// Somebody taps.
-    tapped: bool,
+    /// What those who tap want to see.
+    taps: Vec<Arc<Filter>>,
     /// Calls whose messages are held.
     holding: usize,
 }
 
 impl Witnesses {
     pub(super) fn new(logging: CallLogging) -> Self {
-        Self { logging, tapped: false, holding: 0 }
+        Self { logging, taps: Vec::new(), holding: 0 }
     }
 
     /// The configuration changed: for calls that begin from now on.
@@ -46,8 +48,14 @@ impl Witnesses {
     /// Does anybody want to hear of a call that comes in by this port?
     #[inline]
     pub(super) fn listen(&self, listener: Listener) -> bool {
+        self.logs(listener) || !self.taps.is_empty()
+    }
+
+    /// The log tells all of them.
+    #[inline]
+    fn logs(&self, listener: Listener) -> bool {
         let logged = self.logging.api && listener != Listener::Internal;
-        logged || self.tapped || self.logging.contents > 0
+        logged || self.logging.contents > 0
     }
 }
 
@@ -98,12 +106,12 @@ fn keep(kept: &mut Vec<u8>, data: &[u8], most: usize) {
 }
 
 impl Proxy {
-    /// Whether somebody taps: then every call that begins from now on is told.
-    pub fn set_tapped(&mut self, tapped: bool) {
-        self.witnesses.tapped = tapped;
+    /// Of calls that begin from now on, each that may fit one of these is told.
+    pub fn set_taps(&mut self, filters: Vec<Arc<Filter>>) {
+        self.witnesses.taps = filters;
     }
 
-    /// A call begins: its fields are not rewritten yet. `None`: nobody listens.
+    /// A call begins: its fields are not rewritten yet. `None`: nobody wants to hear of this one.
     #[cold]
     pub(super) fn witness(
         &mut self,
@@ -114,7 +122,10 @@ impl Proxy {
     ) -> Option<Box<Witness>> {
         let peer = self.peers.get(conn)?;
         let Side::Downstream { listener, peer: address, caller } = &peer.side else { return None };
-        let head = head::read_request(fields);
+        let (head, logs) = (head::read_request(fields), self.witnesses.logs(*listener));
+        if !logs && !self.concerns_tap(caller.name(), head.path, pool) {
+            return None;
+        }
         let callee = self.callee_shown(&head, *listener, pool);
         let caller = match (caller.name(), address) {
             (Some(id), _) => id.to_owned(),
@@ -131,6 +142,28 @@ impl Proxy {
             account.contents = Some(Box::default());
         }
         Some(Box::new(Witness { account, begun: now, contents_max: most }))
+    }
+
+    /// Without a copy of anything: most taps want to see few calls. `None` for a pool: what a call
+    /// asked for, which is looked at when it is told.
+    fn concerns_tap(&self, caller: Option<&str>, path: &[u8], pool: Option<PoolKey>) -> bool {
+        let config = &self.snapshot.config;
+        let is_of = |app: &str| {
+            let calls = caller.is_some_and(|id| id.rsplit('/').next() == Some(app));
+            let is_called = match pool.map(|pool| self.pools.target(pool)) {
+                None => true,
+                Some(None) => config.app_id.as_str() == app,
+                Some(Some(Target { app_id, namespace })) => {
+                    let rest = app.strip_prefix(app_id.as_str());
+                    rest.is_some_and(|rest| match rest.strip_prefix('.') {
+                        None => rest.is_empty(),
+                        Some(named) => named == namespace.as_str(),
+                    })
+                }
+            };
+            calls || is_called
+        };
+        self.witnesses.taps.iter().any(|filter| filter.may_fit(path, is_of))
     }
 
     /// A request that never became a call. daprd's log knows those that got as far as its proxy.

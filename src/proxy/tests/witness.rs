@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::config::CallLogging;
+use crate::http2::ErrorCode;
+use crate::observe::account::Filter;
 use crate::observe::cells::Hop;
 use crate::proxy::witness::CONTENTS_HELD_MAX;
 
@@ -20,6 +22,46 @@ fn nobody_hears_of_calls_unasked() {
     bench.answer(app, 1, MESSAGE);
     bench.call(caller, &[], Some(MESSAGE));
     assert_eq!(bench.heard, []);
+}
+
+/// Of a call that no tap can want, nothing is kept; what may fit is told.
+#[test]
+fn taps_hear_of_what_they_ask_for() {
+    let filter = |app: &str, method: &str| Filter {
+        app: Some(app.to_owned()).filter(|app| !app.is_empty()),
+        method: Some(method.to_owned()).filter(|method| !method.is_empty()),
+        status: None,
+    };
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "server.prod")], None);
+    bench.resolve();
+    bench.dial_done();
+    for (asked, hears) in [
+        (vec![], false),
+        (vec![Filter::default()], true),
+        (vec![filter("server", "")], true),
+        (vec![filter("server.prod", "B/C")], true),
+        (vec![filter("server.other", "")], false),
+        (vec![filter("serve", "")], false),
+        (vec![filter("servers", "")], false),
+        (vec![filter("client", "")], false),
+        (vec![filter("server", "b/c")], false),
+        (vec![filter("nobody", ""), filter("", "/a.")], true),
+        (vec![Filter { status: Some(14), ..Filter::default() }], true),
+    ] {
+        bench.proxy.set_taps(asked.iter().cloned().map(Arc::new).collect());
+        let stream = bench.call(caller, &[("dapr-app-id", "server.prod")], None);
+        let kept = bench.proxy.calls.values().filter(|call| call.witness.is_some()).count();
+        assert_eq!(kept == 1, hears, "{asked:?}");
+        bench.reset(caller, stream.0, ErrorCode::CANCEL.0);
+        let told = bench.heard.pop();
+        assert_eq!(told.is_some(), hears, "{asked:?}");
+        // What is told later is looked at by the whole filter: it must not have been kept from it.
+        let fits = told.is_some_and(|told| asked.iter().any(|it| it.fits(&told)));
+        let statuses = asked.iter().any(|filter| filter.status.is_some());
+        assert!(fits == hears || statuses, "{asked:?}");
+    }
 }
 
 #[test]
