@@ -3,7 +3,7 @@
 
 use super::peer::{Peer, Side};
 use super::{
-    End, Listener, Proxy, call, limits, local, pool, replay, resets, stalled, told, waiting,
+    End, Listener, Proxy, bounds, limits, local, pool, replay, resets, stalled, told, waiting,
 };
 use crate::http2::{Allowance, Limit};
 use crate::observe::cells::{METHODS_MAX, MethodId};
@@ -73,7 +73,13 @@ impl Proxy {
         let octets = Unit::Octets;
         vec![
             bound("unread_responses", CALLER, bounds::UNREAD_MAX, octets, Some(of_callers)),
-            bound("unread_responses", SIDECAR, bounds::UNREAD_SHARED_MAX, octets, Some(of_sidecars)),
+            bound(
+                "unread_responses",
+                SIDECAR,
+                bounds::UNREAD_SHARED_MAX,
+                octets,
+                Some(of_sidecars),
+            ),
             bound("unread_connection", CONNECTION, self.bounds.unread, octets, Some(all)),
             bound("stalled_streams", "shared connection", stalled::HELD_SHARE, octets, Some(held)),
             Bound { per_second: Some(resets::PER_SECOND), ..paced },
