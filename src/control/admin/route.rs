@@ -3,8 +3,10 @@
 //! Source: Dapr's `pkg/api/http/{server,middlewares,directmessaging}.go`.
 
 use crate::policy::apis::{Apis, Endpoint};
+use data_encoding::Encoding;
 use hyper::Method;
 use hyper::header::{AUTHORIZATION, HeaderMap};
+use std::sync::LazyLock;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -116,30 +118,19 @@ fn basic(value: &[u8]) -> Option<String> {
         .then(|| id.to_owned())
 }
 
-/// RFC 4648 §4 with padding.
+/// Go's `StdEncoding`: RFC 4648 §4 with padding, whatever the bits that fill its last digit.
+static STANDARD: LazyLock<Encoding> = LazyLock::new(|| {
+    let mut standard = data_encoding::BASE64.specification();
+    standard.check_trailing_bits = false;
+    // It differs from a right one in that alone.
+    standard.encoding().unwrap_or(data_encoding::BASE64)
+});
+
 fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    // The library takes one text behind another; Go does not.
     let padding = text.iter().rev().take_while(|octet| **octet == b'=').count();
-    if !text.len().is_multiple_of(4) || padding > 2 {
-        return None;
-    }
-    let mut out = Vec::with_capacity(text.len() / 4 * 3);
-    for group in text[..text.len() - padding].chunks(4) {
-        let mut bits = 0_u32;
-        for octet in group {
-            let value = match octet {
-                b'A'..=b'Z' => octet - b'A',
-                b'a'..=b'z' => octet - b'a' + 26,
-                b'0'..=b'9' => octet - b'0' + 52,
-                b'+' => 62,
-                b'/' => 63,
-                _ => return None,
-            };
-            bits = bits << 6 | u32::from(value);
-        }
-        bits <<= 6 * (4 - group.len());
-        out.extend(bits.to_be_bytes().get(1..group.len())?);
-    }
-    Some(out)
+    let is_one = text.iter().filter(|octet| **octet == b'=').count() == padding;
+    STANDARD.decode(text).ok().filter(|_| is_one)
 }
 
 /// Go's `path.Clean` of a rooted path.
@@ -254,7 +245,8 @@ mod tests {
         for (text, octets) in [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm9vYg==", "foob")] {
             assert_eq!(base64(text.as_bytes()), Some(octets.into()));
         }
-        for bad in ["Zg=", "Z", "Zm9v!!!!", "===="] {
+        assert_eq!(base64(b"Zh=="), Some(b"f".into()), "Go looks at no bit that is left over");
+        for bad in ["Zg=", "Z", "Zm9v!!!!", "====", "Zg==Zg==", "Zg"] {
             assert_eq!(base64(bad.as_bytes()), None, "{bad}");
         }
     }
