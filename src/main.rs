@@ -3,6 +3,7 @@
 use ringside::app;
 use ringside::cli::{self, Command};
 use ringside::config::{DAPR_VERSION, Environment, Flags};
+use std::path::Path;
 use std::process::ExitCode;
 
 // AddressSanitizer watches the system's allocator only (`scripts/asan`).
@@ -23,6 +24,9 @@ fn main() -> ExitCode {
     match parsed.command {
         Ok(Command::Help) => {
             eprint!("{}", cli::table::usage(PROGRAM));
+            if !is_called_as(PROGRAM) {
+                eprint!("{}", cli::table::COMMANDS);
+            }
             ExitCode::SUCCESS
         }
         Ok(Command::Demo(args)) => cli::demo::run(&args),
@@ -37,6 +41,12 @@ fn main() -> ExitCode {
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// Whoever has installed it in daprd's place is to find daprd.
+fn is_called_as(name: &str) -> bool {
+    let called = std::env::args_os().next().unwrap_or_default();
+    Path::new(&called).file_name().is_some_and(|called| called == name)
 }
 
 fn sidecar(flags: Flags) -> ExitCode {

@@ -75,7 +75,10 @@ fn answer(options: &Options, env: &Environment) -> Result<String, String> {
         return Ok(format!("{value:#}\n"));
     }
     Ok(match options.question.first().map(String::as_str) {
-        Some("names") => table(&["TARGET", "ENDPOINTS", "AGE"], rows(&value).map(name)),
+        Some("names") => match rows(&value).next() {
+            None => "no call has asked for a name\n".to_owned(),
+            Some(_) => table(&["TARGET", "ENDPOINTS", "AGE"], rows(&value).map(name)),
+        },
         Some("limits") => {
             table(&["LIMIT", "OF A", "MOST", "USED", "REACHED"], rows(&value).map(limit))
         }
@@ -154,8 +157,10 @@ fn limit(row: &Value) -> Vec<String> {
 fn size(octets: u64) -> String {
     match octets {
         0..10_240 => format!("{octets} B"),
-        10_240..10_485_760 => format!("{} KiB", octets >> 10),
-        _ => format!("{} MiB", octets >> 20),
+        _ if octets.is_multiple_of(1 << 20) || octets >= 10 << 20 => {
+            format!("{} MiB", octets >> 20)
+        }
+        _ => format!("{} KiB", octets >> 10),
     }
 }
 

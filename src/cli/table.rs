@@ -135,6 +135,17 @@ pub const FLAGS: &[Flag] = &[
     used("ringside-workers", String, "auto", "Threads that carry calls; auto: by the CPUs"),
 ];
 
+/// Our own words, for whoever calls the program by our name.
+pub const COMMANDS: &str = "
+Commands of ringside's own, as the first word; each has a --help:
+  demo     an app, its caller, two sidecars and mTLS between them, in this terminal
+  bench    what sidecars cost on a service of yours
+  doctor   would a sidecar with these flags work here?
+  acl      what access control says of a call
+  admin    what a running sidecar says of itself
+  tap      the calls of a running sidecar, as they end
+";
+
 /// The usage, laid out as pflag lays it out: sorted, deprecated flags left out.
 pub fn usage(program: &str) -> std::string::String {
     let shown: Vec<(std::string::String, &Flag)> =

@@ -45,6 +45,12 @@ impl Policies {
         Ok((Self { access, apis }, warning.flatten()))
     }
 
+    /// Access control for people.
+    pub fn access_summary(&self) -> String {
+        let none = || "none: nobody is asked who he is".to_owned();
+        self.access.as_ref().map_or_else(none, AccessControl::summary)
+    }
+
     /// What access control knows of a caller; one without a certificate is `None`.
     pub fn standing(&self, caller: Option<&SpiffeId>) -> Standing {
         self.access.as_ref().map_or(Standing::Unlisted, |access| access.standing(caller))

@@ -79,6 +79,7 @@ fn tells_what_is_inside() {
     assert_eq!((&config["apiToken"], &config["mtls"]), (&true.into(), &true.into()));
     assert!(!config.to_string().contains(TOKEN), "{config}");
 
+    assert_eq!(config["accessControl"], "none: nobody is asked who he is");
     let names = ask(&outer, "names");
     let server = format!("127.0.0.1:{}", callee.ports.internal);
     assert_eq!(names[0]["target"], "server.default");
@@ -145,12 +146,14 @@ fn tells_what_is_inside() {
     assert!(ok && text.contains("server  /probe.Probe/Echo  open "), "{text}");
     let (text, ok) = run(&world, &["admin", "breakers", &app_id, "--json"]);
     assert!(ok && text.contains("\"state\": \"open\""), "{text}");
+    let (text, ok) = run(&world, &["admin", "names", &socket_arg(&inner)]);
+    assert!(ok && text == "no call has asked for a name\n", "{text}");
     let (text, ok) = run(&world, &["admin", "breakers", &socket_arg(&inner)]);
     assert!(ok && text == "no call has met a circuit breaker\n", "{text}");
     let (text, ok) = run(&world, &["admin", "limits", &app_id]);
     let row = text.lines().find(|line| line.starts_with("message_size ")).expect("its row");
     let cells: Vec<&str> = row.split_ascii_whitespace().collect();
-    assert!(ok && cells == ["message_size", "message", "4096", "KiB", "-", "1"], "{text}");
+    assert!(ok && cells == ["message_size", "message", "4", "MiB", "-", "1"], "{text}");
     let (text, ok) = run(&world, &["admin", "nothing", &app_id]);
     assert!(!ok && text.contains("unknown argument: nothing"), "{text}");
 }

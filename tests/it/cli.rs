@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::fs::{self, OpenOptions};
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 
 /// Starts ringside as given, with ports that nobody else has.
@@ -41,6 +41,12 @@ fn says_its_usage() {
     let mut help = start(&folder, "help", &["--help"]);
     assert_eq!(help.wait_for_end().code(), Some(0));
     assert!(help.log().contains("Usage of daprd:\n") && help.log().contains("--ringside-io"));
+    assert!(help.log().contains("  doctor   would a sidecar"), "our own words, by our own name");
+    let installed = folder.join("daprd");
+    symlink(ringside(), &installed).expect("a name");
+    let mut help = start_program(&installed, &folder, "installed", &["--help"]);
+    assert_eq!(help.wait_for_end().code(), Some(0));
+    assert!(help.log().contains("Usage of daprd:\n") && !help.log().contains("doctor"));
     let mut unknown = start(&folder, "unknown", &["-nope"]);
     assert_eq!(unknown.wait_for_end().code(), Some(2));
     assert!(unknown.log().starts_with("unknown flag: --nope\nUsage of daprd:\n"));

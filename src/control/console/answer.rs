@@ -39,7 +39,7 @@ impl Console {
         config["app"]["endpoint"] = snapshot.app.as_ref().map(ToString::to_string).into();
         config["app"]["healthy"] = self.state.app_is_well().into();
         config["features"] = self.state.features().into();
-        config["accessControl"] = snapshot.policies.access.is_some().into();
+        config["accessControl"] = snapshot.policies.access_summary().into();
         config["resiliency"] = snapshot.resiliency.is_some().into();
         config["identity"] = snapshot.identity.as_deref().map(|id| identity(id, now())).into();
         config["notReady"] = self.state.missing().unwrap_or_default().into();

@@ -149,14 +149,10 @@ fn limits(cells: &Cells) -> Value {
 
 fn policies(state: &State) -> Value {
     let policies = state.policies();
-    let access = match &policies.access {
-        None => "none: nobody is asked who he is".to_owned(),
-        Some(access) => access.summary(),
-    };
     let (grpc, http) = policies.apis.restricts();
     let reloads = state.reloads.borrow();
     json!({
-        "accessControl": access,
+        "accessControl": policies.access_summary(),
         "resiliency": state.resiliency().names,
         "apisRestricted": grpc || http,
         "apiToken": state.options.api_token.is_some(),
