@@ -6,7 +6,6 @@ use super::{
     End, Listener, Proxy, bounds, limits, local, pool, replay, resets, stalled, told, waiting,
 };
 use crate::http2::{Allowance, Limit};
-use crate::observe::cells::{METHODS_MAX, MethodId};
 use crate::observe::report::{Bound, Unit};
 use crate::policy::budget;
 
@@ -90,7 +89,6 @@ impl Proxy {
         let (octets, number) = (Unit::Octets, Unit::Number);
         let (local_octets, local_calls) = self.locals.used();
         let parked = self.pools.pools.values().map(|pool| pool.parked.alive()).max();
-        let labels = self.cells.pairs().count().saturating_sub(MethodId::OTHER.0 as usize + 1);
         let used = |count: usize| Some(amount(count));
         let max = self.snapshot.config.max_body_size;
         let message = bound("message_size", "message", max, octets, None);
@@ -109,7 +107,6 @@ impl Proxy {
             bound("replay", WORKER, replay::WORKER_OCTETS_MAX, octets, used(self.keeper.charge())),
             bound("local_octets", WORKER, local::OCTETS_MAX, octets, used(local_octets)),
             bound("local_calls", WORKER, local::ASKED_MAX, number, used(local_calls)),
-            bound("label_sets", WORKER, METHODS_MAX, number, used(labels)),
             Bound { per_second: Some(told::LOG_LINES_MAX), ..lines },
         ]
     }

@@ -79,7 +79,7 @@ fn tells_what_is_inside() {
     assert_eq!((&config["apiToken"], &config["mtls"]), (&true.into(), &true.into()));
     assert!(!config.to_string().contains(TOKEN), "{config}");
 
-    assert_eq!(config["accessControl"], "none: nobody is asked who he is");
+    assert_eq!(config["accessControl"], "no policies; everybody is allowed");
     let names = ask(&outer, "names");
     let server = format!("127.0.0.1:{}", callee.ports.internal);
     assert_eq!(names[0]["target"], "server.default");
