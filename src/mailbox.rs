@@ -31,7 +31,8 @@ pub enum ToWorker {
     /// Stop taking calls, finish those in flight; answered by [`ToControl::Drained`].
     Drain,
     /// Hand over what was counted.
-    Scrape,
+    /// With room for what is counted after it.
+    Scrape(Box<Increment>),
     /// Say what it looks like inside.
     Report,
     /// Somebody wants to see calls.

@@ -2,18 +2,17 @@
 //! us.
 
 use crate::config::Settings;
-use crate::config::naming::{Dns, Naming, init_failure};
+use crate::config::naming::{Dns, Naming, Unavailable, init_failure};
 use crate::control::resolver::{Announced, Names, Source, host_address};
 use crate::resolve::pattern::Pattern;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// With its component's name. The inner error is a line to log: then calls fail, and everything
-/// else goes on.
+/// With its component's name. The inner error: calls fail, and everything else goes on.
 pub fn source(
     settings: &Settings,
     instance: &str,
     naming: Naming,
-) -> Result<Result<(Source, &'static str), String>, String> {
+) -> Result<Result<(Source, &'static str), Unavailable>, String> {
     let names = |pattern, service, servers| {
         let internal_port = settings.config.internal_port;
         Source::Dns(Names { pattern, internal_port, service, servers })
@@ -37,7 +36,7 @@ pub fn source(
             let text = port.map_or_else(|| name.clone(), |port| format!("{name}:{port}"));
             (names(Pattern::Format(text), port.is_none(), servers), "dns")
         }
-        Naming::Unavailable { error } => return Ok(Err(error)),
+        Naming::Unavailable(why) => return Ok(Err(why)),
     }))
 }
 

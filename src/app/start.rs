@@ -4,7 +4,7 @@ use super::bound::{self, Bound};
 use super::log::{Log, care};
 use super::{Plan, announce, console, cpus, names};
 use crate::config::cpus::Crew;
-use crate::config::naming::{init_failure, naming};
+use crate::config::naming::{Unavailable, init_failure, naming};
 use crate::config::settings::{AppHealth, Security};
 use crate::config::spec::ApiLogging;
 use crate::config::{App, AppPlace, Config, DAPR_VERSION};
@@ -292,7 +292,7 @@ async fn rotate(
 }
 
 fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<Resolver>, String> {
-    let (workers, state) = (Rc::clone(workers), Rc::clone(state));
+    let (workers, state, counted) = (Rc::clone(workers), Rc::clone(state), state);
     let publish: Publish = Rc::new(move |resolution: crate::resolve::Resolution| {
         state.counters.looked_up(resolution.result.is_ok());
         state.names.heard(&resolution);
@@ -300,23 +300,20 @@ fn resolver(plan: &Plan, workers: &Rc<Workers>, state: &Rc<State>) -> Result<Rc<
     });
     let configured = plan.configuration.name_resolution.as_ref();
     let naming = naming(plan.settings.resolve_file.as_deref(), configured);
-    let (source, component) = match names::source(&plan.settings, &plan.instance, naming)? {
-        Ok(found) => found,
-        Err(error) => {
-            tracing::error!("{error}");
-            return Ok(Resolver::unavailable(publish));
-        }
-    };
-    match Resolver::start(source, Rc::clone(&publish)) {
-        Ok(resolver) => {
+    let started =
+        names::source(&plan.settings, &plan.instance, naming)?.and_then(|(source, component)| {
+            let started = Resolver::start(source, Rc::clone(&publish));
+            let started =
+                started.map_err(|error| init_failure(component, "v1", &error.to_string()))?;
             tracing::info!("Initialized name resolution to {component}");
-            Ok(resolver)
-        }
-        Err(error) => {
-            tracing::error!("{}", init_failure(component, "v1", &error.to_string()));
-            Ok(Resolver::unavailable(publish))
-        }
-    }
+            Ok(started)
+        });
+    Ok(started.unwrap_or_else(|Unavailable { error, reason }| {
+        tracing::error!("{error}");
+        let name = configured.map_or("mdns", |configured| &configured.component);
+        counted.counters.resolver_failed(name, reason);
+        Resolver::unavailable(publish)
+    }))
 }
 
 fn state_options(plan: &Plan, config: &Config, workers: Vec<Sender<ToWorker>>) -> StateOptions {

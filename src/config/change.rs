@@ -23,7 +23,6 @@ impl Change {
             api,
             // About files, not about calls.
             silent: _,
-            unused: _,
             unknown: _,
             idle_rules: _,
         } = old;

@@ -21,6 +21,8 @@ pub struct Metrics {
     pub latency_buckets: Option<Vec<u64>>,
     pub http_increased_cardinality: Option<bool>,
     pub http_exclude_verbs: bool,
+    pub http_path_patterns: Vec<String>,
+    pub record_error_codes: bool,
     pub rules: Vec<MetricRule>,
 }
 
@@ -41,6 +43,8 @@ impl Default for Metrics {
             latency_buckets: None,
             http_increased_cardinality: None,
             http_exclude_verbs: false,
+            http_path_patterns: Vec::new(),
+            record_error_codes: false,
             rules: Vec::new(),
         }
     }
@@ -53,16 +57,19 @@ impl Metrics {
             let over = at(tree, &format!("spec.metrics.{field}"));
             over.or_else(|| at(tree, &format!("spec.metric.{field}")))
         };
-        let http = |field: &str| {
-            let http = chosen("http").and_then(|http| at(http, field));
-            http.and_then(Value::as_bool)
-        };
+        let http = |field: &str| chosen("http").and_then(|http| at(http, field));
+        let patterns = http("pathMatching").and_then(Value::as_array);
+        let pattern = |value: &Value| value.as_str().map(str::to_owned);
         let rules = chosen("rules").and_then(Value::as_array);
         Ok(Self {
             enabled: chosen("enabled").and_then(Value::as_bool).unwrap_or(true),
             latency_buckets: buckets(chosen("latencyDistributionBuckets"))?,
-            http_increased_cardinality: http("increasedCardinality"),
-            http_exclude_verbs: http("excludeVerbs").unwrap_or(false),
+            http_increased_cardinality: http("increasedCardinality").and_then(Value::as_bool),
+            http_exclude_verbs: http("excludeVerbs").and_then(Value::as_bool).unwrap_or(false),
+            http_path_patterns: patterns.into_iter().flatten().filter_map(pattern).collect(),
+            record_error_codes: chosen("recordErrorCodes")
+                .and_then(Value::as_bool)
+                .unwrap_or(false),
             rules: rules.into_iter().flatten().flat_map(rules_of).collect(),
         })
     }
@@ -123,6 +130,14 @@ mod tests {
         let many: Vec<usize> = (0..=LATENCY_BUCKETS_MAX).collect();
         let error = metrics(json!({ "latencyDistributionBuckets": many })).unwrap_err();
         assert!(error.contains("more than 256 bounds"), "{error}");
+    }
+
+    #[test]
+    fn the_http_apis_own_are_read() {
+        let http = json!({"pathMatching": ["/a/{id}", ""], "excludeVerbs": true});
+        let given = metrics(json!({"http": http, "recordErrorCodes": true})).unwrap();
+        assert_eq!(given.http_path_patterns, ["/a/{id}", ""]);
+        assert!(given.http_exclude_verbs && given.record_error_codes && given.tells_paths());
     }
 
     #[test]

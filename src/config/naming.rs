@@ -31,10 +31,17 @@ pub enum Naming {
         format: String,
     },
     Dns(Dns),
-    /// Asked for, and not to be had: the line to log at ERROR. Calls fail.
-    Unavailable {
-        error: String,
-    },
+    /// Asked for, and not to be had. Calls fail.
+    Unavailable(Unavailable),
+}
+
+/// Why there is no resolver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unavailable {
+    /// The line to log at ERROR.
+    pub error: String,
+    /// As daprd counts it: `creation`, of one that does not exist, or `init`.
+    pub reason: &'static str,
 }
 
 /// A table that the sidecars of a machine share.
@@ -89,19 +96,19 @@ pub fn naming(resolve_file: Option<&str>, configured: Option<&NameResolution>) -
                  ({component}/{version}): couldn't find name resolver {component}/{version}; this \
                  version of ringside has mdns, sqlite, kubernetes, nameformat, static and dns"
             );
-            return Naming::Unavailable { error };
+            return Naming::Unavailable(Unavailable { error, reason: "creation" });
         }
     };
-    judged
-        .unwrap_or_else(|why| Naming::Unavailable { error: init_failure(component, version, &why) })
+    judged.unwrap_or_else(|why| Naming::Unavailable(init_failure(component, version, &why)))
 }
 
-/// daprd's line for a resolver that cannot start.
-pub fn init_failure(component: &str, version: &str, why: &str) -> String {
-    format!(
+/// With daprd's line for a resolver that cannot start.
+pub fn init_failure(component: &str, version: &str, why: &str) -> Unavailable {
+    let error = format!(
         "[INIT_COMPONENT_FAILURE]: initialization error occurred for nr ({component}/{version}): \
          {why}"
-    )
+    );
+    Unavailable { error, reason: "init" }
 }
 
 fn table(configuration: &Value) -> Result<Naming, String> {
@@ -280,7 +287,7 @@ mod tests {
 
     fn error_of(component: &str, configuration: Value) -> String {
         match of(component, configuration) {
-            Naming::Unavailable { error } => error,
+            Naming::Unavailable(Unavailable { error, .. }) => error,
             available => panic!("{available:?}"),
         }
     }
@@ -290,14 +297,21 @@ mod tests {
         assert_eq!(naming(None, None), Naming::Mdns);
         assert_eq!(of("mDNS", json!(null)), Naming::Mdns);
         assert_eq!(of("static", json!({"file": "/x"})), Naming::Static { file: "/x".into() });
-        assert!(matches!(of("static", json!({})), Naming::Unavailable { .. }));
+        assert!(matches!(of("static", json!({})), Naming::Unavailable(_)));
         let daprds = "[CREATE_COMPONENT_FAILURE]: initialization error occurred for nr \
                       (consul/v1): couldn't find name resolver consul/v1";
         let error = error_of("consul", json!(null));
         assert!(error.starts_with(daprds), "{error}");
+        for (component, cause) in [("consul", "creation"), ("sqlite", "init")] {
+            let judged = of(component, json!(null));
+            let Naming::Unavailable(Unavailable { reason, .. }) = judged else {
+                panic!("{judged:?}")
+            };
+            assert_eq!(reason, cause);
+        }
         let (component, version) = ("mdns".to_owned(), "v2".to_owned());
         let later = NameResolution { component, version, configuration: Value::Null };
-        assert!(matches!(naming(None, Some(&later)), Naming::Unavailable { .. }));
+        assert!(matches!(naming(None, Some(&later)), Naming::Unavailable(_)));
         let file = Naming::Static { file: "flag".into() };
         assert_eq!(naming(Some("flag"), None), file);
     }
@@ -350,7 +364,7 @@ mod tests {
             json!({"name": "{appid}", "port": 0}),
             json!({"name": "{appid}", "servers": "localhost"}),
         ] {
-            assert!(matches!(of("dns", wrong.clone()), Naming::Unavailable { .. }), "{wrong}");
+            assert!(matches!(of("dns", wrong.clone()), Naming::Unavailable(_)), "{wrong}");
         }
     }
 }

@@ -41,8 +41,6 @@ pub struct Configuration {
     pub api: ApiRules,
     /// Files that hold no document, or none that says anything.
     pub silent: Vec<String>,
-    /// Fields that were set, restrict nothing, and have no effect yet: field, file.
-    pub unused: Vec<(&'static str, String)>,
     /// Fields that daprd does not know either: field, file.
     pub unknown: Vec<(String, String)>,
     /// Rules of APIs that restrict nothing, as in daprd, whatever their author meant: rule, file.
@@ -85,7 +83,6 @@ impl Default for Configuration {
             access_control: tree.access_control(),
             api: ApiRules::default(),
             silent: Vec::new(),
-            unused: Vec::new(),
             unknown: Vec::new(),
             idle_rules: Vec::new(),
         }
@@ -130,7 +127,6 @@ impl Configuration {
             access_control: tree.access_control(),
             api,
             silent,
-            unused: tree.unused(),
             unknown,
         })
     }
@@ -218,28 +214,6 @@ impl Tree {
         }
         let on = features.into_iter().filter(|(name, on)| *on && !name.is_empty());
         on.map(|(name, _)| name).collect()
-    }
-
-    fn unused(&self) -> Vec<(&'static str, String)> {
-        let mut unused = Vec::new();
-        for field in [
-            "spec.metric.recordErrorCodes",
-            "spec.metrics.recordErrorCodes",
-            "spec.metric.http.pathMatching",
-            "spec.metrics.http.pathMatching",
-        ] {
-            let set = match at(&self.merged, field) {
-                None => false,
-                Some(Value::Bool(value)) => *value,
-                Some(Value::String(text)) => !text.is_empty(),
-                Some(Value::Array(values)) => !values.is_empty(),
-                Some(_) => true,
-            };
-            if set {
-                unused.push((field, self.file_of(field)));
-            }
-        }
-        unused
     }
 }
 
@@ -455,8 +429,7 @@ mod tests {
         assert_eq!(configuration.features, ["WorkflowsRemoteActivityReminder"]);
         assert!(!configuration.metrics.enabled);
         assert!(configuration.api_logging.enabled && configuration.api_logging.omit_health_checks);
-        let unused = [("spec.metric.recordErrorCodes", "0.yaml".to_owned())];
-        assert_eq!(configuration.unused, unused);
+        assert!(configuration.metrics.record_error_codes);
     }
 
     #[test]

@@ -61,7 +61,7 @@ impl Desk {
                 self.resolver.resolve(target);
             }
             ToControl::Cells { worker, increment, pace } => {
-                self.state.cells_arrived(worker, &increment, *pace);
+                self.state.cells_arrived(worker, increment, *pace);
             }
             ToControl::Report { worker, report } => self.console.reported(worker, report),
             ToControl::Drained { worker } => self.workers.has_drained(worker),

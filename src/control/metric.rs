@@ -1,18 +1,21 @@
 //! How metrics are told: what the Configuration's `metric` came to.
 
 use crate::config::metric::{MetricRule, Metrics};
-use crate::observe::http::HttpCells;
+use crate::observe::histogram::Bounds;
+use crate::observe::http::{HttpCells, Wanted};
+use crate::observe::paths::Paths;
 use crate::observe::rules::Rules;
+use std::cell::RefCell;
 
 /// `metric` of the Configuration.
 #[derive(Debug)]
 pub struct MetricOptions {
     pub enabled: bool,
     /// Of Dapr's latencies, in milliseconds.
-    pub latency_bounds: Vec<u64>,
+    pub latency_bounds: Bounds,
     pub rules: Rules,
-    tells_paths: bool,
-    tells_verbs: bool,
+    /// Taken by the first who asks.
+    http: RefCell<Wanted>,
 }
 
 impl MetricOptions {
@@ -24,15 +27,28 @@ impl MetricOptions {
         });
         Self {
             enabled: metrics.enabled,
-            latency_bounds: metrics.latency_bounds(),
+            latency_bounds: Bounds::new(&metrics.latency_bounds()),
             rules,
-            tells_paths: metrics.tells_paths(),
-            tells_verbs: !metrics.http_exclude_verbs,
+            http: RefCell::new(wanted(metrics)),
         }
     }
 
     pub fn http(&self) -> HttpCells {
-        HttpCells::new(self.tells_paths, self.tells_verbs)
+        HttpCells::new(self.http.take())
+    }
+}
+
+/// With patterns that are wrong there are none, and an ERROR: daprd would end.
+fn wanted(metrics: &Metrics) -> Wanted {
+    let patterns = Paths::new(&metrics.http_path_patterns).unwrap_or_else(|error| {
+        tracing::error!("spec.metric.http.pathMatching is left out: {error}");
+        Paths::NONE
+    });
+    Wanted {
+        paths: metrics.tells_paths(),
+        verbs: !metrics.http_exclude_verbs,
+        error_codes: metrics.record_error_codes,
+        patterns,
     }
 }
 

@@ -11,6 +11,7 @@ pub mod app_channel;
 pub mod app_health;
 pub mod breakers;
 pub mod console;
+mod counters;
 pub mod dapr_api;
 pub mod desk;
 pub mod files;

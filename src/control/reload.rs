@@ -320,9 +320,6 @@ fn not_emptied(loaded: Loaded, before: &Configuration) -> Result<Loaded, String>
 
 /// Logs a line for each field and rule that has no effect, unless `told` has it too.
 pub fn tell_fields(configuration: &Configuration, told: &Configuration) {
-    for (field, file) in configuration.unused.iter().filter(|it| !told.unused.contains(it)) {
-        tracing::warn!("{file}: {field} has no effect yet in this version of ringside");
-    }
     for (field, file) in configuration.unknown.iter().filter(|it| !told.unknown.contains(it)) {
         tracing::warn!("{file}: no Configuration has a field {field}: without effect");
     }

@@ -9,6 +9,7 @@
 //! `pkg/api/universal/metadata.go`, `pkg/api/universal/shutdown.go`.
 
 use super::console::names::Names;
+pub use super::counters::{Counters, count, seconds};
 use super::metric::MetricOptions;
 use super::reload::record::Record;
 use super::resiliency::Loaded;
@@ -94,57 +95,6 @@ pub enum MetadataError {
     TooLarge,
 }
 
-/// Counters of the control thread. Plain numbers: one thread.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// `dapr_runtime_mtls_workload_cert_rotated_fail_total`, by reason.
-    rotation_failures: RefCell<BTreeMap<&'static str, u64>>,
-    /// Connections to the HTTP ports that were refused at the limit, or cut by time.
-    pub http_connections_refused: Cell<u64>,
-    pub http_connections_cut: Cell<u64>,
-    pub http_connections: Cell<u64>,
-    pub http_requests: Cell<u64>,
-    /// Log lines that the bounded queue refused; the logging thread's handle writes it.
-    pub log_drops: Cell<u64>,
-    /// Spans that an exporter delivered, and that it did not.
-    pub spans_exported: Cell<u64>,
-    pub spans_dropped: Cell<u64>,
-    pub scrapes_incomplete: Cell<u64>,
-    pub lookups: Cell<u64>,
-    pub lookups_failed: Cell<u64>,
-    /// Seconds since the epoch of the last one that found something.
-    pub lookup_succeeded: Cell<u64>,
-}
-
-impl Counters {
-    /// A name was resolved, or nothing was found.
-    #[allow(clippy::disallowed_methods, reason = "operators ask since when")]
-    pub fn looked_up(&self, found: bool) {
-        match found {
-            true => self.lookup_succeeded.set(seconds(SystemTime::now())),
-            false => count(&self.lookups_failed),
-        }
-    }
-
-    pub fn rotation_failed(&self, reason: &'static str) {
-        *self.rotation_failures.borrow_mut().entry(reason).or_default() += 1;
-    }
-
-    pub fn rotation_failures(&self) -> BTreeMap<&'static str, u64> {
-        self.rotation_failures.borrow().clone()
-    }
-}
-
-/// Since the epoch.
-pub fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-/// One more.
-pub fn count(counter: &Cell<u64>) {
-    counter.set(counter.get().saturating_add(1));
-}
-
 #[derive(Debug)]
 pub struct State {
     pub options: StateOptions,
@@ -202,6 +152,8 @@ struct Metadata {
 #[derive(Debug)]
 struct Scrape {
     workers: Vec<Told>,
+    /// Of all of them, as of the last scrape.
+    sum: Cells,
     /// Workers were asked, and are waited for until then.
     ends: Option<Instant>,
 }
@@ -211,6 +163,8 @@ struct Scrape {
 struct Told {
     cells: Cells,
     pace: Pace,
+    /// That of its last increment, to be given back.
+    room: Box<Increment>,
     /// It was asked and did not answer yet.
     waiting: bool,
     /// It answered when it was asked last.
@@ -239,6 +193,7 @@ impl State {
             shutdown_asked: Notify::new(),
             scrape: RefCell::new(Scrape {
                 workers: (0..workers).map(|_| Told::default()).collect(),
+                sum: Cells::default(),
                 ends: None,
             }),
             scraped: Notify::new(),
@@ -417,10 +372,12 @@ impl State {
     }
 
     /// A worker's answer to [`ToWorker::Scrape`].
-    pub fn cells_arrived(&self, worker: usize, increment: &Increment, pace: Pace) {
+    pub fn cells_arrived(&self, worker: usize, mut increment: Box<Increment>, pace: Pace) {
         let mut scrape = self.scrape.borrow_mut();
         if let Some(told) = scrape.workers.get_mut(worker) {
-            told.cells.add(increment);
+            told.cells.add(&increment);
+            increment.clear();
+            told.room = increment;
             told.pace = pace;
             told.waiting = false;
             told.answered = true;
@@ -455,10 +412,9 @@ impl State {
                 scrape.ends = None;
             }
         }
-        let mut merged = Cells::default();
-        let scrape = self.scrape.borrow();
-        scrape.workers.iter().for_each(|told| merged.merge(&told.cells));
-        (merged, scrape.workers.iter().map(Told::figures).collect())
+        let Scrape { workers, sum, .. } = &mut *self.scrape.borrow_mut();
+        sum.sum_up(workers.iter().map(|told| &told.cells));
+        (sum.clone(), workers.iter().map(Told::figures).collect())
     }
 
     /// Until when to wait for their answers.
@@ -473,7 +429,8 @@ impl State {
         for (told, sender) in scrape.workers.iter_mut().zip(&self.options.workers) {
             if !told.waiting {
                 // A full mailbox: this worker is told by its last cells.
-                told.waiting = sender.send(ToWorker::Scrape).is_ok();
+                let room = std::mem::take(&mut told.room);
+                told.waiting = sender.send(ToWorker::Scrape(room)).is_ok();
                 told.answered = false;
             }
         }
@@ -556,9 +513,9 @@ pub(crate) mod tests {
         assert!(!state.extended().contains_key(""));
     }
 
-    fn increment(worker: &mut Cells, calls: usize) -> Increment {
+    fn increment(worker: &mut Cells, calls: usize) -> Box<Increment> {
         (0..calls).for_each(|_| worker.ended(Hop::Inbound, 0, Duration::ZERO));
-        worker.hand_over()
+        Box::new(worker.hand_over())
     }
 
     /// The stuck worker's calls are missing until it tells them, and then counted once.
@@ -569,7 +526,7 @@ pub(crate) mod tests {
         let state = State::new(StateOptions { workers: vec![one, two], ..options() });
         let (mut quick, mut stuck) = (Cells::default(), Cells::default());
         let second = Pace { busy: Duration::from_secs(1), ..Pace::default() };
-        let answer = async { state.cells_arrived(0, &increment(&mut quick, 3), second) };
+        let answer = async { state.cells_arrived(0, increment(&mut quick, 3), second) };
         let began = Instant::now();
         let ((cells, workers), ()) = tokio::join!(state.scrape(), answer);
         assert_eq!(began.elapsed(), SCRAPE_TIME_MAX);
@@ -578,14 +535,14 @@ pub(crate) mod tests {
         assert_eq!(workers[0].busy_seconds, 1.0);
         assert_eq!(state.counters.scrapes_incomplete.get(), 1);
         for mail in [&mail_of_one, &mail_of_two] {
-            assert!(matches!(mail.try_recv(), Some(ToWorker::Scrape)));
+            assert!(matches!(mail.try_recv(), Some(ToWorker::Scrape(_))));
         }
         // Late, and then twice in a row: each scrape asked.
-        state.cells_arrived(1, &increment(&mut stuck, 2), second);
+        state.cells_arrived(1, increment(&mut stuck, 2), second);
         let answers = async {
-            state.cells_arrived(0, &increment(&mut quick, 10), second);
-            state.cells_arrived(1, &increment(&mut stuck, 20), second);
-            state.cells_arrived(1, &increment(&mut stuck, 0), second);
+            state.cells_arrived(0, increment(&mut quick, 10), second);
+            state.cells_arrived(1, increment(&mut stuck, 20), second);
+            state.cells_arrived(1, increment(&mut stuck, 0), second);
         };
         let ((cells, workers), ()) = tokio::join!(state.scrape(), answers);
         assert_eq!(cells.hop(Hop::Inbound).calls[0], 35);
@@ -599,7 +556,7 @@ pub(crate) mod tests {
         let (worker, mail) = mailbox(4).unwrap();
         let state = State::new(StateOptions { workers: vec![worker], ..options() });
         let mut cells = Cells::default();
-        let answer = async { state.cells_arrived(0, &increment(&mut cells, 1), Pace::default()) };
+        let answer = async { state.cells_arrived(0, increment(&mut cells, 1), Pace::default()) };
         let ((one, _), (two, _), ()) = tokio::join!(state.scrape(), state.scrape(), answer);
         for cells in [one, two] {
             assert_eq!(cells.hop(Hop::Inbound).calls[0], 1);
@@ -617,12 +574,12 @@ pub(crate) mod tests {
         let second = SCRAPE_TIME_MAX / 2;
         let later = async {
             tokio::time::sleep(second).await;
-            state.cells_arrived(0, &increment(&mut quick, 1), Pace::default());
+            state.cells_arrived(0, increment(&mut quick, 1), Pace::default());
             state.scrape().await
         };
         let answer = async {
             tokio::time::sleep(second + second / 2).await;
-            state.cells_arrived(1, &increment(&mut slow, 1), Pace::default());
+            state.cells_arrived(1, increment(&mut slow, 1), Pace::default());
         };
         let ((_, first), (_, joined), ()) = tokio::join!(state.scrape(), later, answer);
         for workers in [first, joined] {

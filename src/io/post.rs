@@ -11,6 +11,7 @@ use super::tls::Contexts;
 use super::worker::Worker;
 use super::{SCOPE, listener, sys};
 use crate::mailbox::{Mailbox, Stream, ToControl, ToWorker};
+use crate::observe::cells::Increment;
 use crate::observe::span::Span;
 use crate::proxy::Input;
 use crate::snapshot::Snapshot;
@@ -38,7 +39,7 @@ pub(super) async fn serve(worker: &Rc<Worker>, mailbox: &Mailbox<ToWorker>) -> i
                 }
                 ToWorker::Drain => worker.drain(),
                 ToWorker::Accepted(accepted) => listener::arrived(worker, accepted),
-                ToWorker::Scrape => worker.hand_over(),
+                ToWorker::Scrape(room) => worker.hand_over(*room),
                 ToWorker::Report => worker.report(),
                 ToWorker::Tap(tap) => worker.tap(tap),
                 ToWorker::Untap(id) => worker.untap(id),
@@ -93,12 +94,13 @@ impl Worker {
     }
 
     /// What is handed over must arrive: nothing is, while control's queue and ours are full.
-    fn hand_over(self: &Rc<Self>) {
+    fn hand_over(self: &Rc<Self>, room: Increment) {
         if self.unsent.borrow().len() >= UNSENT_MAX {
             return;
         }
         let mut core = self.core.borrow_mut();
         core.pace.busy = sys::thread_time();
+        core.proxy.reuse_cells(room);
         let (increment, pace) = (Box::new(core.proxy.hand_over_cells()), Box::new(core.pace));
         drop(core);
         self.post(ToControl::Cells { worker: self.index, increment, pace });

@@ -127,8 +127,13 @@ impl Callers {
         }
     }
 
+    /// Names stay.
+    pub(super) fn clear(&mut self) {
+        self.counts.clear();
+    }
+
     /// Adds another worker's, whose IDs may differ.
-    pub fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         for ([app_id, namespace, trust_domain], more) in other.names.iter().zip(&other.counts) {
             let id = self.intern(app_id, namespace, trust_domain);
             self.of(id).add(more);

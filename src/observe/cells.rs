@@ -2,7 +2,7 @@
 //!
 //! 1. Only the owning worker writes; nothing is shared, nothing is atomic.
 //! 2. Handing over moves what was counted since the last time, however much that is: control adds
-//!    it up. What is interned stays, and so do its IDs.
+//!    it up, and gives the room back. What is interned stays, and so do its IDs.
 //! 3. Label sets are bounded: [`METHODS_MAX`] pairs of at most [`LABEL_OCTETS_MAX`] octets; what
 //!    does not fit is counted under [`MethodId::OTHER`].
 //! 4. Finding a pair that was seen costs one hash of its bytes and no allocation.
@@ -15,7 +15,7 @@ mod calls;
 
 use crate::observe::callers::{self, Callers};
 pub use crate::observe::goodbye::Goodbye;
-use crate::observe::histogram::{LATENCY_BOUNDS, MICROS_BOUNDS, SIZE_BOUNDS};
+use crate::observe::histogram::{Bounds, LATENCY_BOUNDS, MICROS_BOUNDS, SIZE_BOUNDS, Unit};
 use crate::observe::policies::{PolicyCells, TargetCells};
 pub use calls::{HopCells, MethodCells, Outcomes};
 use calls::{entry, known};
@@ -106,11 +106,13 @@ pub struct Cells {
     /// Pairs that were interned since the last [`Self::hand_over`].
     fresh: Vec<Pair>,
     counts: Counts,
+    /// Nothing: room for what is counted once this is handed over.
+    spare: Counts,
     policies: PolicyCells,
     gauges: [i64; GAUGES],
     pub callers: Callers,
     /// Of Dapr's latencies, in milliseconds.
-    latency_bounds: Arc<[u64]>,
+    latency_bounds: Bounds,
 }
 
 /// What a worker counted since it was last asked, and how things stand.
@@ -125,12 +127,12 @@ pub struct Increment {
 
 impl Default for Cells {
     fn default() -> Self {
-        Self::new(LATENCY_BOUNDS.into())
+        Self::new(LATENCY_BOUNDS.values())
     }
 }
 
 impl Cells {
-    pub fn new(latency_bounds: Arc<[u64]>) -> Self {
+    pub fn new(latency_bounds: &[u64]) -> Self {
         // The first entry is OTHER; Dapr's label values are app IDs, so `_other` cannot collide
         // with anything but an app that asks for it.
         let name: Arc<[u8]> = b"_other".as_slice().into();
@@ -140,10 +142,11 @@ impl Cells {
             slots: vec![0; SLOTS].into(),
             fresh: Vec::new(),
             counts: Counts::default(),
+            spare: Counts::default(),
             policies: PolicyCells::default(),
             gauges: [0; GAUGES],
             callers: Callers::default(),
-            latency_bounds,
+            latency_bounds: Bounds::new(latency_bounds),
         }
     }
 
@@ -228,8 +231,8 @@ impl Cells {
     /// One of Dapr's own unary methods was answered.
     pub fn sized(&mut self, method: MethodId, request: usize, response: usize) {
         let sizes = self.of(method).0.sizes.get_or_insert_default();
-        sizes.requests.record_below(request as u64, SIZE_BOUNDS);
-        sizes.responses.record_below(response as u64, SIZE_BOUNDS);
+        sizes.requests.record_below(request as u64, &SIZE_BOUNDS);
+        sizes.responses.record_below(response as u64, &SIZE_BOUNDS);
     }
 
     /// A call without `dapr-app-id` ended: no series of Dapr's tells it, ours do.
@@ -238,7 +241,7 @@ impl Cells {
         if let Some(calls) = cells.calls.get_mut(usize::from(known(status))) {
             *calls += 1;
         }
-        cells.latency_us.record(latency.as_secs_f64() * 1e6, MICROS_BOUNDS);
+        cells.latency_us.record(latency, Unit::Microseconds, &MICROS_BOUNDS);
     }
 
     pub fn rise(&mut self, gauge: Gauge) {
@@ -301,11 +304,17 @@ impl Cells {
     pub fn hand_over(&mut self) -> Increment {
         Increment {
             fresh: std::mem::take(&mut self.fresh),
-            counts: std::mem::take(&mut self.counts),
+            counts: std::mem::replace(&mut self.counts, std::mem::take(&mut self.spare)),
             policies: self.policies.hand_over(),
             gauges: self.gauges,
             callers: self.callers.hand_over(),
         }
+    }
+
+    /// Takes the room of an earlier increment for the next one, or what is counted after a scrape
+    /// would be in new memory, a piece at a time.
+    pub fn reuse(&mut self, cleared: Increment) {
+        self.spare = cleared.counts;
     }
 
     /// Adds what the worker handed over of which these cells tell. Every increment must come, in
@@ -324,8 +333,18 @@ impl Cells {
         self.policies.add(&increment.policies);
     }
 
+    /// These are the sum of those, and of nothing else. What was told once goes on being told: one
+    /// worker's new labels take no place that another's have.
+    pub fn sum_up<'a>(&mut self, workers: impl Iterator<Item = &'a Self>) {
+        self.counts.clear();
+        self.policies.clear();
+        self.gauges = [0; GAUGES];
+        self.callers.clear();
+        workers.for_each(|worker| self.merge(worker));
+    }
+
     /// Adds another worker's cells to these.
-    pub fn merge(&mut self, other: &Self) {
+    fn merge(&mut self, other: &Self) {
         for (index, (pair, from)) in other.pairs.iter().zip(&other.counts.methods).enumerate() {
             let id = match index {
                 0 => MethodId::OTHER,
@@ -388,7 +407,7 @@ impl Cells {
     }
 
     /// With the bounds of its latencies.
-    fn of(&mut self, method: MethodId) -> (&mut MethodCells, &[u64]) {
+    fn of(&mut self, method: MethodId) -> (&mut MethodCells, &Bounds) {
         // An ID of another worker's cells would be a mistake of ours: counted as OTHER.
         let index = method.0 as usize;
         let index = if index < self.pairs.len() { index } else { 0 };
@@ -401,17 +420,33 @@ impl Cells {
 }
 
 impl Increment {
+    /// Nothing is left of it but its room, for [`Cells::reuse`].
+    pub fn clear(&mut self) {
+        self.counts.clear();
+    }
+
     pub fn gauge(&self, gauge: Gauge) -> i64 {
         self.gauges[gauge as usize]
     }
 
-    /// Pairs that counted something.
+    /// Pairs that counted something, then or before.
     pub fn methods(&self) -> usize {
         self.counts.methods.len()
     }
 }
 
 impl Counts {
+    /// Their memory stays.
+    fn clear(&mut self) {
+        let Self { methods, hops, limits, replays, goodbyes, octets } = self;
+        methods.iter_mut().for_each(MethodCells::clear);
+        hops.iter_mut().for_each(HopCells::clear);
+        limits.iter_mut().for_each(|(_, hits)| *hits = 0);
+        *replays = 0;
+        goodbyes.iter_mut().for_each(|(_, count)| *count = 0);
+        *octets = Default::default();
+    }
+
     /// All but the methods, whose IDs may differ.
     fn merge(&mut self, other: &Self) {
         for (hop, from) in self.hops.iter_mut().zip(&other.hops) {
@@ -450,6 +485,8 @@ fn hash(dst_app_id: &[u8], path: &[u8]) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::observe::callers::CALLERS_MAX;
+    use crate::observe::policies::{Applied, TARGETS_MAX};
 
     #[test]
     fn interns_each_pair_once() {
@@ -508,6 +545,39 @@ mod tests {
         assert_eq!(one.limits(), [("streams", 1)]);
     }
 
+    /// The first worker has its methods later than the second, and they are too many together.
+    #[test]
+    fn who_is_told_stays_told() {
+        let mut workers = [Cells::default(), Cells::default()];
+        let mut sum = Cells::default();
+        let call = |worker: &mut Cells, path: String| {
+            let id = worker.method(b"a", path.as_bytes());
+            worker.completed(Hop::Outbound, id, CallKind::Unary, 0, Duration::ZERO);
+            let caller = worker.callers.intern(&path, "", "");
+            worker.callers.called(caller);
+            let target = worker.policies().target(path.as_bytes());
+            worker.policies().applied(target, Applied::Retry);
+        };
+        (0..500).for_each(|n| call(&mut workers[1], format!("/late/{n}")));
+        for _ in 0..2 {
+            sum.sum_up(workers.iter());
+            let told = |path: &[u8]| sum.methods().any(|(_, p, m)| p == path && counted(m) == 1);
+            assert!((0..500).all(|n| told(format!("/late/{n}").as_bytes())));
+            assert!(sum.targets().any(|(name, t)| name == b"/late/499" && t.applied == [0, 1]));
+            let late = sum.callers.calls().filter(|(names, _)| names[0].starts_with("/late/"));
+            assert!(late.count() == 500);
+            (0..500).for_each(|n| call(&mut workers[0], format!("/early/{n}")));
+        }
+        // Those of `_other` are the first one's.
+        assert_eq!(sum.folded(), 1000 - (METHODS_MAX as u64 - 1));
+        assert_eq!(sum.callers.folded(), 1000 - (CALLERS_MAX as u64 - 2));
+        assert_eq!(sum.targets_folded(), 1000 - (TARGETS_MAX as u64 - 1));
+    }
+
+    fn counted(cells: &MethodCells) -> u64 {
+        cells.completed.iter().map(|(_, outcomes)| outcomes.count).sum()
+    }
+
     /// As many pairs as there may be, each with unary outcomes of several codes.
     fn count_everything(cells: &mut Cells) {
         for n in 1..METHODS_MAX {
@@ -543,6 +613,35 @@ mod tests {
         control.add(&worker.hand_over());
         assert_eq!(format!("{:?}", control.counts), format!("{:?}", whole.counts));
         assert_eq!((control.gauges, control.slots), (whole.gauges, whole.slots));
+    }
+
+    /// What is counted is in one of two places, by turns, once they are there.
+    #[test]
+    fn room_is_used_again() {
+        let (mut worker, mut whole, mut control) =
+            (Cells::default(), Cells::default(), Cells::default());
+        let mut rooms = Vec::new();
+        for _ in 0..6 {
+            for cells in [&mut worker, &mut whole] {
+                count_everything(cells);
+                cells.sized(MethodId(1), 5, 7);
+                cells.ended(Hop::Inbound, 0, Duration::ZERO);
+                cells.limit_hit("calls");
+                cells.replayed();
+                cells.read(true, 9);
+                let (sent, of_connection) = (true, false);
+                let goodbye = Goodbye { sent, of_connection, downstream: true, code: "CANCEL" };
+                cells.goodbye(goodbye, 3);
+            }
+            let methods = &worker.counts.methods;
+            rooms.push((methods.as_ptr() as usize, methods[7].completed.as_ptr() as usize));
+            let mut increment = worker.hand_over();
+            control.add(&increment);
+            increment.clear();
+            worker.reuse(increment);
+        }
+        assert_eq!(format!("{:?}", control.counts), format!("{:?}", whole.counts));
+        assert_eq!((rooms[4], rooms[5]), (rooms[2], rooms[3]), "{rooms:?}");
     }
 
     /// IDs that calls in flight hold stay what they were.

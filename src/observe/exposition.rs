@@ -9,7 +9,7 @@ mod text;
 
 use crate::observe::callers::{Callers, Names, Ruling};
 use crate::observe::cells::{CallKind, Cells, Gauge, Goodbye, Hop, MethodCells, Octets, Outcomes};
-use crate::observe::histogram::{Histogram, MICROS_BOUNDS, SIZE_BOUNDS};
+use crate::observe::histogram::{Bounds, Histogram, MICROS_BOUNDS, SIZE_BOUNDS};
 use crate::observe::http::HttpCells;
 use crate::observe::names::{self, STATUS_NAMES, Series};
 use crate::observe::policies::{Applied, BREAKER_STATES};
@@ -50,7 +50,7 @@ pub struct Exposition<'a> {
     /// False: none of Dapr's series is told.
     pub tells_daprs: bool,
     /// Of Dapr's latencies.
-    pub latency_bounds: &'a [u64],
+    pub latency_bounds: &'a Bounds,
     pub rules: &'a Rules,
     /// Of all workers.
     pub cells: &'a Cells,
@@ -61,6 +61,8 @@ pub struct Exposition<'a> {
     /// By worker.
     pub workers: &'a [WorkerFigures],
     pub rotation_failures: &'a BTreeMap<&'static str, u64>,
+    /// A name resolver that did not start, and why.
+    pub resolver_failure: Option<(String, &'static str)>,
     /// Of the app's health.
     pub probes: &'a Probes,
     /// Of the HTTP API.
@@ -100,8 +102,8 @@ fn daprs(text: &mut Text<'_>, exposition: &Exposition<'_>) {
     text.histograms(&names::RESPONSE_LATENCY, invocation.latency);
     text.counters(&names::GRPC_COMPLETED, invocation.completed);
     text.histograms(&names::GRPC_LATENCY, invocation.server_latency);
-    text.histograms_of(&names::GRPC_RECEIVED, invocation.requests, SIZE_BOUNDS);
-    text.histograms_of(&names::GRPC_SENT, invocation.responses, SIZE_BOUNDS);
+    text.histograms_of(&names::GRPC_RECEIVED, invocation.requests, &SIZE_BOUNDS);
+    text.histograms_of(&names::GRPC_SENT, invocation.responses, &SIZE_BOUNDS);
     http(text, exposition);
     access_control(text, &exposition.cells.callers);
     resiliency(text, exposition);
@@ -110,6 +112,11 @@ fn daprs(text: &mut Text<'_>, exposition: &Exposition<'_>) {
         .map(|(reason, n)| (vec![exposition.app_id.to_owned(), (*reason).to_owned()], *n))
         .collect();
     text.counters(&names::ROTATION_FAILURES, failures);
+    let failure = exposition.resolver_failure.iter().map(|(name, reason)| {
+        let labels = [exposition.app_id, "nameResolution", name, reason];
+        (labels.map(str::to_owned).to_vec(), 1)
+    });
+    text.counters(&names::COMPONENT_FAILURES, failure.collect());
     probes(text, exposition);
 }
 
@@ -126,12 +133,16 @@ fn http(text: &mut Text<'_>, Exposition { app_id, http, .. }: &Exposition<'_>) {
         text.counters(&names::HTTP_SERVER_RESPONSES, counts);
     }
     text.histograms(&names::HTTP_SERVER_LATENCY, took);
+    let errors = http.errors().map(|(code, count)| {
+        ([app_id, code.category, code.name].map(str::to_owned).to_vec(), count)
+    });
+    text.counters(&names::ERROR_CODES, errors.collect());
     for (series, octets) in [
         (&names::HTTP_SERVER_RECEIVED, &http.request_octets),
         (&names::HTTP_SERVER_SENT, &http.response_octets),
     ] {
         let told = (octets.count() > 0).then(|| (vec![(*app_id).to_owned()], octets.clone()));
-        text.histograms_of(series, told.into_iter().collect(), SIZE_BOUNDS);
+        text.histograms_of(series, told.into_iter().collect(), &SIZE_BOUNDS);
     }
 }
 
@@ -273,7 +284,7 @@ fn own(text: &mut Text<'_>, cells: &Cells) {
         }
     }
     text.counters(&names::CALLS, calls);
-    text.histograms_of(&names::CALL_LATENCY, latencies, MICROS_BOUNDS);
+    text.histograms_of(&names::CALL_LATENCY, latencies, &MICROS_BOUNDS);
     let limits = cells.limits().iter().map(|(limit, n)| (vec![(*limit).to_owned()], *n)).collect();
     text.counters(&names::LIMITS_HIT, limits);
     text.number(&names::REPLAYS, cells.replays() as f64);
@@ -371,6 +382,7 @@ mod tests {
     use crate::observe::callers::CallerId;
     use crate::observe::cells::LABEL_OCTETS_MAX;
     use crate::observe::histogram::LATENCY_BOUNDS;
+    use crate::observe::http::Wanted;
     use std::time::Duration;
 
     fn text_of(cells: &Cells, failures: &BTreeMap<&'static str, u64>) -> String {
@@ -379,9 +391,9 @@ mod tests {
         render(&Exposition {
             app_id: "client",
             tells_daprs: true,
-            latency_bounds: LATENCY_BOUNDS,
+            latency_bounds: &LATENCY_BOUNDS,
             rules: &Rules::default(),
-            http: &HttpCells::new(true, true),
+            http: &HttpCells::new(Wanted { paths: true, verbs: true, ..Wanted::default() }),
             cells,
             resiliency_loaded: &loaded[..count],
             resiliency_label: &loaded[0],
@@ -397,6 +409,7 @@ mod tests {
                 },
             ],
             rotation_failures: failures,
+            resolver_failure: None,
             probes: &Probes::default(),
             numbers: &[(names::LOG_DROPS, 3)],
             process: None,

@@ -6,7 +6,8 @@
 //! Sources: Dapr's `pkg/diagnostics/http_monitoring.go` and `http_monitoring_legacy.go`.
 
 use super::cells::LABEL_OCTETS_MAX;
-use super::histogram::{Histogram, SIZE_BOUNDS};
+use super::histogram::{Bounds, Histogram, SIZE_BOUNDS, Unit};
+use super::paths::Paths;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -29,45 +30,77 @@ pub struct Request<'a> {
     pub took: Duration,
 }
 
+/// What the Configuration wants told of requests.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    /// All paths, not only those of a pattern.
+    pub paths: bool,
+    pub verbs: bool,
+    pub error_codes: bool,
+    pub patterns: Paths,
+}
+
+/// An error of the API by name, and under which of daprd's categories it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrorCode {
+    pub name: &'static str,
+    pub category: &'static str,
+}
+
 /// See the file's text.
 #[derive(Debug)]
 pub struct HttpCells {
-    tells_paths: bool,
-    tells_verbs: bool,
+    wanted: Wanted,
+    errors: BTreeMap<ErrorCode, u64>,
     took: BTreeMap<[String; 3], Histogram>,
     pub request_octets: Histogram,
     pub response_octets: Histogram,
 }
 
 impl HttpCells {
-    pub fn new(tells_paths: bool, tells_verbs: bool) -> Self {
-        let (took, sizes) = (BTreeMap::new(), Histogram::default());
-        let (request_octets, response_octets) = (sizes.clone(), sizes);
-        Self { tells_paths, tells_verbs, took, request_octets, response_octets }
+    pub fn new(wanted: Wanted) -> Self {
+        let (took, errors) = (BTreeMap::new(), BTreeMap::new());
+        let (request_octets, response_octets) = (Histogram::default(), Histogram::default());
+        Self { wanted, errors, took, request_octets, response_octets }
     }
 
-    pub fn record(&mut self, request: Request<'_>, bounds: &[u64]) {
+    pub fn record(&mut self, request: Request<'_>, bounds: &Bounds) {
         let method = match VERBS.contains(&request.method) {
-            _ if !self.tells_verbs => "",
+            _ if !self.wanted.verbs => "",
             true => request.method,
             false => "UNKNOWN",
         };
-        let path = if self.tells_paths { path(request.path) } else { String::new() };
+        let path = match self.wanted.patterns.of(request.path) {
+            Some(pattern) => pattern.to_owned(),
+            None if self.wanted.paths => path(request.path),
+            None => String::new(),
+        };
         let mut labels = [method.to_owned(), path, request.status.to_string()];
         let full = self.took.len() >= LABEL_SETS_MAX && !self.took.contains_key(&labels);
         if full || labels[1].len() > LABEL_OCTETS_MAX {
             labels[1] = OTHER.to_owned();
         }
         // Go's own clock is cut to milliseconds; sums here are fractional, as of all latencies.
-        let took = request.took.as_secs_f64() * 1e3;
-        self.took.entry(labels).or_default().record(took, bounds);
-        self.request_octets.record_below(request.request_octets, SIZE_BOUNDS);
-        self.response_octets.record_below(request.response_octets, SIZE_BOUNDS);
+        let took = self.took.entry(labels).or_default();
+        took.record(request.took, Unit::Milliseconds, bounds);
+        self.request_octets.record_below(request.request_octets, &SIZE_BOUNDS);
+        self.response_octets.record_below(request.response_octets, &SIZE_BOUNDS);
+    }
+
+    /// A request was answered with an error.
+    pub fn failed(&mut self, code: ErrorCode) {
+        if self.wanted.error_codes {
+            *self.errors.entry(code).or_default() += 1;
+        }
+    }
+
+    pub fn errors(&self) -> impl Iterator<Item = (&ErrorCode, u64)> {
+        self.errors.iter().map(|(code, count)| (code, *count))
     }
 
     /// Responses have a series of their own where paths are told.
     pub fn tells_paths(&self) -> bool {
-        self.tells_paths
+        self.wanted.paths
     }
 
     /// Requests whose path did not fit.
@@ -131,6 +164,9 @@ mod tests {
     use super::*;
     use crate::observe::histogram::LATENCY_BOUNDS;
 
+    const ALL: Wanted =
+        Wanted { paths: true, verbs: true, error_codes: true, patterns: Paths::NONE };
+
     fn request(path: &str) -> Request<'_> {
         let took = Duration::from_millis(3);
         Request { method: "GET", path, status: 204, request_octets: 0, response_octets: 9, took }
@@ -161,11 +197,11 @@ mod tests {
 
     #[test]
     fn label_sets_are_bounded() {
-        let mut cells = HttpCells::new(true, true);
+        let mut cells = HttpCells::new(ALL);
         for number in 0..2 * LABEL_SETS_MAX {
-            cells.record(request(&format!("/{number}")), LATENCY_BOUNDS);
+            cells.record(request(&format!("/{number}")), &LATENCY_BOUNDS);
         }
-        cells.record(request(&"x".repeat(LABEL_OCTETS_MAX + 1)), LATENCY_BOUNDS);
+        cells.record(request(&"x".repeat(LABEL_OCTETS_MAX + 1)), &LATENCY_BOUNDS);
         assert_eq!(cells.took().count(), LABEL_SETS_MAX + 1);
         let other = cells.took().find(|(labels, _)| labels[1] == "_other").unwrap().1;
         assert_eq!(other.count(), LABEL_SETS_MAX as u64 + 1);
@@ -175,12 +211,39 @@ mod tests {
 
     #[test]
     fn paths_and_verbs_may_stay_untold() {
-        let mut cells = HttpCells::new(false, false);
-        cells.record(Request { method: "BREW", ..request("/a") }, LATENCY_BOUNDS);
+        let mut cells = HttpCells::new(Wanted::default());
+        cells.record(Request { method: "BREW", ..request("/a") }, &LATENCY_BOUNDS);
         let labels: Vec<_> = cells.took().map(|(labels, _)| labels.clone()).collect();
         assert_eq!(labels, [["".to_owned(), "".to_owned(), "204".to_owned()]]);
-        let mut cells = HttpCells::new(true, true);
-        cells.record(Request { method: "BREW", ..request("/a") }, LATENCY_BOUNDS);
+        let mut cells = HttpCells::new(ALL);
+        cells.record(Request { method: "BREW", ..request("/a") }, &LATENCY_BOUNDS);
         assert_eq!(cells.took().next().unwrap().0[0], "UNKNOWN");
+    }
+
+    /// A pattern takes a path's place, whether or not the others are told.
+    #[test]
+    fn patterns_stand_for_their_paths() {
+        for (paths, other) in [(true, "/b/1"), (false, "")] {
+            let patterns = Paths::new(&["/a/{id}".to_owned()]).unwrap();
+            let mut cells = HttpCells::new(Wanted { paths, patterns, ..Wanted::default() });
+            for path in ["/a/1", "/a/2", "/b/1"] {
+                cells.record(request(path), &LATENCY_BOUNDS);
+            }
+            let told: Vec<_> = cells.took().map(|(l, took)| (&*l[1], took.count())).collect();
+            let mut expected = [("/a/{id}", 2), (other, 1)];
+            expected.sort_unstable();
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn errors_are_counted_where_that_is_wanted() {
+        let code = ErrorCode { name: "ERR_BODY_READ", category: "common" };
+        for (wanted, count) in [(ALL, Some(2)), (Wanted::default(), None)] {
+            let mut cells = HttpCells::new(wanted);
+            cells.failed(code);
+            cells.failed(code);
+            assert_eq!(cells.errors().next(), count.map(|count| (&code, count)));
+        }
     }
 }

@@ -10,6 +10,7 @@ pub mod histogram;
 pub mod http;
 pub mod log;
 pub mod names;
+pub mod paths;
 pub mod policies;
 pub mod probes;
 pub mod report;

@@ -106,6 +106,11 @@ pub const HTTP_SERVER_SENT: Series = histogram(
     "HTTP response body size (uncompressed) in server.",
     &["app_id"],
 );
+pub const ERROR_CODES: Series = counter(
+    "dapr_error_code_total",
+    "Total number of times an error with a specific error code was encountered.",
+    &["app_id", "category", "error_code"],
+);
 const HTTP_SERVER: &[&str] = &["app_id", "method", "path", "status"];
 
 pub const GRPC_PROBES: Series = counter(
@@ -134,6 +139,11 @@ pub const ROTATION_FAILURES: Series = counter(
     "dapr_runtime_mtls_workload_cert_rotated_fail_total",
     "The number of the failed workload certificate rotations.",
     &["app_id", "reason"],
+);
+pub const COMPONENT_FAILURES: Series = counter(
+    "dapr_runtime_component_init_fail_total",
+    "The number of component initialization failures.",
+    &["app_id", "component", "componentName", "reason"],
 );
 const CALLER: &[&str] = &["app_id", "namespace", "trustDomain"];
 

@@ -125,6 +125,11 @@ impl PolicyCells {
         }
     }
 
+    /// Names stay.
+    pub(super) fn clear(&mut self) {
+        self.counts.clear();
+    }
+
     /// Another worker's, whose numbers are others.
     pub(super) fn merge(&mut self, other: &Self) {
         for (name, from) in other.targets() {

@@ -2,7 +2,7 @@
 //!
 //! Label sets are bounded: [`LABELS_MAX`] results, and one `_other` of each kind.
 
-use super::histogram::Histogram;
+use super::histogram::{Bounds, Histogram, Unit};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,12 +22,12 @@ pub enum ProbeKind {
 pub struct Probes(BTreeMap<(ProbeKind, String), Histogram>);
 
 impl Probes {
-    pub fn record(&mut self, kind: ProbeKind, label: &str, took: Duration, bounds: &[u64]) {
+    pub fn record(&mut self, kind: ProbeKind, label: &str, took: Duration, bounds: &Bounds) {
         let mut label = (kind, label.to_owned());
         if self.0.len() >= LABELS_MAX && !self.0.contains_key(&label) {
             label.1 = OTHER.to_owned();
         }
-        self.0.entry(label).or_default().record(took.as_secs_f64() * 1000.0, bounds);
+        self.0.entry(label).or_default().record(took, Unit::Milliseconds, bounds);
     }
 
     /// Probes whose result did not fit.
@@ -56,10 +56,10 @@ mod tests {
                 ProbeKind::Http,
                 &status.to_string(),
                 Duration::from_millis(3),
-                LATENCY_BOUNDS,
+                &LATENCY_BOUNDS,
             );
         }
-        probes.record(ProbeKind::Http, "7", Duration::from_millis(4), LATENCY_BOUNDS);
+        probes.record(ProbeKind::Http, "7", Duration::from_millis(4), &LATENCY_BOUNDS);
         assert_eq!(probes.of(ProbeKind::Http).count(), LABELS_MAX + 1);
         assert_eq!(probes.folded(), 1000 - LABELS_MAX as u64);
         assert_eq!(probes.of(ProbeKind::Grpc).count(), 0);

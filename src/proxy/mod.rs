@@ -175,7 +175,7 @@ pub struct Proxy {
 
 impl Proxy {
     pub fn new(snapshot: Arc<Snapshot>, now: Instant) -> Self {
-        let cells = Cells::new(Arc::clone(&snapshot.latency_bounds));
+        let cells = Cells::new(&snapshot.latency_bounds);
         Self {
             fixed: Fixed::new(&snapshot.config),
             tracer: Tracer::new(snapshot.config.tracing),

@@ -178,6 +178,11 @@ impl Proxy {
         self.cells.hand_over()
     }
 
+    /// Before what was counted is handed over.
+    pub fn reuse_cells(&mut self, cleared: Increment) {
+        self.cells.reuse(cleared);
+    }
+
     /// What is counted as it comes and goes is what there is.
     fn check_gauges(&self) {
         if cfg!(debug_assertions) {

@@ -3,7 +3,7 @@
 
 use crate::peer::probe::{Call, ProbeApp};
 use crate::peer::process::{command, until};
-use crate::peer::sidecar::{Options, http_get, http_request, unchunked};
+use crate::peer::sidecar::{Naming, Options, http_get, http_request, unchunked};
 use crate::peer::{Kind, Sidecar, World, observer};
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -67,6 +67,7 @@ fn through_a_pair(kind: Kind, name: &str, spec: &str) -> [Told; 2] {
     for (method, path, body) in [
         ("GET", "/v1.0/metadata", ""),
         ("GET", "/v1.0/healthz", ""),
+        ("GET", "/v1.0/healthz?appid=other", ""),
         ("PUT", "/v1.0/metadata/k", "value"),
         ("GET", "//nowhere/%61", ""),
         ("BREW", "/nowhere", ""),
@@ -125,6 +126,48 @@ fn follows_the_configuration_as_daprd_does() {
     let name = "dapr_runtime_service_invocation_req_sent_total{app_id=\"client\",\
                 dst_app_id=\"app\",type=\"any\"}";
     assert_eq!(client.get(name).map(String::as_str), Some("3"), "{}", shown(&client));
+}
+
+/// Errors of the API by code, and paths by pattern, whether or not all paths are told.
+#[test]
+fn tells_codes_and_patterns_as_daprd_does() {
+    for (name, all) in [("patterns", true), ("only-patterns", false)] {
+        let spec = format!(
+            "metric:\n  recordErrorCodes: true\n  http:\n    increasedCardinality: {all}\n    \
+             pathMatching: [\"v1.0/metadata/{{key}}\", /nowhere/]\n"
+        );
+        let [client, _] = compare(name, &spec);
+        let told = |name: &str| client.get(name).map(String::as_str);
+        let code = "dapr_error_code_total{app_id=\"client\",category=\"health\",\
+                    error_code=\"ERR_HEALTH_APPID_NOT_MATCH\"}";
+        assert_eq!(told(code), Some("1"), "{}", shown(&client));
+        let request = "dapr_http_server_request_count{app_id=\"client\",method=\"PUT\",\
+                       path=\"/v1.0/metadata/{key}\",status=\"204\"}";
+        assert_eq!(told(request), Some("1"), "{}", shown(&client));
+    }
+}
+
+/// Of a name resolver that does not exist, and of one whose settings are wrong.
+#[test]
+fn tells_of_a_resolver_that_does_not_start() {
+    let mut world = World::new("metrics-resolver");
+    world.reserve(&["client"]);
+    for (component, reason) in [("bogus", "creation"), ("sqlite", "init")] {
+        let spec = format!("nameResolution: {{component: {component}, version: v1}}");
+        let [daprd, ours] = [Kind::Daprd, Kind::Ringside].map(|kind| {
+            let options = Options { naming: Naming::Spec, spec: &spec, ..Options::default() };
+            let sidecar = Sidecar::start(&world, kind, "client", options);
+            let mut told = told(&sidecar);
+            told.retain(|name, _| name.contains("component"));
+            told
+        });
+        assert_eq!(ours, daprd, "{component}");
+        let name = format!(
+            "dapr_runtime_component_init_fail_total{{app_id=\"client\",\
+             component=\"nameResolution\",componentName=\"{component}\",reason=\"{reason}\"}}"
+        );
+        assert_eq!(ours.get(&name).map(String::as_str), Some("1"), "{}", shown(&ours));
+    }
 }
 
 /// A rule that is no regular expression: all is told, without rules.

@@ -451,7 +451,7 @@ fn drains_and_is_scraped() {
             assert_eq!(ended.status, "0");
             let sidecar = blocking(sidecar, |sidecar| {
                 let every: BTreeSet<usize> = (0..sidecar.workers()).collect();
-                sidecar.tell(|| ToWorker::Scrape);
+                sidecar.tell(|| ToWorker::Scrape(Box::default()));
                 let answers = sidecar.workers();
                 let (mut reads, mut writes) = (0, 0);
                 let told = (0..answers).map(|_| match sidecar.hear() {
@@ -498,7 +498,7 @@ fn a_scrape_takes_no_50_microseconds_of_a_worker() {
             let sidecar = blocking(sidecar, |sidecar| {
                 let busy: Vec<Duration> = (0..SCRAPES)
                     .map(|_| {
-                        sidecar.tell(|| ToWorker::Scrape);
+                        sidecar.tell(|| ToWorker::Scrape(Box::default()));
                         let ToControl::Cells { pace, .. } = sidecar.hear() else {
                             panic!("no cells")
                         };
@@ -518,7 +518,7 @@ fn a_scrape_takes_no_50_microseconds_of_a_worker() {
 
 /// Downstream connections of each worker.
 fn spread(sidecar: &Sidecar) -> Vec<i64> {
-    sidecar.tell(|| ToWorker::Scrape);
+    sidecar.tell(|| ToWorker::Scrape(Box::default()));
     let mut spread = vec![0; sidecar.workers()];
     for _ in 0..sidecar.workers() {
         let ToControl::Cells { worker, increment, .. } = sidecar.hear() else { panic!("no cells") };

@@ -39,12 +39,11 @@ pub fn configurations(
         findings.push(Finding::warn(WHAT, warning, "say defaultAction"));
     }
     let configuration = loaded.configuration;
-    let unused = configuration.unused.iter().map(|(field, file)| (*field, file, "has no effect"));
     let unknown = configuration.unknown.iter();
     let unknown = unknown.map(|(field, file)| (field.as_str(), file, "is no Configuration's"));
     let idle = configuration.idle_rules.iter();
     let idle = idle.map(|(rule, file)| (rule.as_str(), file, "restricts nothing"));
-    findings.extend(unused.chain(unknown).chain(idle).map(|(field, file, what)| {
+    findings.extend(unknown.chain(idle).map(|(field, file, what)| {
         Finding::warn(WHAT, format!("{file}: {field} {what}"), "is it spelled right, and needed?")
     }));
     (Some(configuration), findings)

@@ -6,7 +6,7 @@ use super::network::connect;
 use crate::app::listen::plain;
 use crate::app::names::source;
 use crate::config::Settings;
-use crate::config::naming::naming;
+use crate::config::naming::{Unavailable, naming};
 use crate::config::spec::Configuration;
 use crate::control::resolver::probe;
 use crate::identity::Target;
@@ -28,7 +28,7 @@ pub fn resolver(
     // What mDNS would tell others of us is told to nobody here.
     let (source, component) = match source(settings, "", naming) {
         Ok(Ok(found)) => found,
-        Ok(Err(error)) | Err(error) => {
+        Ok(Err(Unavailable { error, .. })) | Err(error) => {
             let advice = "correct spec.nameResolution of the Configuration, or the file or \
                           variable that is named: until then every call to another app fails";
             return vec![Finding::fail(WHAT, error, advice)];

@@ -11,7 +11,7 @@ use super::{Port, Surface, Tracer, cors, metadata, process, route, watch};
 use crate::control::page;
 use crate::control::state::{METADATA_OCTETS_MAX, MetadataError, State, seconds};
 use crate::observe::exposition::{Exposition, render};
-use crate::observe::http;
+use crate::observe::http::{self, ErrorCode};
 use crate::observe::names;
 use crate::policy::token;
 use bytes::Bytes;
@@ -39,6 +39,18 @@ const JSON: &str = "application/json";
 /// What Go's `http.Error` says.
 const PLAIN: &str = "text/plain; charset=utf-8";
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Names and categories: Dapr's `pkg/messages/errorcodes`, but for the limit, which is ours.
+const HEALTH_NOT_READY: ErrorCode = code("ERR_HEALTH_NOT_READY", "health");
+const OUTBOUND_HEALTH_NOT_READY: ErrorCode = code("ERR_OUTBOUND_HEALTH_NOT_READY", "health");
+const HEALTH_APPID_NOT_MATCH: ErrorCode = code("ERR_HEALTH_APPID_NOT_MATCH", "health");
+const BODY_READ: ErrorCode = code("ERR_BODY_READ", "common");
+const METADATA_LIMIT: ErrorCode = code("ERR_METADATA_LIMIT", "common");
+const DIRECT_INVOKE: ErrorCode = code("ERR_DIRECT_INVOKE", "service-invocation");
+
+const fn code(name: &'static str, category: &'static str) -> ErrorCode {
+    ErrorCode { name, category }
+}
 
 type Answer = Response<Full<Bytes>>;
 
@@ -88,7 +100,11 @@ async fn told(request: Request<Incoming>, public: bool, state: &State, budget: &
         response_octets: answer.body().size_hint().lower(),
         took: begun.elapsed(),
     };
-    state.http.borrow_mut().record(seen, &state.options.metrics.latency_bounds);
+    let mut cells = state.http.borrow_mut();
+    cells.record(seen, &state.options.metrics.latency_bounds);
+    if let Some(code) = answer.extensions().get() {
+        cells.failed(*code);
+    }
     answer
 }
 
@@ -150,7 +166,7 @@ async fn endpoint(
         Route::HealthzOutbound if state.outbound_ready() => empty(StatusCode::NO_CONTENT),
         Route::HealthzOutbound => failure(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "ERR_OUTBOUND_HEALTH_NOT_READY",
+            OUTBOUND_HEALTH_NOT_READY,
             "dapr outbound is not ready",
         ),
         Route::Metadata => typed(StatusCode::OK, JSON, metadata::render(state)),
@@ -166,7 +182,7 @@ fn healthz(uri: &Uri, state: &State) -> Answer {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     if let Some(missing) = state.missing() {
         let message = format!("dapr is not ready: [{}]", missing.join(" "));
-        return failure(status, "ERR_HEALTH_NOT_READY", &message);
+        return failure(status, HEALTH_NOT_READY, &message);
     }
     let asked = uri.query().and_then(|query| {
         let pairs = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
@@ -174,7 +190,7 @@ fn healthz(uri: &Uri, state: &State) -> Answer {
         ids.next().map(|id| route::unescape(id, true).unwrap_or_default())
     });
     if asked.is_some_and(|id| id != state.options.app_id.as_str()) {
-        return failure(status, "ERR_HEALTH_APPID_NOT_MATCH", "dapr app-id does not match");
+        return failure(status, HEALTH_APPID_NOT_MATCH, "dapr app-id does not match");
     }
     empty(StatusCode::NO_CONTENT)
 }
@@ -188,7 +204,7 @@ async fn put_metadata(key: String, body: Incoming, state: &State, budget: &Budge
         Ok(value) => String::from_utf8_lossy(&value).into_owned(),
         Err(why) => {
             let message = format!("failed to read request body: {why}");
-            return failure(StatusCode::BAD_REQUEST, "ERR_BODY_READ", &message);
+            return failure(StatusCode::BAD_REQUEST, BODY_READ, &message);
         }
     };
     let why = match state.set_metadata(key, value) {
@@ -196,7 +212,7 @@ async fn put_metadata(key: String, body: Incoming, state: &State, budget: &Budge
         Err(MetadataError::TooManyKeys) => "too many metadata keys",
         Err(MetadataError::TooLarge) => "metadata too large",
     };
-    failure(StatusCode::INSUFFICIENT_STORAGE, "ERR_METADATA_LIMIT", why)
+    failure(StatusCode::INSUFFICIENT_STORAGE, METADATA_LIMIT, why)
 }
 
 fn shutdown(headers: &HeaderMap, state: &State) -> Answer {
@@ -211,7 +227,7 @@ fn invoke(headers: &HeaderMap, path: &str) -> Answer {
     let Some(invocation) = route::invoked(headers, path) else {
         return failure(
             StatusCode::NOT_FOUND,
-            "ERR_DIRECT_INVOKE",
+            DIRECT_INVOKE,
             "failed getting app id either from the URL path or the header dapr-app-id",
         );
     };
@@ -220,7 +236,7 @@ fn invoke(headers: &HeaderMap, path: &str) -> Answer {
         "failed to invoke, id: {id}, err: HTTP service invocation is not served by ringside; \
          call {id} with gRPC on the gRPC API port and metadata dapr-app-id"
     );
-    let mut answer = failure(StatusCode::NOT_IMPLEMENTED, "ERR_DIRECT_INVOKE", &message);
+    let mut answer = failure(StatusCode::NOT_IMPLEMENTED, DIRECT_INVOKE, &message);
     answer.extensions_mut().insert(invocation);
     answer
 }
@@ -261,6 +277,7 @@ async fn metrics(state: &State) -> Answer {
         resiliency_label: &resiliency.label,
         workers: &workers,
         rotation_failures: &counters.rotation_failures(),
+        resolver_failure: counters.resolver_failure(),
         probes: &state.probes.borrow(),
         numbers: &numbers,
         process: process::process(),
@@ -342,8 +359,11 @@ struct Failure<'a> {
     message: &'a str,
 }
 
-fn failure(status: StatusCode, error_code: &str, message: &str) -> Answer {
-    typed(status, JSON, metadata::json(&Failure { error_code, message }))
+fn failure(status: StatusCode, code: ErrorCode, message: &str) -> Answer {
+    let body = metadata::json(&Failure { error_code: code.name, message });
+    let mut answer = typed(status, JSON, body);
+    answer.extensions_mut().insert(code);
+    answer
 }
 
 fn plain(status: StatusCode, text: &str) -> Answer {

@@ -74,7 +74,8 @@ fn hop(cells: &Cells, hop: Hop) -> Value {
     let named = STATUS_NAMES.iter().zip(cells.calls).filter(|(_, count)| *count > 0);
     let calls: Map<String, Value> =
         named.map(|(name, count)| ((*name).to_owned(), count.into())).collect();
-    let (bounds, counts): (Vec<u64>, Vec<u64>) = cells.latency_us.cumulative(MICROS_BOUNDS).unzip();
+    let (bounds, counts): (Vec<u64>, Vec<u64>) =
+        cells.latency_us.cumulative(&MICROS_BOUNDS).unzip();
     let count = cells.latency_us.count();
     json!({
         "calls": calls,

@@ -1,6 +1,6 @@
 //! What is counted of calls, however they are labelled. PURE.
 
-use crate::observe::histogram::{Histogram, Sizes};
+use crate::observe::histogram::{Bounds, Histogram, Sizes, Unit};
 use std::time::Duration;
 
 /// gRPC status codes are 0 to 16; what is above counts as Unknown.
@@ -38,6 +38,18 @@ pub struct HopCells {
 }
 
 impl MethodCells {
+    /// Its memory stays.
+    pub(super) fn clear(&mut self) {
+        let Self { sent, received, handshakes_failed, completed, sizes } = self;
+        *sent = [0; 2];
+        received.iter_mut().chain(completed).for_each(|(_, outcomes)| outcomes.clear());
+        handshakes_failed.iter_mut().for_each(|(_, failed)| *failed = 0);
+        if let Some(sizes) = sizes {
+            sizes.requests.clear();
+            sizes.responses.clear();
+        }
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (sent, more) in self.sent.iter_mut().zip(other.sent) {
             *sent += more;
@@ -60,10 +72,15 @@ impl MethodCells {
 }
 
 impl Outcomes {
+    fn clear(&mut self) {
+        self.count = 0;
+        self.latency.clear();
+    }
+
     #[inline]
-    pub(super) fn record(&mut self, latency: Duration, bounds: &[u64]) {
+    pub(super) fn record(&mut self, latency: Duration, bounds: &Bounds) {
         self.count += 1;
-        self.latency.record(latency.as_secs_f64() * 1e3, bounds);
+        self.latency.record(latency, Unit::Milliseconds, bounds);
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
@@ -73,6 +90,11 @@ impl Outcomes {
 }
 
 impl HopCells {
+    pub(super) fn clear(&mut self) {
+        self.calls.fill(0);
+        self.latency_us.clear();
+    }
+
     pub(super) fn merge(&mut self, other: &Self) {
         for (calls, more) in self.calls.iter_mut().zip(other.calls) {
             *calls += more;

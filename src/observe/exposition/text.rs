@@ -1,7 +1,7 @@
 //! The text format itself: heads, samples, label values. PURE.
 
 use super::Labels;
-use crate::observe::histogram::Histogram;
+use crate::observe::histogram::{Bounds, Histogram};
 use crate::observe::names::{Kind, Series};
 use crate::observe::rules::Rules;
 use std::collections::BTreeMap;
@@ -12,11 +12,11 @@ use std::fmt::Write;
 pub(super) struct Text<'a> {
     pub(super) out: String,
     rules: &'a Rules,
-    latency_bounds: &'a [u64],
+    latency_bounds: &'a Bounds,
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(rules: &'a Rules, latency_bounds: &'a [u64]) -> Self {
+    pub(super) fn new(rules: &'a Rules, latency_bounds: &'a Bounds) -> Self {
         Self { out: String::with_capacity(8192), rules, latency_bounds }
     }
 
@@ -67,7 +67,7 @@ impl<'a> Text<'a> {
         &mut self,
         series: &Series,
         values: BTreeMap<Labels, Histogram>,
-        bounds: &[u64],
+        bounds: &Bounds,
     ) {
         let values = self.ruled(series, values, |histogram, more| histogram.merge(&more));
         if values.is_empty() {
