@@ -173,6 +173,9 @@ impl<'a> Glimpse<'a> {
     }
 }
 
+/// Octets up to which a section's memory doubles when it grows.
+const DOUBLES_MAX: usize = 4 << 10;
+
 /// See the file's text.
 #[derive(Clone, Debug, Default)]
 pub struct FieldSection {
@@ -183,6 +186,19 @@ pub struct FieldSection {
 impl FieldSection {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Empty, with memory for so many octets and fields.
+    pub(super) fn with_room(octets: usize, fields: usize) -> Self {
+        Self { arena: Vec::with_capacity(octets), entries: Vec::with_capacity(fields) }
+    }
+
+    /// So many octets will come: a large section makes room for them, and does not double.
+    #[inline]
+    pub fn expect(&mut self, octets: usize) {
+        if self.arena.len() > DOUBLES_MAX {
+            self.arena.reserve_exact(octets);
+        }
     }
 
     /// Octets of memory kept for reuse.
@@ -199,6 +215,14 @@ impl FieldSection {
     pub fn clear(&mut self) {
         self.arena.clear();
         self.entries.clear();
+    }
+
+    /// COPY: the first fields of another section, which have so many octets, into this one, which
+    /// is empty. For a decoder's sections, whose octets lie in the order of their fields.
+    #[inline]
+    pub(super) fn copy_from(&mut self, other: &Self, octets: usize, fields: usize) {
+        self.arena.extend_from_slice(other.arena.get(..octets).unwrap_or_default());
+        self.entries.extend_from_slice(other.entries.get(..fields).unwrap_or_default());
     }
 
     /// COPY: name and value into the arena, once per field.

@@ -18,6 +18,9 @@ use std::time::Duration;
 /// What daprd's codec name makes of every content type on its way to a callee.
 pub const CONTENT_TYPE: &[u8] = b"application/grpc+proto";
 
+/// Of what a hop adds behind the caller's and callee's names, with a context and a time.
+const ADDED_OCTETS: usize = 256;
+
 /// Fields that many calls get, made once per configuration.
 #[derive(Debug)]
 pub struct Fixed {
@@ -115,6 +118,7 @@ pub fn strip_outbound(
     });
     fields.push_prepared(&fixed.caller_app_id);
     fields.push_prepared(callee);
+    push_constant(fields, fixed);
     if let Some(span) = span {
         push_trace(fields, fixed, span);
     }
@@ -131,14 +135,23 @@ pub fn strip_inbound(fields: &mut FieldSection, fixed: &Fixed, span: Option<&Sai
         class::APP_ID | class::API_TOKEN => false,
         _ => keep_always(class),
     });
+    if let Some(token) = &fixed.app_token {
+        fields.push_prepared(token);
+    }
+    push_constant(fields, fixed);
     match span {
         Some(span) => push_trace(fields, fixed, span),
         None if traced => keep_last_trace(fields),
         None => {}
     }
-    if let Some(token) = &fixed.app_token {
-        fields.push_prepared(token);
-    }
+}
+
+/// What every request has. What is another in each comes behind it, so that whoever reads the
+/// block finds most of it as it was.
+fn push_constant(fields: &mut FieldSection, fixed: &Fixed) {
+    fields.expect(ADDED_OCTETS);
+    fields.push_prepared(&fixed.proto);
+    fields.push_prepared(&fixed.te);
 }
 
 /// What the callee is told of the span whose child it is.
@@ -215,8 +228,6 @@ pub fn stamp(
         fields.push_prepared_front(authority);
     }
     let from = fields.len();
-    fields.push_prepared(&fixed.proto);
-    fields.push_prepared(&fixed.te);
     if let Some(remaining) = remaining {
         let (text, len) = timeout::encode(remaining);
         fields.push_named(&fixed.timeout, &text[..len]);

@@ -11,6 +11,7 @@
 //! before, the default. [`Decoder::set_table_size_max`] is called at the acknowledgement; if that
 //! takes from what the peer uses, its next block must begin with an update.
 
+use super::blocks::{Blocks, Steady};
 use super::huffman;
 use super::integer::{self, IntegerError};
 use super::octets;
@@ -110,6 +111,8 @@ pub struct Decoder {
     update_owed: bool,
     classify: Classify,
     recent: Recent,
+    /// None before the first block.
+    blocks: Option<Box<Blocks>>,
     statics: [StaticTraits; static_table::ROWS],
 }
 
@@ -138,6 +141,9 @@ struct Tally {
     fields: u32,
     over: Option<Over>,
     flags: u8,
+    /// Where the first literal was that is not known from lately: octets of the block from there
+    /// on, and what was before.
+    steady: Option<(usize, Steady)>,
 }
 
 impl Decoder {
@@ -156,6 +162,7 @@ impl Decoder {
             update_owed: false,
             classify,
             recent: Recent::default(),
+            blocks: None,
             statics,
         }
     }
@@ -179,8 +186,14 @@ impl Decoder {
             fields: limits.fields_max,
             over: None,
             flags: 0,
+            steady: None,
         };
-        let mut rest = self.size_updates(block)?;
+        let known = self.begin(block, &mut tally, out);
+        let changes = self.blocks.get_or_insert_default().changes();
+        let mut rest = match known {
+            Some(rest) => rest,
+            None => self.size_updates(block)?,
+        };
         while let Some(&first) = rest.first() {
             rest = match first {
                 0x80.. => self.indexed(rest, &mut tally, out)?,
@@ -193,7 +206,42 @@ impl Decoder {
                 },
             };
         }
+        if known.is_none()
+            && let Some(blocks) = &mut self.blocks
+            && blocks.changes() == changes
+            && tally.over.is_none()
+        {
+            let (left, steady) = tally.steady.unwrap_or_else(|| tally.steady_here(0, out));
+            blocks.note(block.get(..block.len() - left).unwrap_or_default(), out, steady);
+        }
         Ok(Decoded { over: tally.over, flags: tally.flags & flag::FAULTS })
+    }
+
+    /// What is known of a block by how it begins: its first fields. Gives the rest of the block.
+    #[inline]
+    fn begin<'a>(
+        &self,
+        block: &'a [u8],
+        tally: &mut Tally,
+        out: &mut FieldSection,
+    ) -> Option<&'a [u8]> {
+        let (kept, rest) = self.blocks.as_ref()?.find(block)?;
+        let fields = kept.section.len();
+        if self.update_owed || kept.list_size > tally.list_size || fields > tally.fields as usize {
+            return None;
+        }
+        tally.list_size -= kept.list_size;
+        tally.fields -= fields as u32;
+        tally.flags = kept.flags;
+        // COPY: these fields, once per block.
+        out.copy_from(&kept.section, kept.section.octets(), fields);
+        Some(rest)
+    }
+
+    fn table_changed(&mut self) {
+        if let Some(blocks) = &mut self.blocks {
+            blocks.table_changed();
+        }
     }
 
     /// §6.3, at the start of a block only.
@@ -207,6 +255,7 @@ impl Decoder {
                 return Err(DecodeError::SizeUpdateTooLarge);
             }
             self.table.set_size_max(size_max);
+            self.table_changed();
             self.update_owed = false;
             rest = after;
         }
@@ -254,6 +303,7 @@ impl Decoder {
             }
             return Ok(rest);
         }
+        tally.differs(input.len(), out);
         let mark = out.mark();
         let Some((name_len, mut traits)) = self.append(&name, value, tally.room(), out)? else {
             tally.pass(out);
@@ -267,7 +317,10 @@ impl Decoder {
             let (name, value) = out.since(mark).split_at(name_len);
             traits = known(name, value, traits);
             match form {
-                Form::Indexed => _ = self.table.insert(name, value, traits),
+                Form::Indexed => {
+                    self.table.insert(name, value, traits);
+                    self.table_changed();
+                }
                 _ => self.recent.keep(coded, out.since(mark), name_len, traits),
             }
         }
@@ -293,6 +346,7 @@ impl Decoder {
         let row = self.table.row(age)?;
         let name = self.table.pair(row).get(..row.name_len as usize)?;
         let traits = row.traits.with_value(value);
+        tally.differs(input.len(), out);
         if tally.admit(name.len() + value.len(), traits.flags, out) {
             out.push_parts(name, value, traits);
         }
@@ -315,6 +369,7 @@ impl Decoder {
             }
             None => self.table.clear(),
         }
+        self.table_changed();
         out.rollback(mark);
         Ok(())
     }
@@ -374,7 +429,8 @@ impl Decoder {
 
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
-        self.table.heap_octets() + self.recent.heap_octets()
+        let blocks = self.blocks.as_ref().map_or(0, |blocks| blocks.heap_octets());
+        self.table.heap_octets() + self.recent.heap_octets() + blocks
     }
 
     #[cfg(test)]
@@ -414,6 +470,19 @@ impl Literal<'_> {
 }
 
 impl Tally {
+    /// A field comes that may well be another one in the next block, `left` octets before the end
+    /// of what is looked at.
+    #[inline]
+    fn differs(&mut self, left: usize, out: &FieldSection) {
+        if self.steady.is_none() {
+            self.steady = Some(self.steady_here(left, out));
+        }
+    }
+
+    fn steady_here(&self, left: usize, out: &FieldSection) -> (usize, Steady) {
+        (left, Steady { octets: out.octets(), fields: out.len(), flags: self.flags })
+    }
+
     /// Octets that the next field may have.
     fn room(&self) -> usize {
         if self.fields == 0 { 0 } else { self.list_size.saturating_sub(FIELD_OVERHEAD) }

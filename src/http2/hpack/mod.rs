@@ -4,7 +4,7 @@
 //! - [`decoder`]: one per connection, for what the peer sends;
 //! - [`encoder`]: one per connection, for what we send;
 //! - `table` (§2.3.2, §4), `static_table` (Appendix A), `integer` (§5.1), `huffman` (Appendix B),
-//!   `octets`, `recent`.
+//!   `octets`, `recent`, `blocks`.
 //!
 //! 1. Input never panics and never makes more memory than the limits of its owner.
 //! 2. Once its memory is warm, neither direction allocates.
@@ -12,6 +12,7 @@
 //!
 //! Refuses to know streams, frames, and what names mean.
 
+mod blocks;
 pub mod decoder;
 pub mod encoder;
 mod huffman;

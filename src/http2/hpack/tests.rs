@@ -711,6 +711,49 @@ fn memory_stops_growing() {
     assert!(measured[1] < 32 << 10, "{measured:?}");
 }
 
+/// A few sections that take turns, most with something of their own at the end or in the middle,
+/// through limits that let them pass or not, while tables change now and then.
+#[test]
+fn what_began_so_before_means_the_same() {
+    for seed in 0..40 {
+        let mut random = Random(seed);
+        let (mut encoder, mut decoder) = (Encoder::new(4096), Decoder::new(4096, classify_none));
+        let usual: Vec<_> = (0..3).map(|_| random_section(&mut random)).collect();
+        for step in 0..300 {
+            let mut sent = usual[random.below(usual.len())].clone();
+            match random.below(12) {
+                0 => sent = random_section(&mut random),
+                1 => {
+                    encoder.set_peer_table_size(0);
+                    encoder.set_peer_table_size(4096);
+                }
+                2..7 => {
+                    let value = format!("{seed} {step}");
+                    let (name, value, class) = (&b"own"[..], value.as_bytes(), VOLATILE);
+                    sent.push_field(Field { name, value, class, flags: 0, sensitive: false });
+                    if random.below(2) == 0 {
+                        sent.push(b"behind", b"it");
+                    }
+                }
+                _ => {}
+            }
+            let block = encoded(&mut encoder, &sent);
+            let limits = match random.below(6) {
+                0 => BlockLimits { list_size: 200, fields_max: 1000 },
+                1 => BlockLimits { list_size: 1 << 20, fields_max: 3 },
+                _ => WIDE,
+            };
+            let mut got = FieldSection::new();
+            let result = decoder.decode(&block, limits, &mut got).expect("HPACK");
+            let fits = sent.list_size() <= limits.list_size as usize
+                && sent.len() <= limits.fields_max as usize;
+            assert_eq!(result.over.is_none(), fits, "seed {seed}, step {step}");
+            assert_eq!(got, if fits { sent } else { FieldSection::new() }, "{seed}, {step}");
+            assert_eq!(encoder.table_pairs(), decoder.table_pairs(), "seed {seed}, step {step}");
+        }
+    }
+}
+
 /// Blocks of a foreign encoder; `tests/vectors/hpack_vectors.py` says how they are made.
 #[test]
 fn blocks_of_a_foreign_encoder() {
