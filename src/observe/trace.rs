@@ -300,9 +300,11 @@ impl Ids {
     pub fn root(&mut self, drawn: u64, sampled: bool) -> TraceParent {
         let mut root = TraceParent(*EMPTY);
         // IDs of zeros would name nothing.
-        root.put(3..19, self.next().max(1));
+        let high = self.next().max(1);
+        root.put(3..19, high);
         root.put(19..35, drawn);
-        root.put(SPAN_DIGITS, self.next().max(1));
+        // It need be another one than its children's alone.
+        root.put(SPAN_DIGITS, (high ^ drawn.rotate_left(17)).max(1));
         root.0[54] |= u8::from(sampled);
         root
     }
