@@ -92,7 +92,11 @@ impl Blocks {
     /// section, in which they have `octets`.
     pub(super) fn note(&mut self, start: &[u8], section: &FieldSection, steady: Steady) {
         let Steady { octets, fields, .. } = steady;
-        if start.len() > BLOCK_MAX || octets > SECTION_MAX || fields > FIELDS_MAX {
+        if start.is_empty()
+            || start.len() > BLOCK_MAX
+            || octets > SECTION_MAX
+            || fields > FIELDS_MAX
+        {
             return;
         }
         let hash = hash_name(start);
@@ -184,6 +188,18 @@ mod tests {
         assert!(blocks.find(b"block").is_none() && blocks.find(b"second").is_some());
         blocks.table_changed();
         assert!(blocks.find(b"second").is_none() && blocks.find(b"third").is_none());
+    }
+
+    /// Blocks that begin with something new, as some trailers do, take no place from others.
+    #[test]
+    fn a_beginning_of_nothing_is_not_kept() {
+        let mut blocks = Blocks::default();
+        twice(&mut blocks, b"request", &section(b"x", false));
+        twice(&mut blocks, b"response", &section(b"y", false));
+        for _ in 0..4 {
+            blocks.note(b"", &FieldSection::new(), all(&FieldSection::new(), 0));
+        }
+        assert!(blocks.find(b"request").is_some() && blocks.find(b"response").is_some());
     }
 
     #[test]
