@@ -422,6 +422,18 @@ impl Decoder {
         }
     }
 
+    /// What a decoder does that remembers nothing.
+    #[cfg(test)]
+    pub(super) fn decode_as_new(
+        &mut self,
+        block: &[u8],
+        limits: BlockLimits,
+        out: &mut FieldSection,
+    ) -> Result<Decoded, DecodeError> {
+        (self.recent, self.blocks) = (Recent::default(), None);
+        self.decode(block, limits, out)
+    }
+
     #[cfg(test)]
     pub(super) fn table_pairs(&self) -> Vec<(String, String)> {
         self.table.pairs()

@@ -754,6 +754,91 @@ fn what_began_so_before_means_the_same() {
     }
 }
 
+/// One piece of a block: a field of any form, an index that may not be there, a size update where
+/// it may be and where it may not.
+fn random_piece(random: &mut Random, out: &mut Vec<u8>) {
+    let (prefix, pattern) = match random.below(40) {
+        0..20 => {
+            let index = match random.below(8) {
+                0 => 62 + random.below(3),
+                _ => 1 + random.below(20),
+            };
+            return integer::encode(index as u32, 7, 0x80, out);
+        }
+        20 => {
+            return integer::encode([0, 40, 100, 200][random.below(4)], 5, 0x20, out);
+        }
+        21..26 => (6, 0x40),
+        26..28 => (4, 0x10),
+        _ => (4, 0),
+    };
+    let index = [0, 0, 1, 4, 28, 62][random.below(6)];
+    let name = [&b"x"[..], b"volatile", b"te", b"Bad"][random.below(4)];
+    integer::encode(index, prefix, pattern, out);
+    let mut string = |text: &[u8]| {
+        if random.below(2) == 0 {
+            integer::encode(huffman::encoded_len(text) as u32, 7, 0x80, out);
+            huffman::encode(text, out);
+        } else {
+            integer::encode(text.len() as u32, 7, 0, out);
+            out.extend_from_slice(text);
+        }
+    };
+    if index == 0 {
+        string(name);
+    }
+    string(b"value");
+}
+
+/// Whatever comes, in whatever order, with whatever limits: a decoder that remembers says of it
+/// what one says that does not.
+#[test]
+fn remembering_changes_nothing() {
+    let classify: crate::http2::field::Classify =
+        |name| if name == b"volatile" { VOLATILE } else { 1 };
+    let mut found = 0;
+    for seed in 0..400 {
+        let mut random = Random(seed);
+        let mut decoders = [Decoder::new(200, classify), Decoder::new(200, classify)];
+        let stock: Vec<Vec<u8>> = (0..4)
+            .map(|_| {
+                let mut block = Vec::new();
+                (0..random.below(5)).for_each(|_| random_piece(&mut random, &mut block));
+                block
+            })
+            .collect();
+        for step in 0..60 {
+            let mut block = stock[random.below(stock.len())].clone();
+            (0..random.below(3)).for_each(|_| random_piece(&mut random, &mut block));
+            if random.below(20) == 0 {
+                block.truncate(random.below(block.len() + 1));
+            }
+            if random.below(30) == 0 {
+                let size_max = [0, 100, 200][random.below(3)];
+                decoders.iter_mut().for_each(|decoder| decoder.set_table_size_max(size_max));
+            }
+            let limits = match random.below(4) {
+                0 => BlockLimits { list_size: random.below(300) as u32, fields_max: 1000 },
+                1 => BlockLimits { list_size: 1 << 20, fields_max: random.below(5) as u32 },
+                _ => WIDE,
+            };
+            let [one, other] = &mut decoders;
+            let (mut got, mut expected) = (FieldSection::new(), FieldSection::new());
+            let result = one.decode(&block, limits, &mut got);
+            let without = other.decode_as_new(&block, limits, &mut expected);
+            assert_eq!(result, without, "seed {seed}, step {step}");
+            assert_eq!(one.table_pairs(), other.table_pairs(), "seed {seed}, step {step}");
+            if result.is_err() {
+                continue;
+            }
+            // With all that is known of each.
+            assert_eq!(format!("{got:?}"), format!("{expected:?}"), "seed {seed}, step {step}");
+            found += 1;
+        }
+    }
+    assert!(found > 2000, "{found}");
+}
+
 /// Blocks of a foreign encoder; `tests/vectors/hpack_vectors.py` says how they are made.
 #[test]
 fn blocks_of_a_foreign_encoder() {
