@@ -103,7 +103,8 @@ impl PeerSettings {
                 self.max_frame_size = value;
             }
             MAX_HEADER_LIST_SIZE => self.header_list_size = Some(value),
-            KINSHIP => self.kinship = u8::try_from(value).unwrap_or(u8::MAX),
+            // Bits beyond those are of versions to come.
+            KINSHIP => [.., self.kinship] = value.to_be_bytes(),
             _ => {}
         }
         Ok(())
@@ -203,6 +204,10 @@ mod tests {
         out.clear();
         write_settings(&mut out, Role::Server, &Limits::default());
         assert_eq!(apply(&out[9..], Role::Client).unwrap().kinship, 0);
+        // Promises of a later version are no reason to believe in those that it does not give.
+        for (value, known) in [(0x101, 1), (0xffff_ff00, 0), (0x100_0003, 3)] {
+            assert_eq!(apply(&setting(KINSHIP, value), Role::Client).unwrap().kinship, known);
+        }
     }
 
     /// RFC 7541 §4.2: a table that shrinks and grows between two blocks owes both sizes.
