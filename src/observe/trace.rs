@@ -126,9 +126,11 @@ impl TraceParent {
         (framed && flags && digits && named).then_some(text)
     }
 
+    /// As the lowest bit of its last digit says, which in letters is the other way round.
     #[inline]
     pub fn is_sampled(&self) -> bool {
-        self.0[54] & SAMPLED != 0 // As the digit's lowest bit says, of those that are read.
+        let digit = self.0[54];
+        (digit ^ digit >> 6) & SAMPLED != 0
     }
 
     pub fn context(&self) -> Context {
@@ -375,6 +377,12 @@ mod tests {
             let child = ids.child(read).context();
             let same = Context { span_id: child.span_id, ..context };
             assert!(child == same && child.is_valid() && child != context);
+        }
+        // Of flags that nobody has given a meaning yet, the same bit counts.
+        for flags in 0..=u8::MAX {
+            let context = Context { flags, ..example() };
+            let sampled = TraceParent::from(&context).is_sampled();
+            assert_eq!(sampled, context.is_sampled(), "{flags:02x}");
         }
         for other in ["00-4", "cc-4", "4bf", "4BF", "4bg", "-01", "-02", "-0A", "-11"] {
             let replaced = match other {

@@ -165,6 +165,21 @@ fn what_nobody_wants_is_not_recorded() {
     }
 }
 
+/// Flags that nobody has given a meaning yet say nothing about that, whatever their digit.
+#[test]
+fn a_parent_with_other_flags_decides_as_any() {
+    for (flags, sampled) in [("02", 0), ("0a", 0), ("0b", 1), ("0C", 0), ("ff", 1)] {
+        let mut bench = exported();
+        let api = bench.accept(Listener::Api);
+        let parent = CALLERS.1.replace("-01", &format!("-{flags}"));
+        bench.call(api, &[("dapr-app-id", "client"), ("traceparent", &parent)], Some(MESSAGE));
+        let app = bench.dial_done();
+        bench.answer(app, 1, MESSAGE);
+        bench.wait(Duration::from_secs(1));
+        assert_eq!(bench.spans.len(), sampled, "{flags}");
+    }
+}
+
 /// What a sidecar says that makes spans, or does not.
 fn sidecar_that(tracing: Tracing) -> Limits {
     Limits { kinship: kinship::of(tracing), ..Limits::default() }
