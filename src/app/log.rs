@@ -86,11 +86,11 @@ enum Message {
 }
 
 impl Message {
-    /// As they are held against [`LINES_OCTETS_MAX`].
+    /// Those that it takes, as they are held against [`LINES_OCTETS_MAX`].
     fn octets(&self) -> usize {
         match self {
-            Self::Line(line) => line.len(),
-            Self::Warning(line, kind) => line.len() + kind.message.len(),
+            Self::Line(line) => line.capacity(),
+            Self::Warning(line, kind) => line.capacity() + kind.message.capacity(),
             Self::Flush(_) => 0,
         }
     }
@@ -171,8 +171,8 @@ impl Log {
     }
 
     fn line(&self, severity: Severity, scope: &str, message: &str, fields: &[Field]) {
-        let mut line = String::with_capacity(192 + message.len());
         let message = cut(message);
+        let mut line = String::with_capacity(192 + message.len());
         let event = Event { at: now(), severity, scope, message, fields };
         self.layout.write(&mut line, event);
         let warning = matches!(severity, Severity::Warning | Severity::Error);
@@ -508,6 +508,20 @@ mod tests {
         let drops = log.drops();
         log.fatal(&long);
         assert_eq!((log.drops(), writer.lines.try_iter().count()), (drops, 1));
+    }
+
+    /// A line takes the room that it is counted with, however much it was before it was cut.
+    #[test]
+    fn what_is_cut_takes_no_room() {
+        let (queue, messages) = sync_channel(8);
+        let log = log(queue);
+        for character in ["x", "\"", "\u{e4}"] {
+            log.fatal(&character.repeat(64 * MESSAGE_OCTETS_MAX));
+            let message = messages.try_recv().unwrap();
+            let Message::Line(line) = &message else { panic!("{message:?}") };
+            assert!(line.capacity() < 4 * MESSAGE_OCTETS_MAX, "{}", line.capacity());
+            assert!(message.octets() >= line.capacity());
+        }
     }
 
     /// What the writer made of some lines.
