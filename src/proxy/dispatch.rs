@@ -52,7 +52,7 @@ impl Proxy {
             self.keep_unsent(key, fields, pending);
             return self.time_reached(key, now);
         }
-        unsaid::settle(call, peer, &mut self.tracer, &self.fixed, &mut fields);
+        unsaid::settle(call, guard, peer, &mut self.tracer, &self.fixed, &mut fields);
         let stamped_from = rewrite::stamp(&mut fields, &self.fixed, authority, remaining);
         let ends = call.request_ended && pending.is_empty();
         let tag = key.data().as_ffi();

@@ -7,11 +7,13 @@
 //! 1. Of nothing but traces that begin here and are not sampled; what a caller said is passed on.
 //! 2. Only to a sidecar that has said that it makes spans, on this connection; to any other the
 //!    same call says its context after all.
-//! 3. A call without a context, from a sidecar that makes spans, is of a trace that is not sampled,
+//! 3. Not of a call that a policy may try again: its attempts are told the same.
+//! 4. A call without a context, from a sidecar that makes spans, is of a trace that is not sampled,
 //!    whatever our own rate is.
 
 use super::call::Call;
 use super::contract::Listener;
+use super::guard::Guard;
 use super::peer::{Peer, Side};
 use super::rewrite::Fixed;
 use super::tracer::{Caller, Tracer};
@@ -38,13 +40,14 @@ impl Peer {
 #[inline]
 pub(super) fn settle(
     call: &mut Call,
+    guard: Option<&Guard>,
     peer: &Peer,
     tracer: &mut Tracer,
     fixed: &Fixed,
     fields: &mut FieldSection,
 ) {
     if let Some(drawn) = call.unsaid
-        && !peer.is_kin(kinship::SPANS)
+        && (!peer.is_kin(kinship::SPANS) || guard.is_some_and(Guard::retries))
     {
         call.unsaid = None;
         rewrite::push_context(fields, fixed, &tracer.say(drawn));

@@ -1,6 +1,7 @@
 //! What callees are told of the trace that a call belongs to.
 
 use super::replays::part;
+use super::resiliency::{BREAKER, FAILED, SPEC, TO, policies};
 use super::*;
 use crate::config::Tracing;
 use crate::http2::ErrorCode;
@@ -221,6 +222,32 @@ fn what_nobody_records_is_left_unsaid_to_a_sidecar_that_knows() {
     let mut bench = bench(spans(0.0));
     let [text, binary] = told_with(&mut bench, Limits::default(), &[]);
     assert!(text.is_some_and(|text| text.ends_with("-00")) && binary.is_none());
+}
+
+/// Its app may see several attempts, each of which its sidecar would make a trace for.
+#[test]
+#[allow(clippy::disallowed_methods)]
+fn what_may_be_tried_again_is_said() {
+    let spans = Tracing::Sampled { rate: 0.0, exported: true };
+    for (spec, said) in [(SPEC, true), (BREAKER, false)] {
+        let policies = policies(spec, 1, Instant::now());
+        let mut bench = Bench::with_policies(Config { tracing: spans, ..config() }, policies);
+        let caller = bench.accept(Listener::Api);
+        bench.call(caller, &TO, Some(MESSAGE));
+        bench.resolve();
+        let callee = bench.dial_done_with(sidecar_that(spans));
+        bench.answer(callee, 1, MESSAGE);
+        // Now its SETTINGS are here.
+        bench.call(caller, &TO, Some(MESSAGE));
+        let first = told(&bench, callee);
+        assert_eq!(first[0].is_some(), said, "{spec}");
+        if said {
+            bench.say(callee, 3, &FAILED, true);
+            bench.ms(100);
+            assert_eq!(bench.attempts(callee), 3);
+            assert_eq!(told(&bench, callee), first);
+        }
+    }
 }
 
 /// Its app is told of one all the same; a trace that was left unsaid is not sampled here either.
