@@ -50,8 +50,9 @@ impl Proxy {
     pub(super) fn give_baggage(&mut self, key: CallKey, fields: &mut FieldSection, is_all: bool) {
         if is_all {
             self.send_baggage(key);
+            // By their names: what was added on the way has no class.
             return fields
-                .retain_classes(|class| !matches!(class, class::STATUS | class::CONTENT_TYPE));
+                .retain(|field| ![&b":status"[..], b"content-type"].contains(&field.name));
         }
         let Some(call) = self.calls.get_mut(key) else { return };
         let Some(baggage) = call.baggage.take() else { return };

@@ -58,11 +58,16 @@ fn a_failed_call_has_a_head_of_its_own() {
     bench.say(app, 1, &[&HEAD[..], &end].concat(), true);
     let trailers = "1 HEADERS grpc-status=5 grpc-message=no x-mine=1 END".to_owned();
     assert_eq!(bench.seen[&caller], [format!("1 {head}"), trailers]);
+    // Of an app that says no content type.
     bench.call(caller, &GIVEN, Some(MESSAGE));
-    bench.reset(app, 3, 2);
-    let seen = &bench.seen[&caller][2..];
-    assert_eq!(seen[0], format!("3 {head}"));
-    assert!(seen[1].starts_with("3 HEADERS grpc-status=13 ") && seen[1].ends_with(" END"));
+    bench.say(app, 3, &[HEAD[0], end[0]], true);
+    let trailers = "3 HEADERS grpc-status=5 END".to_owned();
+    assert_eq!(bench.seen[&caller][2..], [format!("3 {head}"), trailers]);
+    bench.call(caller, &GIVEN, Some(MESSAGE));
+    bench.reset(app, 5, 2);
+    let seen = &bench.seen[&caller][4..];
+    assert_eq!(seen[0], format!("5 {head}"));
+    assert!(seen[1].starts_with("5 HEADERS grpc-status=13 ") && seen[1].ends_with(" END"));
     assert_eq!((seen.len(), bench.proxy.calls()), (2, 0));
 }
 
