@@ -84,11 +84,7 @@ pub fn run(
 ) -> Result<Report, String> {
     let site = Site::open(ingredients)?;
     let header = site.header(&options.command, &options.kinds);
-    let mut ways = Vec::new();
-    for kind in &options.kinds {
-        says(&format!("starting {}", kind.name()));
-        ways.push(site.start(*kind)?);
-    }
+    let mut ways = site.start_all(&options.kinds, says)?;
     let mut report = Report::new(header, options);
     for workload in &options.workloads {
         for way in &mut ways {

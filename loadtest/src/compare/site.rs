@@ -40,6 +40,19 @@ impl<'a> Site<'a> {
         self.start_to(kind, self.address, APP_ID)
     }
 
+    /// One of each. `says` hears of them.
+    pub fn start_all(
+        &self,
+        kinds: &[Kind],
+        says: &mut dyn FnMut(&str),
+    ) -> Result<Vec<Running>, String> {
+        let started = kinds.iter().map(|kind| {
+            says(&format!("starting {}", kind.name()));
+            self.start(*kind)
+        });
+        started.collect()
+    }
+
     pub fn start_to(&self, kind: Kind, app: SocketAddr, id: &str) -> Result<Running, String> {
         let running = topology::start(kind, app, id, self.ingredients);
         let mut running = running.map_err(|e| e.to_string())?;

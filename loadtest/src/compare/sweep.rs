@@ -70,11 +70,7 @@ pub fn run(
 ) -> Result<Report, String> {
     let site = Site::open(ingredients)?;
     let header = site.header(&options.command, &options.kinds);
-    let mut ways = Vec::new();
-    for kind in &options.kinds {
-        says(&format!("starting {}", kind.name()));
-        ways.push(site.start(*kind)?);
-    }
+    let mut ways = site.start_all(&options.kinds, says)?;
     let mut runs = Vec::new();
     for round in 0..options.rounds {
         says(&format!("round {} of {}", round + 1, options.rounds));
