@@ -7,7 +7,8 @@
 //!    is fast, and would get all. Then one call at a time asks how it is; the first that ends
 //!    otherwise brings it back. Where all rest, none does.
 //! 4. An endpoint that refuses, or whose connection breaks, is dialled again after a pause that
-//!    doubles. While another one takes calls, that is nobody's waiting time.
+//!    doubles. While another one takes calls, that is nobody's waiting time. Where nobody does, the
+//!    pauses count for nothing: who just came back must not be passed by for one that just left.
 //! 5. As long as a target has a connection it gets one to each endpoint, one after the other, and
 //!    to [`SPREAD_MAX`] of them at most. A dial that takes longer than [`PATIENCE`] is no reason to
 //!    put off the next one, nor for those who wait to wait for it: [`PROBES_MAX`] may be out.
@@ -110,6 +111,8 @@ struct Place {
     not_before: Option<Instant>,
     /// Since when its last connection is there.
     up_since: Option<Instant>,
+    /// Dialled for those who wait now.
+    tried: bool,
 }
 
 impl Place {
@@ -128,6 +131,16 @@ impl Places {
         self.list.iter().any(|place| !place.rests(now))
     }
 
+    /// One that was not dialled yet for those who wait.
+    pub(super) fn has_untried(&self) -> bool {
+        self.are_several() && self.list.iter().any(|place| !place.tried)
+    }
+
+    /// Those who waited were served, or told: the next ones try all again.
+    pub(super) fn forget_tries(&mut self) {
+        self.list.iter_mut().for_each(|place| place.tried = false);
+    }
+
     pub(super) fn replace(&mut self, endpoints: &[Endpoint]) {
         let mut before = std::mem::take(&mut self.list);
         self.list = endpoints
@@ -140,6 +153,7 @@ impl Places {
                     failures: 0,
                     not_before: None,
                     up_since: None,
+                    tried: false,
                 })
             })
             .collect();
@@ -282,7 +296,8 @@ impl Proxy {
         }
     }
 
-    /// Where those who wait are to be connected to: least dialled in vain, least used.
+    /// Where those who wait are to be connected to: not dialled for them yet, least dialled in
+    /// vain, least used.
     pub(super) fn choose(&mut self, key: PoolKey, now: Instant) -> Option<Endpoint> {
         let pool = self.pools.pools.get(key)?;
         if !pool.places.are_several() {
@@ -300,9 +315,12 @@ impl Proxy {
         let turned = list.iter().cycle().skip(from).take(list.len());
         let best = turned.min_by_key(|place| {
             let resting = place.not_before.filter(|_| place.rests(now));
-            (resting, probed.contains(&place.endpoint), used(place.endpoint))
+            (place.tried, resting, probed.contains(&place.endpoint), used(place.endpoint))
         });
-        best.map(|place| place.endpoint)
+        let best = best.map(|place| place.endpoint)?;
+        let pool = self.pools.pools.get_mut(key)?;
+        pool.places.find(best)?.tried = true;
+        Some(best)
     }
 
     /// Invariant 5.

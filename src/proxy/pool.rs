@@ -398,6 +398,7 @@ impl Proxy {
         if let Some(endpoint) = endpoint {
             pool.places.up(endpoint, now);
         }
+        pool.places.forget_tries();
         pool.conns.push(conn);
         pool.fresh = false;
         pool.failed = 0;
@@ -430,7 +431,8 @@ impl Proxy {
         pool.dialing = None;
         pool.failed += 1;
         let remote = pool.target.is_some();
-        if remote && pool.failed < DIALS_PER_ROUND && pool.places.has_ready(now) {
+        let more = pool.places.has_ready(now) || pool.fresh && pool.places.has_untried();
+        if remote && pool.failed < DIALS_PER_ROUND && more {
             return self.pump(key, now);
         }
         pool.failed = 0;
@@ -442,6 +444,7 @@ impl Proxy {
             return self.pump(key, now);
         }
         pool.fresh = false;
+        pool.places.forget_tries();
         if let Some(pool) = self.pools.pools.get(key) {
             for call in pool.parked.iter() {
                 if let Some(call) = self.calls.get_mut(call) {

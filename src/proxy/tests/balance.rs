@@ -43,10 +43,15 @@ impl Fleet {
         let mut fleet =
             Self { bench, caller, replicas, dials: 0, looked: 0, answered: 0, refused: 0 };
         fleet.call();
-        let target = fleet.bench.resolves[0].clone();
-        let result = Ok((0..fleet.replicas.len()).map(|at| fleet.endpoint(at)).collect());
-        fleet.bench.handle(Input::Resolved(Resolution { target, result }));
+        fleet.resolve();
         fleet
+    }
+
+    /// The last question is answered: all of them.
+    fn resolve(&mut self) {
+        let target = self.bench.resolves.last().expect("a question").clone();
+        let result = Ok((0..self.replicas.len()).map(|at| self.endpoint(at)).collect());
+        self.bench.handle(Input::Resolved(Resolution { target, result }));
     }
 
     fn endpoint(&self, replica: usize) -> Endpoint {
@@ -204,6 +209,30 @@ fn nobody_waits_for_a_dial_that_hangs() {
         let all = fleet.shares(1600);
         assert_eq!(all, [1600, 0, 0, 0], "seed {seed}");
         assert_eq!(fleet.dials, 4, "seed {seed}: each is tried once");
+    }
+}
+
+/// Instances restart in turn: one that was often away has a long pause before it, and takes calls
+/// again when the other one leaves.
+#[test]
+fn who_just_came_back_serves_when_the_other_leaves() {
+    for seed in 0..8 {
+        let mut fleet = Fleet::new(seed, 2);
+        fleet.shares(20);
+        fleet.replicas[0].gone = true;
+        fleet.hang_up(0);
+        // Dialled in vain after one second, two more, four more.
+        fleet.shares(7500);
+        fleet.replicas[0].gone = false;
+        fleet.replicas[1].gone = true;
+        fleet.hang_up(1);
+        // Those that were with it are lost; the next one has its sidecar ask who is there.
+        fleet.step();
+        fleet.resolve();
+        let refused = fleet.refused;
+        let shares = fleet.shares(100);
+        assert_eq!((shares[1], fleet.refused), (0, refused), "seed {seed}");
+        assert!(shares[0] >= 100, "seed {seed}: {shares:?}");
     }
 }
 
