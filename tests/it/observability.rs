@@ -3,6 +3,8 @@
 //!
 //! In one setting only (`scripts/test`): drivers and workers play no part.
 
+use crate::peer::bare::converse;
+use crate::peer::frames;
 use crate::peer::ports::claim;
 use crate::peer::probe::{Call, ProbeApp};
 use crate::peer::process::{Process, command};
@@ -119,6 +121,28 @@ impl Stage {
         assert_eq!(large.code, "ResourceExhausted");
         // Its circuit breaker opens.
         assert_ne!(to("dead").run(&self.world, "dead").code, "OK");
+        self.misbehave();
+    }
+
+    /// A call that is cancelled, a goodbye, and a frame for which we close the connection.
+    fn misbehave(&self) {
+        const CANCEL: u32 = 8;
+        let fields = [
+            (":method", "POST"),
+            (":scheme", "http"),
+            (":path", "/helloworld.Greeter/SayHello"),
+            ("content-type", "application/grpc"),
+            ("te", "trailers"),
+            ("dapr-app-id", "server"),
+        ];
+        let said = [
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec(),
+            frames::headers(1, &fields, false),
+            frames::reset(1, CANCEL),
+            frames::goaway(0, 0, ""),
+            frames::data(0, b"of no stream", false),
+        ];
+        converse(self.caller.ports.grpc, &said.concat()).expect("the connection is closed");
     }
 
     fn await_scrapes(&mut self, more: u64) {
