@@ -15,6 +15,7 @@ mod cpus;
 pub mod listen;
 pub mod log;
 pub mod names;
+mod rest;
 mod sidecar;
 mod signals;
 mod start;
@@ -29,6 +30,7 @@ use crate::config::{DAPR_VERSION, Environment, Flags, Settings};
 use crate::control::files::Text;
 use crate::control::reload::source::{Gathered, Loaded, Source};
 use crate::control::reload::watch::Stamps;
+use crate::io::FilePages;
 use crate::policy::Policies;
 use log::Log;
 use std::ffi::OsStr;
@@ -74,6 +76,7 @@ pub fn build() -> String {
 
 /// Runs a sidecar until it is told to end.
 pub fn run(flags: Flags, mut env: Environment) -> ExitCode {
+    let pages = FilePages::mapped_now();
     signals::hold();
     let instance = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let log = match Log::start(&flags, instance.clone()) {
@@ -86,7 +89,7 @@ pub fn run(flags: Flags, mut env: Environment) -> ExitCode {
     tracing::info!("Starting Dapr Runtime -- version {DAPR_VERSION} -- commit {}", build());
     tracing::info!("Log level set to: {}", flags.log_level);
     let ending = match plan(flags, &mut env, instance) {
-        Ok(plan) => sidecar::run(plan, &log),
+        Ok(plan) => sidecar::run(plan, pages, &log),
         Err(error) => Ending::Failed(error.0),
     };
     end(&log, ending)

@@ -13,11 +13,13 @@
 //! Source: `pkg/runtime/runtime.go` and `cmd/daprd/app/app.go` of Dapr.
 
 use super::log::Log;
+use super::rest::keep_small;
 use super::signals::{Caught, Signals, follow_level};
 use super::start::{Ended, RUNTIME, SERVERS, Sidecar, start};
 use super::{Ending, Plan};
 use crate::control::app_channel;
 use crate::control::spans::Spans;
+use crate::io::FilePages;
 use crate::mailbox::ToWorker;
 use std::pin::pin;
 use std::rc::Rc;
@@ -35,7 +37,7 @@ const FORCED_PAUSE: Duration = Duration::from_millis(100);
 const SIGNALS: &str = "dapr.signals";
 const HTTP: &str = "dapr.runtime.http";
 
-pub fn run(plan: Plan, log: &Log) -> Ending {
+pub fn run(plan: Plan, pages: FilePages, log: &Log) -> Ending {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(1)
@@ -43,7 +45,7 @@ pub fn run(plan: Plan, log: &Log) -> Ending {
         .build();
     match runtime {
         Ok(runtime) => {
-            let ending = LocalSet::new().block_on(&runtime, live(plan, log));
+            let ending = LocalSet::new().block_on(&runtime, live(plan, pages, log));
             // A helper that hangs in a lookup must not keep us.
             runtime.shutdown_background();
             ending
@@ -53,7 +55,7 @@ pub fn run(plan: Plan, log: &Log) -> Ending {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the start is timed, as in daprd")]
-async fn live(plan: Plan, log: &Log) -> Ending {
+async fn live(plan: Plan, pages: FilePages, log: &Log) -> Ending {
     let begun = Instant::now();
     let mut signals = match Signals::catch() {
         Ok(signals) => signals,
@@ -69,6 +71,7 @@ async fn live(plan: Plan, log: &Log) -> Ending {
         Ok(started) => started,
         Err(error) => return Ending::Failed(error),
     };
+    tokio::task::spawn_local(keep_small(pages));
     let ending = loop {
         tokio::select! {
             caught = signals.next() => match caught {

@@ -36,6 +36,7 @@ mod worker;
 pub use driver::probe;
 pub use listener::ListenSocket;
 pub use load::Loads;
+pub use sys::pages::FilePages;
 pub use worker::{WorkerError, WorkerOptions, run};
 
 /// For `benches/tls.rs`.

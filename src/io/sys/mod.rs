@@ -1,11 +1,12 @@
 //! What the standard library and rustix leave to do below a safe interface: reads into spare
-//! capacity, the ring and its rooms; the thread's clock and the process's limits. The only folder
-//! of the project that may hold `unsafe`.
+//! capacity, the ring and its rooms, pages of the program's files; the thread's clock and the
+//! process's limits. The only folder of the project that may hold `unsafe`.
 //!
 //! Knows nothing of connections, TLS or HTTP/2.
 
 #![allow(unsafe_code)]
 
+pub(super) mod pages;
 pub(super) mod ring;
 pub(super) mod rooms;
 
