@@ -3,6 +3,8 @@
 //! 1. A queue has a fixed length; what does not fit is refused to the sender, never blocked on.
 //! 2. Ringing the bell of a queue that is already rung costs nothing and loses nothing.
 
+pub mod queue;
+
 use crate::observe::account::{Account, Filter};
 use crate::observe::cells::Increment;
 use crate::observe::report::WorkerReport;
@@ -11,12 +13,13 @@ use crate::observe::turns::Pace;
 use crate::resolve::{Resolution, Target};
 use crate::snapshot::Snapshot;
 use bytes::Bytes;
+use queue::{Inlet, Queue, queue};
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::TrySendError;
 
 /// Control tells a worker.
 #[derive(Debug)]
@@ -127,20 +130,20 @@ pub enum ToControl {
 /// The sending end.
 #[derive(Debug)]
 pub struct Sender<T> {
-    queue: SyncSender<T>,
+    queue: Inlet<T>,
     bell: UnixStream,
 }
 
 /// The receiving end: read `bell` until it would block, then `try_recv` until `None`.
 #[derive(Debug)]
 pub struct Mailbox<T> {
-    queue: Receiver<T>,
+    queue: Queue<T>,
     pub bell: UnixStream,
 }
 
 /// A queue of at most `length` messages.
 pub fn mailbox<T>(length: usize) -> io::Result<(Sender<T>, Mailbox<T>)> {
-    let (queue, receiver) = sync_channel(length);
+    let (queue, receiver) = queue(length);
     let (ours, theirs) = UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     theirs.set_nonblocking(true)?;

@@ -15,6 +15,7 @@ pub mod care;
 mod repeats;
 
 use crate::config::{DAPR_VERSION, Flags};
+use crate::mailbox::queue::{Inlet, Queue, queue};
 use crate::observe::log::{Event, Field, Layout, Severity, Value};
 use repeats::{Kind, Repeats};
 use std::fmt::Write as _;
@@ -22,7 +23,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 use tracing::field::{Field as Name, Visit};
 use tracing::level_filters::LevelFilter;
@@ -47,7 +48,7 @@ const PINNED: [&str; 2] = ["dapr.runtime.http-info", "dapr.runtime.grpc.api-info
 #[derive(Clone, Debug)]
 pub struct Log {
     layout: Arc<Layout>,
-    queue: SyncSender<Message>,
+    queue: Inlet<Message>,
     books: Arc<Books>,
     /// A [`Severity`].
     level: Arc<AtomicU8>,
@@ -99,7 +100,7 @@ impl Message {
 impl Log {
     /// Starts the writer thread and makes `tracing` log through it.
     pub fn start(flags: &Flags, instance: String) -> Result<Self, (Self, String)> {
-        let (queue, lines) = sync_channel(LINES_MAX);
+        let (queue, lines) = queue(LINES_MAX);
         let layout = Layout {
             json: flags.log_as_json,
             app_id: flags.app_id.clone(),
@@ -251,14 +252,14 @@ struct Dropped {
 }
 
 struct Writer {
-    lines: Receiver<Message>,
+    lines: Queue<Message>,
     sink: Sink,
     log: Dropped,
     repeats: Repeats,
 }
 
 impl Writer {
-    fn new(lines: Receiver<Message>, sink: Sink, log: &Log) -> Self {
+    fn new(lines: Queue<Message>, sink: Sink, log: &Log) -> Self {
         Self { lines, sink, log: log.clone_without_queue(), repeats: Repeats::default() }
     }
 
@@ -430,7 +431,7 @@ impl Visit for Found {
 mod tests {
     use super::*;
 
-    fn log(queue: SyncSender<Message>) -> Log {
+    fn log(queue: Inlet<Message>) -> Log {
         let layout = Layout {
             json: false,
             app_id: "a".to_owned(),
@@ -441,8 +442,12 @@ mod tests {
         Log { layout: Arc::new(layout), queue, books: Arc::default(), level }
     }
 
-    fn lines(messages: &Receiver<Message>) -> Vec<String> {
-        let lines = messages.try_iter().map(|message| match message {
+    fn taken(messages: &Queue<Message>) -> impl Iterator<Item = Message> + '_ {
+        std::iter::from_fn(|| messages.try_recv().ok())
+    }
+
+    fn lines(messages: &Queue<Message>) -> Vec<String> {
+        let lines = taken(messages).map(|message| match message {
             Message::Line(line) | Message::Warning(line, _) => line,
             Message::Flush(_) => "flush".to_owned(),
         });
@@ -451,7 +456,7 @@ mod tests {
 
     #[test]
     fn events_become_lines() {
-        let (queue, messages) = sync_channel(8);
+        let (queue, messages) = queue(8);
         let layer = LogLayer { log: log(queue) };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
             tracing::warn!(scope = "dapr.runtime.grpc.api", code = 7, "text {}", 1);
@@ -471,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_full_queue_drops_and_tells() {
-        let (queue, messages) = sync_channel(1);
+        let (queue, messages) = queue(1);
         let log = log(queue);
         for _ in 0..3 {
             log.fatal("x");
@@ -490,7 +495,7 @@ mod tests {
     /// Long lines are fewer, and what the writer took makes room.
     #[test]
     fn what_waits_is_bounded_in_octets() {
-        let (queue, messages) = sync_channel(LINES_MAX);
+        let (queue, messages) = queue(LINES_MAX);
         let log = log(queue);
         let long = "x".repeat(MESSAGE_OCTETS_MAX);
         let fit = LINES_OCTETS_MAX / (MESSAGE_OCTETS_MAX + 200);
@@ -507,13 +512,13 @@ mod tests {
         assert_eq!(log.books.octets.load(Ordering::Relaxed), 0);
         let drops = log.drops();
         log.fatal(&long);
-        assert_eq!((log.drops(), writer.lines.try_iter().count()), (drops, 1));
+        assert_eq!((log.drops(), taken(&writer.lines).count()), (drops, 1));
     }
 
     /// A line takes the room that it is counted with, however much it was before it was cut.
     #[test]
     fn what_is_cut_takes_no_room() {
-        let (queue, messages) = sync_channel(8);
+        let (queue, messages) = queue(8);
         let log = log(queue);
         for character in ["x", "\"", "\u{e4}"] {
             log.fatal(&character.repeat(64 * MESSAGE_OCTETS_MAX));
@@ -526,7 +531,7 @@ mod tests {
 
     /// What the writer made of some lines.
     fn written(say: impl FnOnce(&Log)) -> String {
-        let (queue, messages) = sync_channel(64);
+        let (queue, messages) = queue(64);
         let log = log(queue);
         let name = format!("ringside-log-{:?}", std::thread::current().id());
         let path = std::env::temp_dir().join(format!("{name}-{}", std::process::id()));
@@ -558,7 +563,7 @@ mod tests {
 
     #[test]
     fn the_level_changes_while_it_runs() {
-        let (queue, messages) = sync_channel(8);
+        let (queue, messages) = queue(8);
         let log = log(queue);
         let layer = LogLayer { log: log.clone() };
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), || {
@@ -587,7 +592,7 @@ mod tests {
 
     #[test]
     fn flush_waits_for_the_writer() {
-        let (queue, messages) = sync_channel(8);
+        let (queue, messages) = queue(8);
         let log = log(queue);
         let file = File::options().write(true).open("/dev/null").unwrap();
         let writer = Writer::new(messages, Sink::File(file), &log);
