@@ -153,11 +153,13 @@ impl Report {
         }
         let _ = writeln!(
             out,
-            "**W6, W7, W7P**: both hops together. Idle: after the start and one call, before any \
-             connection is held. Per connection: growth of RSS over {} connections held open, \
-             without a call and after one call on each. Start: exec to the first call answered \
-             through both hops, tried every millisecond; plaintext: without TLS between the \
-             hops.\n\n\
+            "**W6, W7, W7P**: both hops together. Idle: after the start, one call and two seconds \
+             of rest, before any connection is held. Per connection: growth of RSS over {} \
+             connections held open besides 100 that have been used, without a call and after one \
+             call on each. Start: exec to the first call answered through both hops, tried every \
+             millisecond; plaintext: without TLS between the hops.
+
+\
              | Through | idle RSS MiB | of that anonymous | idle PSS MiB | octets/connection \
              idle | used | start ms | its CPU ms | plaintext start ms | its CPU ms |\n\
              |---|---|---|---|---|---|---|---|---|---|",
