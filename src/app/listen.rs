@@ -94,6 +94,9 @@ fn listen(address: SocketAddr, one_family: bool) -> io::Result<TcpListener> {
     }
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
+    // Before anybody can connect: who is in the backlog already has what its listener had then.
+    // Without it a small answer to the first callers waits for their delayed acknowledgements.
+    socket.set_tcp_nodelay(true)?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
@@ -138,6 +141,15 @@ mod tests {
         std::net::TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
         assert!(bind("[::1]", 0).is_ok() || bind("::1", 0).is_err());
         assert!(bind("localhost", 0).unwrap().local_addr().unwrap().ip().is_loopback());
+    }
+
+    /// A worker that starts comes later than the first connections.
+    #[test]
+    fn who_comes_first_waits_for_no_acknowledgement() {
+        let listener = bind("127.0.0.1", 0).unwrap();
+        let _caller = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        assert!(accepted.nodelay().unwrap());
     }
 
     #[tokio::test(start_paused = true)]

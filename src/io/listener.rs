@@ -82,7 +82,8 @@ impl Acceptor {
         let (kind, fd) = match socket {
             ListenSocket::Tcp(socket) => {
                 // Without it a small answer waits for the peer's delayed acknowledgement. What is
-                // accepted has it from its listener, and is a blocking socket all the same.
+                // accepted has it from its listener, and is a blocking socket all the same. What
+                // waits already is as whoever bound the listener wanted it.
                 sockopt::set_tcp_nodelay(&socket, true)?;
                 (Kind::Tcp, OwnedFd::from(socket))
             }
