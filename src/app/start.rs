@@ -5,7 +5,7 @@ use super::log::{Log, care};
 use super::{Plan, announce, console, cpus, names};
 use crate::config::cpus::Crew;
 use crate::config::naming::{Unavailable, init_failure, naming};
-use crate::config::settings::{AppHealth, Security};
+use crate::config::settings::{AppHealth, Security, Settings};
 use crate::config::spec::ApiLogging;
 use crate::config::{App, AppPlace, Config, DAPR_VERSION};
 use crate::control::dapr_api::Reflection;
@@ -93,7 +93,7 @@ pub async fn start(mut plan: Plan, begun: Instant, log: &Log) -> Result<(Sidecar
     SERVERS.into_iter().chain([RUNTIME]).for_each(|target| state.require(target));
     let (control, mail) = mailbox(MAIL_MAX).map_err(no_mailbox)?;
     let (end, ended) = mpsc::channel(crew.workers + 1);
-    start_workers(&crew, plan.settings.retry_budget, snapshot, inboxes, calls, &control, &end)?;
+    start_workers(&crew, &plan.settings, snapshot, inboxes, calls, &control, &end)?;
     let tracer = Rc::new(admin::Tracer::new(config.tracing, Rc::clone(&spans)));
     let surfaces = serve_http(http, &state, &tracer, &end);
     let reloader = follow_files(&plan, &state, &workers, shelf);
@@ -366,7 +366,7 @@ fn app_protocol(app: Option<&App>, given: &str) -> String {
 /// One thread each. The first one accepts, and hands on what another has less to do than it.
 fn start_workers(
     Crew { cpus, app_calls, .. }: &Crew,
-    retry_budget: Option<u32>,
+    settings: &Settings,
     snapshot: Arc<Snapshot>,
     Inboxes { mailboxes, mut others }: Inboxes,
     calls: Vec<(ListenSocket, Listener)>,
@@ -380,6 +380,7 @@ fn start_workers(
         let options = WorkerOptions {
             index,
             driver: config.io,
+            busy_poll: settings.busy_poll,
             cpu: cpus.get(index % cpus.len().max(1)).copied(),
             listeners: listeners.clone(),
             sockets: std::mem::take(&mut sockets),
@@ -387,7 +388,7 @@ fn start_workers(
             loads: Arc::clone(&loads),
             snapshot: Arc::clone(&snapshot),
             app_calls_max: app_calls.get(index).copied(),
-            retry_budget,
+            retry_budget: settings.retry_budget,
             mailbox,
             control: control.try_clone().map_err(|error| error.to_string())?,
         };

@@ -255,6 +255,7 @@ fn texts(reader: &Reader<'_>, flags: &mut Flags) {
         ("ringside-app-socket", &mut flags.ringside.app_socket),
         ("ringside-io", &mut flags.ringside.io),
         ("ringside-pin", &mut flags.ringside.pin),
+        ("ringside-busy-poll", &mut flags.ringside.busy_poll),
         ("ringside-workers", &mut flags.ringside.workers),
         ("ringside-retry-budget", &mut flags.ringside.retry_budget),
         ("ringside-resolve-file", &mut flags.ringside.resolve_file),

@@ -123,6 +123,7 @@ pub const FLAGS: &[Flag] = &[
     used("ringside-admin-socket", String, "auto", "Socket for ringside admin and tap: a path, off"),
     used("ringside-app-max-concurrency-proxied", Bool, "true", "False: no bound, as in daprd"),
     used("ringside-app-socket", String, "", "Unix socket that the app listens on, not a port"),
+    used("ringside-busy-poll", String, "off", "Microseconds to look for work before sleeping"),
     used("ringside-drain-max", Duration, "", "Most time that calls get when shutting down"),
     used("ringside-forward", Strings, "", "PORT=APP[.NAMESPACE]: calls all go to that app"),
     used("ringside-io", String, "auto", "auto, uring or epoll"),

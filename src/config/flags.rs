@@ -71,6 +71,8 @@ pub struct OwnFlags {
     pub io: String,
     pub workers: String,
     pub pin: String,
+    /// `off` or microseconds.
+    pub busy_poll: String,
     pub forward: Vec<String>,
     pub drain_max: Option<GoDuration>,
     pub retry_budget: String,
@@ -93,6 +95,7 @@ impl Default for OwnFlags {
             io: "auto".into(),
             workers: "auto".into(),
             pin: "auto".into(),
+            busy_poll: "off".into(),
             forward: Vec::new(),
             drain_max: None,
             retry_budget: "off".into(),

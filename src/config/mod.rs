@@ -3,6 +3,7 @@
 //! PURE: flags, environment and file contents come in as values. Nobody else reads them.
 
 pub mod access;
+pub mod busy_poll;
 pub mod change;
 pub mod console;
 pub mod cpus;

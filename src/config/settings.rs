@@ -9,7 +9,7 @@ use super::page::Page;
 use super::spec::Configuration;
 use super::{
     App, AppPlace, AppProtocol, CallLogging, Config, Environment, Flags, Forward, IoDriver,
-    SocketPath, Tracing, go, quantity, share,
+    SocketPath, Tracing, busy_poll, go, quantity, share,
 };
 use crate::identity::{AppId, Namespace, Target};
 use std::fmt;
@@ -63,6 +63,7 @@ pub struct Settings {
     pub http_without_h2c: bool,
     pub workers: WorkerCount,
     pub pin: Pin,
+    pub busy_poll: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -208,10 +209,8 @@ impl Settings {
         let app = app(flags, http_port, grpc_port, &mut warnings)?;
         let app_health = app_health(flags)?;
         init_endpoints(&flags.disable_init_endpoints)?;
-        let metrics = match flags.enable_metrics {
-            true => Some(port("metrics-port flag", &flags.metrics_port)?),
-            false => None,
-        };
+        let metrics = || port("metrics-port flag", &flags.metrics_port);
+        let metrics = flags.enable_metrics.then(metrics).transpose()?;
         let namespace = Namespace::new(env.var("NAMESPACE").unwrap_or("default"));
         let forwards = forwards(&flags.ringside.forward, &namespace)?;
         let api_addresses: Vec<String> =
@@ -263,6 +262,7 @@ impl Settings {
             http_without_h2c: env.var("DAPR_HTTP_DISABLE_H2C").is_some_and(go::truthy),
             workers: workers(&flags.ringside.workers)?,
             pin: pin(&flags.ringside.pin)?,
+            busy_poll: busy_poll::parse(&flags.ringside.busy_poll)?,
         })
     }
 

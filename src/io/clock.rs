@@ -158,13 +158,14 @@ pub(super) fn now() -> Instant {
 mod tests {
     use super::super::driver::tests::run;
     use super::super::driver::{Driver, Runtime};
+    use super::super::window::Window;
     use super::*;
     use crate::config::IoDriver;
     use std::cell::Cell;
 
     fn on_each_driver<F: Future<Output = ()> + 'static>(test: impl Fn(Rc<Runtime>) -> F) {
         for wanted in [IoDriver::Auto, IoDriver::Epoll] {
-            let mut driver = Driver::build(wanted).unwrap();
+            let mut driver = Driver::build(wanted, Window::default()).unwrap();
             let runtime = Rc::clone(driver.runtime());
             driver.block_on(test(runtime));
         }

@@ -3,7 +3,8 @@
 //!
 //! 1. A ring is entered once before it is relied upon; what was found is said in one log line.
 //! 2. `auto` never fails for want of io_uring; `uring` fails with what was tried and what to do.
-//! 3. One wait of the kernel per turn, when no task is ready and nothing is left to do.
+//! 3. One wait of the kernel per turn, when no task is ready and nothing is left to do; before it,
+//!    if a window is asked for, what comes is looked for (`window`).
 //!
 //! Sources: io_uring_setup(2); docs/adr/0010-a-driver-of-our-own.md.
 
@@ -12,6 +13,7 @@ use super::epoll::Epoll;
 use super::reactor::{Backend, Event, Reactor};
 use super::sys;
 use super::sys::ring::{Flags, Ring};
+use super::window::Window;
 use crate::config::IoDriver;
 use futures_executor::{LocalPool, LocalSpawner};
 use futures_util::task::LocalSpawnExt;
@@ -69,22 +71,23 @@ pub(super) enum Next {
 
 impl Driver {
     /// Must be called on the thread that will run it (`SINGLE_ISSUER`).
-    pub(super) fn build(wanted: IoDriver) -> io::Result<Self> {
+    pub(super) fn build(wanted: IoDriver, window: Window) -> io::Result<Self> {
+        let epoll = |why| Self::epoll(why, window);
         match wanted {
-            IoDriver::Epoll => Self::epoll(None),
-            IoDriver::Uring => Self::uring().map_err(|error| explain(&error)),
-            IoDriver::Auto => Self::uring().or_else(|error| Self::epoll(Some(error))),
+            IoDriver::Epoll => epoll(None),
+            IoDriver::Uring => Self::uring(window).map_err(|error| explain(&error)),
+            IoDriver::Auto => Self::uring(window).or_else(|error| epoll(Some(error))),
         }
     }
 
-    fn uring() -> io::Result<Self> {
-        let ring = Ring::build()?;
+    fn uring(window: Window) -> io::Result<Self> {
+        let ring = Ring::build(window)?;
         let kind = Kind::Uring(ring.flags());
         Self::on(Backend::Uring(Box::new(ring)), kind)
     }
 
-    fn epoll(why: Option<io::Error>) -> io::Result<Self> {
-        Self::on(Backend::Epoll(Box::new(Epoll::new()?)), Kind::Epoll(why))
+    fn epoll(why: Option<io::Error>, window: Window) -> io::Result<Self> {
+        Self::on(Backend::Epoll(Box::new(Epoll::new(window)?)), Kind::Epoll(why))
     }
 
     fn on(backend: Backend, kind: Kind) -> io::Result<Self> {
@@ -138,7 +141,7 @@ impl fmt::Display for Flags {
 
 /// What a worker would run on, in the log line's words: for who asks before there is one.
 pub fn probe(wanted: IoDriver) -> io::Result<String> {
-    Driver::build(wanted).map(|driver| driver.to_string())
+    Driver::build(wanted, Window::default()).map(|driver| driver.to_string())
 }
 
 fn explain(error: &io::Error) -> io::Error {
@@ -225,15 +228,15 @@ pub(super) mod tests {
 
     #[test]
     fn epoll_is_always_there() {
-        let mut driver = Driver::build(IoDriver::Epoll).unwrap();
+        let mut driver = Driver::build(IoDriver::Epoll, Window::default()).unwrap();
         assert_eq!(driver.to_string(), "epoll");
         assert_eq!(driver.block_on(async { 7 }), 7);
     }
 
     #[test]
     fn auto_takes_what_there_is() {
-        let driver = Driver::build(IoDriver::Auto).unwrap();
-        let denied = Driver::build(IoDriver::Uring).is_err();
+        let driver = Driver::build(IoDriver::Auto, Window::default()).unwrap();
+        let denied = Driver::build(IoDriver::Uring, Window::default()).is_err();
         assert_eq!(driver.to_string().starts_with("epoll, as"), denied);
     }
 

@@ -11,6 +11,7 @@
 use super::reactor::Key;
 use super::sys;
 use super::sys::rooms::ROOM_OCTETS;
+use super::window::Window;
 use bytes::BytesMut;
 use rustix::event::{PollFlags, Timespec, epoll};
 use rustix::io::Errno;
@@ -26,6 +27,8 @@ const READS_MAX: usize = 3;
 
 /// What one turn reads, as it is all held at once: what a ring has rooms for.
 const TURN_OCTETS: usize = 8 << 20;
+
+const NO_TIME: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
 
 /// Less room than that is not read into.
 const ROOM_LEFT_MIN: usize = ROOM_OCTETS / 4;
@@ -51,6 +54,7 @@ impl Happened {
 
 pub(super) struct Epoll {
     epoll: OwnedFd,
+    window: Window,
     events: Vec<epoll::Event>,
     /// Up to where the last wait's events were handed out.
     at: usize,
@@ -68,9 +72,10 @@ pub(super) struct Epoll {
 }
 
 impl Epoll {
-    pub(super) fn new() -> io::Result<Self> {
+    pub(super) fn new(window: Window) -> io::Result<Self> {
         Ok(Self {
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)?,
+            window,
             events: Vec::with_capacity(EVENTS_MAX),
             at: 0,
             unread: VecDeque::new(),
@@ -136,8 +141,15 @@ impl Epoll {
         self.events.clear();
         self.at = 0;
         self.due = self.unread.len();
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
-        let timeout = (self.due > 0).then_some(&now);
+        if self.due > 0 {
+            return self.ask(Some(&NO_TIME));
+        }
+        let window = self.window;
+        window.look(|| self.ask(Some(&NO_TIME)).map(|()| !self.events.is_empty()))?;
+        if self.events.is_empty() { self.ask(None) } else { Ok(()) }
+    }
+
+    fn ask(&mut self, timeout: Option<&Timespec>) -> io::Result<()> {
         match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut self.events), timeout) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error.into()),

@@ -31,6 +31,7 @@ mod socket;
 mod sys;
 mod tls;
 mod turn;
+mod window;
 mod worker;
 
 pub use driver::probe;

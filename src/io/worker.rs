@@ -20,6 +20,7 @@ use super::local::{Notify, Place, either};
 use super::placement::Placement;
 use super::tls::Contexts;
 use super::turn::Listed;
+use super::window::Window;
 use super::{SCOPE, post, sys};
 use crate::config::IoDriver;
 use crate::mailbox::{Mailbox, Sender, ToControl, ToWorker};
@@ -52,6 +53,8 @@ const DESCRIPTORS_KEPT: u64 = 128;
 pub struct WorkerOptions {
     pub index: usize,
     pub driver: IoDriver,
+    /// How long to look for something to do before sleeping; `None`: not at all.
+    pub busy_poll: Option<Duration>,
     /// The CPU to run on; `None`: wherever the kernel likes.
     pub cpu: Option<usize>,
     /// What the process listens for: each worker knows them all.
@@ -101,7 +104,8 @@ pub fn run(options: WorkerOptions) -> Result<(), WorkerError> {
         tracing::warn!(scope = SCOPE, "worker {}: cannot run on CPU {id} alone", options.index);
     }
     let descriptors = sys::raise_descriptor_limit();
-    let mut driver = Driver::build(options.driver).map_err(WorkerError::Driver)?;
+    let window = Window::new(options.busy_poll);
+    let mut driver = Driver::build(options.driver, window).map_err(WorkerError::Driver)?;
     let room = descriptors - DESCRIPTORS_KEPT.min(descriptors / 2);
     let room = room / options.loads.workers().max(1) as u64;
     let bounds = Bounds::with_descriptors(room);

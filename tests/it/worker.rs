@@ -115,6 +115,7 @@ impl Sidecar {
             let options = WorkerOptions {
                 index,
                 driver,
+                busy_poll: None,
                 cpu: None,
                 listeners: vec![Listener::Api, Listener::Api, Listener::Internal],
                 sockets: std::mem::take(&mut sockets),

@@ -228,6 +228,15 @@ fn own_flags() {
     for bad in ["", "on", "-1", "1001", "20%"] {
         assert!(budget(bad).is_err(), "{bad}");
     }
+    let window = |text: &str| settings(|f| f.ringside.busy_poll = text.into());
+    let windows = ["off", "1", "50", "1000"].map(|text| window(text).unwrap().busy_poll);
+    assert_eq!(
+        windows,
+        [None, Some(1), Some(50), Some(1000)].map(|n| n.map(Duration::from_micros))
+    );
+    for bad in ["", "on", "0", "-1", "1001", "50us", "0.5"] {
+        assert!(window(bad).is_err(), "{bad}");
+    }
     assert!(settings(|f| f.ringside.pin = "true".into()).is_err());
     assert!(settings(|f| f.ringside.io = "kqueue".into()).is_err());
 }

@@ -9,10 +9,12 @@
 //! io_uring_prep_recv_multishot(3), io_uring_prep_poll_add(3).
 
 use super::rooms::{GROUP, Rooms};
+use crate::io::window::Window;
 use bytes::BytesMut;
 use io_uring::{IoUring, cqueue, opcode, squeue, types};
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use std::convert::Infallible;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -46,6 +48,7 @@ pub(in crate::io) struct Ring {
     ring: ManuallyDrop<IoUring>,
     rooms: ManuallyDrop<Rooms>,
     flags: Flags,
+    window: Window,
     /// Descriptors that entries name which the kernel would not take yet.
     kept_open: Vec<Rc<OwnedFd>>,
 }
@@ -72,11 +75,11 @@ pub(in crate::io) enum Outcome {
 
 impl Ring {
     /// Tries flags until the kernel takes some. Must be called on the thread that will use it.
-    pub(in crate::io) fn build() -> io::Result<Self> {
+    pub(in crate::io) fn build(window: Window) -> io::Result<Self> {
         let mut refused = io::Error::from(io::ErrorKind::Unsupported);
         for flags in LADDER {
-            match builder(flags).build(SUBMISSION_ENTRIES) {
-                Ok(ring) => return Self::with_rooms(ring, flags),
+            match builder(flags, window).build(SUBMISSION_ENTRIES) {
+                Ok(ring) => return Self::with_rooms(ring, flags, window),
                 // An unknown flag; anything else will not get better with fewer.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => refused = error,
                 Err(error) => return Err(error),
@@ -85,10 +88,10 @@ impl Ring {
         Err(refused)
     }
 
-    fn with_rooms(ring: IoUring, flags: Flags) -> io::Result<Self> {
+    fn with_rooms(ring: IoUring, flags: Flags, window: Window) -> io::Result<Self> {
         let rooms = Rooms::register(&ring.submitter())?;
         let (ring, rooms) = (ManuallyDrop::new(ring), ManuallyDrop::new(rooms));
-        let mut ring = Self { ring, rooms, flags, kept_open: Vec::new() };
+        let mut ring = Self { ring, rooms, flags, window, kept_open: Vec::new() };
         // A filter may let rings be made, and nothing be done with them.
         ring.submit()?;
         Ok(ring)
@@ -155,6 +158,9 @@ impl Ring {
 
     /// Submits, and waits until something is complete.
     pub(in crate::io) fn wait(&mut self) -> io::Result<()> {
+        if self.window.is_open() {
+            self.look();
+        }
         match self.ring.submit_and_wait(1) {
             Ok(_) => {
                 if !self.kept_open.is_empty() && self.submit().is_ok() {
@@ -172,6 +178,20 @@ impl Ring {
                 _ => Err(error),
             },
         }
+    }
+
+    /// For as long as the window is open, without a system call: the kernel says in shared memory
+    /// that it has something for the next one.
+    fn look(&mut self) {
+        // What cannot be submitted now is by the wait, which tells what is wrong.
+        if !self.ring.submission().is_empty() && self.submit().is_err() {
+            return;
+        }
+        let (_, submissions, mut completions) = self.ring.split();
+        let Ok(()) = self.window.look(|| {
+            completions.sync();
+            Ok::<_, Infallible>(submissions.taskrun() || !completions.is_empty())
+        });
     }
 
     pub(in crate::io) fn next(&mut self) -> Option<Completion> {
@@ -232,10 +252,13 @@ fn pause() {
     std::thread::sleep(PAUSE);
 }
 
-fn builder(flags: Flags) -> io_uring::Builder {
+fn builder(flags: Flags, window: Window) -> io_uring::Builder {
     let mut builder = IoUring::builder();
     builder.setup_cqsize(COMPLETION_ENTRIES);
     builder.setup_coop_taskrun().setup_single_issuer().setup_submit_all();
+    if window.is_open() {
+        builder.setup_taskrun_flag();
+    }
     match flags {
         Flags::CoopSingle => {}
         Flags::CoopSingleDefer => {

@@ -8,6 +8,7 @@ use super::load::{Loads, Number, OwnLoad};
 use super::local::{Notify, Place, deadline};
 use super::socket::{Shutdown, Socket};
 use super::tls::{Contexts, Handshake, HandshakeError, Secured, Session, handshake};
+use super::window::Window;
 use crate::config::{IoDriver, SocketPath};
 use crate::http2::{Segment, Transmit};
 use crate::identity::{AppId, Identity, Namespace, SpiffeId, Target, TrustAnchors};
@@ -32,7 +33,11 @@ mod worker;
 const DRIVERS: [IoDriver; 2] = [IoDriver::Uring, IoDriver::Epoll];
 
 fn driver(wanted: IoDriver) -> Driver {
-    Driver::build(wanted).expect("io_uring and epoll are both needed for these tests")
+    driver_with(wanted, Window::default())
+}
+
+fn driver_with(wanted: IoDriver, window: Window) -> Driver {
+    Driver::build(wanted, window).expect("io_uring and epoll are both needed for these tests")
 }
 
 /// Runs a test on io_uring and on epoll.

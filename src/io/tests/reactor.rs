@@ -291,3 +291,45 @@ fn a_dropped_read_is_forgotten() {
         }
     });
 }
+
+/// How often this thread has slept.
+fn sleeps() -> usize {
+    let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// With a busy-poll window that never ends nobody sleeps; without one who has nothing to do does.
+#[test]
+#[allow(clippy::disallowed_methods)] // A peer that answers needs a thread of its own.
+fn who_looks_for_work_does_not_sleep() {
+    const ROUNDS: usize = 50;
+    let hour = Window::new(Some(Duration::from_secs(3600)));
+    for (wanted, window) in
+        DRIVERS.into_iter().flat_map(|driver| [(driver, hour), (driver, Window::default())])
+    {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        // Says nothing before it was asked, and its answer takes a while.
+        let peer = std::thread::spawn(move || {
+            let mut octet = [0];
+            while theirs.read(&mut octet).unwrap() > 0 {
+                std::thread::yield_now();
+                theirs.write_all(&octet).unwrap();
+            }
+        });
+        let mut driver = driver_with(wanted, window);
+        let runtime = Rc::clone(driver.runtime());
+        let slept = driver.block_on(async move {
+            let ours = Socket::adopt(&runtime.reactor, Stream::Unix(ours)).unwrap();
+            let before = sleeps();
+            for _ in 0..ROUNDS {
+                ours.send_octets(b"x").unwrap();
+                assert_eq!(ours.read().await.unwrap(), &b"x"[..]);
+            }
+            sleeps() - before
+        });
+        peer.join().unwrap();
+        println!("{wanted:?}, {window:?}: slept {slept} times");
+        assert!(!window.is_open() || slept < ROUNDS / 5, "{wanted:?}: slept {slept} times");
+    }
+}

@@ -40,6 +40,7 @@ fn worker_within(
     let options = WorkerOptions {
         index: 0,
         driver: IoDriver::Auto,
+        busy_poll: None,
         cpu: None,
         listeners: vec![listener],
         sockets: Vec::new(),
