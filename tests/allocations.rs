@@ -15,6 +15,9 @@ use ringside::snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::Instant;
 
+#[path = "allocations/sockets.rs"]
+mod sockets;
+
 /// Calls or frames to get warm, and then to count.
 const WARM: usize = 300;
 const COUNTED: usize = 300;
