@@ -17,6 +17,10 @@ const SLICES_MAX: usize = 1024;
 /// Up to here a transmit is copied together and leaves in a plain `send`.
 const TOGETHER_OCTETS_MAX: usize = 1 << 10;
 
+/// So does a larger one whose slices have no more than that on average: for each the kernel takes
+/// longer than a copy does.
+const SLICE_OCTETS_FEW: usize = 512;
+
 /// A transmit, and how far it is written.
 #[derive(Debug, Default)]
 pub(super) struct Rest {
@@ -40,7 +44,7 @@ pub(super) fn send(
 ) -> io::Result<bool> {
     debug_assert!(rest.is_none(), "the rest goes first");
     let mut at = Cursor::default();
-    let outcome = if transmit.len <= TOGETHER_OCTETS_MAX {
+    let outcome = if is_cheaper_together(transmit) {
         write_together(socket, transmit, room, &mut at)
     } else {
         write(socket, transmit, &mut at)
@@ -64,6 +68,11 @@ pub(super) fn send_rest(socket: &Socket, rest: &mut Option<Box<Rest>>) -> io::Re
     Ok(done)
 }
 
+fn is_cheaper_together(transmit: &Transmit) -> bool {
+    let few = transmit.segments.len() * SLICE_OCTETS_FEW;
+    transmit.len <= TOGETHER_OCTETS_MAX.max(few)
+}
+
 fn write_together(
     socket: &Socket,
     transmit: &Transmit,
@@ -75,7 +84,7 @@ fn write_together(
     }
     room.clear();
     for slice in transmit.slices() {
-        // COPY: once, of a small message.
+        // COPY: once, of small slices.
         room.extend_from_slice(slice);
     }
     match socket.send_octets(room) {
@@ -174,6 +183,21 @@ mod tests {
             }
         }
         transmit
+    }
+
+    #[test]
+    fn small_slices_are_copied_together() {
+        let of = |slices: usize, octets: usize| {
+            let payload = || Segment::Payload(Bytes::from(vec![0; octets]));
+            let segments = std::iter::repeat_with(payload).take(slices).collect();
+            Transmit { segments, len: slices * octets, ..Transmit::new() }
+        };
+        for (slices, octets) in [(1, 1024), (3, 400), (300, 100), (200, 512)] {
+            assert!(is_cheaper_together(&of(slices, octets)), "{slices} of {octets}");
+        }
+        for (slices, octets) in [(1, 1025), (2, 16 << 10), (200, 513)] {
+            assert!(!is_cheaper_together(&of(slices, octets)), "{slices} of {octets}");
+        }
     }
 
     /// Whatever the sizes of the sends, the octets come out in order and once.

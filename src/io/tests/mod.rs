@@ -100,12 +100,13 @@ fn octets(at: &mut usize, count: usize) -> Vec<u8> {
 /// Framing and payloads of any size, none too.
 fn transmit(numbers: &mut Numbers, at: &mut usize) -> Transmit {
     let mut transmit = Transmit::new();
+    let all_small = numbers.below(2) == 0;
     for _ in 0..1 + numbers.below(40) {
         let head = octets(at, numbers.below(20));
         let start = u32::try_from(transmit.framing.len()).unwrap();
         transmit.framing.extend_from_slice(&head);
         transmit.segments.push(Segment::Framing(start..start + head.len() as u32));
-        let size = if numbers.below(4) == 0 { 10_000 } else { 50 };
+        let size = if all_small || numbers.below(4) > 0 { 50 } else { 10_000 };
         let payload = octets(at, numbers.below(size));
         transmit.len += head.len() + payload.len();
         transmit.segments.push(Segment::Payload(Bytes::from(payload)));
@@ -113,7 +114,7 @@ fn transmit(numbers: &mut Numbers, at: &mut usize) -> Transmit {
     transmit
 }
 
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 120;
 
 /// Writes until the end; gives how many octets, and how often the socket was full.
 async fn write_stream(conn: &Rc<Conn>, seed: u64) -> (usize, usize) {
