@@ -2,7 +2,7 @@
 //! decoded on one connection and encoded on another.
 //!
 //! `cargo bench --bench hpack` prints the best and the median of some rounds. For instruction
-//! counts: `valgrind --tool=callgrind` on the binary with `--one ROW`, which runs one row once.
+//! counts (`scripts/instructions`): the binary with `--one ROW [ROUNDS]`, which runs one row only.
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
@@ -134,7 +134,10 @@ fn main() {
     let one = arguments.iter().position(|argument| argument == "--one");
     if let Some(row) = one.and_then(|at| arguments.get(at + 1)?.parse::<usize>().ok()) {
         let (_, unique, decode_only) = rows[row];
-        black_box(round(unique, decode_only));
+        let count = one.and_then(|at| arguments.get(at + 2)?.parse().ok()).unwrap_or(1);
+        for _ in 0..count {
+            black_box(round(unique, decode_only));
+        }
         return;
     }
     println!("ns per call (3 blocks): best, median of {ROUNDS} rounds of {CALLS} calls");

@@ -2,7 +2,8 @@
 //! connection, everything between bytes in and bytes out, without a proxy's decisions.
 //!
 //! `cargo bench --bench http2` prints nanoseconds per call, best and median of some rounds, for
-//! calls that come one by one and for a hundred at a time.
+//! calls that come one by one and for a hundred at a time. For instruction counts
+//! (`scripts/instructions`): the binary with `--one ROW [ROUNDS]`, which runs one row only.
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
@@ -14,6 +15,7 @@ use ringside::http2::field::classify_none;
 use ringside::http2::{
     Connection, Event, FieldSection, Limits, Role, SectionKind, StreamId, Transmit,
 };
+use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 const CALLS: usize = 20_000;
@@ -153,21 +155,34 @@ impl Chain {
     }
 }
 
+/// Calls at a time, octets of each message.
+const ROWS: [(usize, usize); 3] = [(1, 100), (100, 100), (10, 16_000)];
+
+/// Nanoseconds of a call.
+fn round((batch, octets): (usize, usize)) -> u128 {
+    let (fields, body) = (section(REQUEST), Bytes::from(vec![7; octets]));
+    let mut chain = Chain::new();
+    chain.spent = Duration::ZERO;
+    for _ in 0..CALLS / batch {
+        chain.turn(batch, &fields, &body);
+    }
+    assert_eq!(chain.down.streams() + chain.up.streams(), 0);
+    chain.spent.as_nanos() / CALLS as u128
+}
+
 fn main() {
-    let fields = section(REQUEST);
-    for (batch, octets) in [(1, 100), (100, 100), (10, 16_000)] {
-        let body = Bytes::from(vec![7; octets]);
-        let mut rounds: Vec<u128> = (0..ROUNDS)
-            .map(|_| {
-                let mut chain = Chain::new();
-                chain.spent = Duration::ZERO;
-                for _ in 0..CALLS / batch {
-                    chain.turn(batch, &fields, &body);
-                }
-                assert_eq!(chain.down.streams() + chain.up.streams(), 0);
-                chain.spent.as_nanos() / CALLS as u128
-            })
-            .collect();
+    let arguments: Vec<String> = std::env::args().collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--one") {
+        let number = |at: usize| arguments.get(at).and_then(|text| text.parse::<usize>().ok());
+        let row = ROWS[number(at + 1).expect("which row")];
+        for _ in 0..number(at + 2).unwrap_or(1) {
+            black_box(round(row));
+        }
+        return;
+    }
+    for row in ROWS {
+        let mut rounds: Vec<u128> = (0..ROUNDS).map(|_| round(row)).collect();
+        let (batch, octets) = row;
         rounds.sort_unstable();
         let (best, median) = (rounds[0], rounds[ROUNDS / 2]);
         println!("{octets} octets, {batch} at a time: best {best} ns, median {median} ns a call");

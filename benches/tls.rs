@@ -2,8 +2,8 @@
 //! `io` uses and by rustls' buffered API, between the same two ends.
 //!
 //! `cargo bench --bench tls` prints the best and the median of some rounds, both ways of a size in
-//! turn. For instruction counts: `valgrind --tool=callgrind` on the binary with `--one WAY SIZE`
-//! (`ours` or `rustls`), `--collect-atstart=no --toggle-collect='*exchange*'`.
+//! turn. For instruction counts (`scripts/instructions`): the binary with `--one WAY SIZE
+//! [EXCHANGES]` (`ours` or `rustls`), 1,000 exchanges if nothing is said.
 
 #![allow(clippy::disallowed_methods)] // A benchmark may ask for the time.
 
@@ -253,7 +253,8 @@ fn main() {
     if let Some(at) = arguments.iter().position(|argument| argument == "--one") {
         let transmit = transmit(arguments[at + 2].parse().unwrap());
         let way: &mut dyn Way = if arguments[at + 1] == "ours" { &mut ours } else { &mut theirs };
-        for _ in 0..1000 {
+        let count = arguments.get(at + 3).map_or(1000, |text| text.parse().unwrap());
+        for _ in 0..count {
             way.exchange(&transmit);
         }
         return;
