@@ -16,6 +16,9 @@ const USAGE: u8 = 2;
 const PROGRAM: &str = "daprd";
 
 fn main() -> ExitCode {
+    // Where the host gives them to who did not ask, too (docs/adr/0091-no-huge-pages.md); a kernel
+    // that has none refuses, and it is as well.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let args = std::env::args_os().skip(1);
     let parsed = cli::command(args.map(|arg| arg.to_string_lossy().into_owned()).collect());
     for warning in &parsed.warnings {

@@ -277,6 +277,18 @@ fn serves_an_app_at_another_address(kind: Kind) {
     assert_eq!(channel["channelAddress"], "127.0.0.2");
 }
 
+/// A host may give them to everybody: each of an allocator's size classes would fill one of its own.
+#[test]
+fn the_kernel_is_asked_for_no_huge_pages() {
+    let mut world = world("huge-pages", Kind::Ringside);
+    world.reserve(&["client"]);
+    let sidecar = Sidecar::caller(&world, Kind::Ringside, "client");
+    let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.process.pid()));
+    let status = status.expect("the process's status");
+    let told = status.lines().find_map(|line| line.strip_prefix("THP_enabled:"));
+    assert_eq!(told.map(str::trim), Some("0"), "{status}");
+}
+
 macro_rules! kinds {
     ($($module:ident: $kind:ident, $($test:ident)*;)*) => {$(
         mod $module {
