@@ -92,7 +92,7 @@ impl NameKind {
 
 /// A field without its octets: where they lie in somebody's buffer, the value behind the name,
 /// and what is known of them. A section's entries and a dynamic table's rows are such.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Span {
     pub(super) start: u32,
     pub(super) name_len: u32,
@@ -109,7 +109,7 @@ impl Span {
 }
 
 /// What is known of a field besides its octets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Traits {
     /// Hash of name and value, for an encoder that may have them in its table: it compares the
     /// octets before it believes it. 0: not known, or not meant for a table, or sensitive.
@@ -223,6 +223,15 @@ impl FieldSection {
     pub(super) fn copy_from(&mut self, other: &Self, octets: usize, fields: usize) {
         self.arena.extend_from_slice(other.arena.get(..octets).unwrap_or_default());
         self.entries.extend_from_slice(other.entries.get(..fields).unwrap_or_default());
+    }
+
+    /// Empties the section and makes it what `other` is.
+    #[inline]
+    pub fn become_like(&mut self, other: &Self) {
+        self.clear();
+        // COPY: the fields of what came before, once per message.
+        self.arena.extend_from_slice(&other.arena);
+        self.entries.extend_from_slice(&other.entries);
     }
 
     /// COPY: name and value into the arena, once per field.
@@ -348,6 +357,13 @@ impl FieldSection {
         self.entries.iter().map(|span| Glimpse { section: self, span })
     }
 
+    /// Whether no rule of RFC 9113 speaks of a name behind the first `count` fields.
+    #[inline]
+    pub(super) fn is_regular_from(&self, count: usize) -> bool {
+        let rest = self.entries.get(count..).unwrap_or_default();
+        rest.iter().all(|span| Glimpse { section: self, span }.is_regular())
+    }
+
     /// Name and value, adjoining.
     #[inline]
     pub(super) fn pair(&self, span: &Span) -> &[u8] {
@@ -386,6 +402,15 @@ impl FieldSection {
     pub fn value_mut(&mut self, class: u8) -> Option<&mut [u8]> {
         debug_assert!(class & VOLATILE != 0);
         let entry = self.entries.iter().find(|entry| entry.traits.class == class)?;
+        let start = entry.start as usize + entry.name_len as usize;
+        self.arena.get_mut(start..start + entry.value_len as usize)
+    }
+
+    /// As [`Self::value_mut`], of the last field.
+    #[inline]
+    pub fn last_value_mut(&mut self, class: u8) -> Option<&mut [u8]> {
+        debug_assert!(class & VOLATILE != 0);
+        let entry = self.entries.last().filter(|entry| entry.traits.class == class)?;
         let start = entry.start as usize + entry.name_len as usize;
         self.arena.get_mut(start..start + entry.value_len as usize)
     }

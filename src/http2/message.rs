@@ -8,6 +8,7 @@
 //! Refuses to know what a request asks for.
 
 use super::field::{FieldSection, NameKind, flag};
+use super::hpack::{Decoded, Repeat};
 
 /// Why a message is malformed (RFC 9113 §8.1.1).
 type Reason = &'static str;
@@ -26,6 +27,83 @@ pub struct Request {
 pub struct Response {
     pub status: u16,
     pub content_length: Option<u64>,
+}
+
+/// What was found of sections that come again and again, but for regular fields at their end, and
+/// that have no `content-length`. No memory before the first.
+#[derive(Debug, Default)]
+pub struct Verdicts(Option<Box<[Option<Found>; 2]>>);
+
+type Found = (Repeat, Verdict);
+
+#[derive(Clone, Copy, Debug)]
+enum Verdict {
+    Request,
+    /// With this status.
+    Response(u16),
+    Trailers,
+}
+
+impl Verdicts {
+    /// [`check_request`], once for all that are the same.
+    #[inline]
+    pub fn request(&mut self, fields: &FieldSection, decoded: Decoded) -> Result<Request, Reason> {
+        if let Some(Verdict::Request) = self.known(fields, decoded) {
+            return Ok(Request { content_length: None });
+        }
+        let request = check_request(fields, decoded.flags)?;
+        if request.content_length.is_none() {
+            self.note(fields, decoded, Verdict::Request);
+        }
+        Ok(request)
+    }
+
+    /// [`check_response`], once for all that are the same.
+    #[inline]
+    pub fn response(
+        &mut self,
+        fields: &FieldSection,
+        decoded: Decoded,
+    ) -> Result<Response, Reason> {
+        if let Some(Verdict::Response(status)) = self.known(fields, decoded) {
+            return Ok(Response { status, content_length: None });
+        }
+        let response = check_response(fields, decoded.flags)?;
+        if response.content_length.is_none() {
+            self.note(fields, decoded, Verdict::Response(response.status));
+        }
+        Ok(response)
+    }
+
+    /// [`check_trailers`], once for all that are the same.
+    #[inline]
+    pub fn trailers(&mut self, fields: &FieldSection, decoded: Decoded) -> Result<(), Reason> {
+        if let Some(Verdict::Trailers) = self.known(fields, decoded) {
+            return Ok(());
+        }
+        check_trailers(fields, decoded.flags)?;
+        self.note(fields, decoded, Verdict::Trailers);
+        Ok(())
+    }
+
+    #[inline]
+    fn known(&self, fields: &FieldSection, decoded: Decoded) -> Option<Verdict> {
+        let repeat = decoded.repeat?;
+        let (of, verdict) = self.0.as_ref()?[repeat.place()]?;
+        let holds = of == repeat
+            && decoded.flags & FAULTS == 0
+            && fields.is_regular_from(repeat.fields as usize);
+        holds.then_some(verdict)
+    }
+
+    #[inline]
+    fn note(&mut self, fields: &FieldSection, decoded: Decoded, verdict: Verdict) {
+        if let Some(repeat) = decoded.repeat
+            && fields.is_regular_from(repeat.fields as usize)
+        {
+            self.0.get_or_insert_default()[repeat.place()] = Some((repeat, verdict));
+        }
+    }
 }
 
 /// `flags`: those of all fields together, as the decoder gives them.

@@ -52,6 +52,7 @@ pub use allowance::Allowance;
 pub use connection::{Connection, Said};
 pub use error::{ConnectionError, ErrorCode, Limit, StreamError};
 pub use field::{Classify, Field, FieldSection, NameKind, PreparedField};
+pub use hpack::Repeat;
 
 /// Which end of the connection this is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +186,8 @@ pub enum Event {
         kind: SectionKind,
         fields: FieldSection,
         end_stream: bool,
+        /// Those of its fields that came on this connection before.
+        repeat: Option<Repeat>,
     },
     /// `data` may be empty when it carries `end_stream`. Owes `release(stream, data.len())`.
     Data { stream: StreamId, tag: Tag, data: Bytes, end_stream: bool },

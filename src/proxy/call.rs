@@ -22,6 +22,7 @@ use super::local::{Aside, Local};
 use super::memo::Route;
 use super::peer::Side;
 use super::pending::Parked;
+use super::repeated::may_repeat;
 use super::replay::Kept;
 use super::rewrite::{self, ContentType};
 use super::route;
@@ -31,7 +32,7 @@ use super::witness::Witness;
 use super::{CallKey, ConnKey, Leg, PoolKey, Proxy, Reminder};
 use crate::grpc::{self, Code, MessageScanner};
 use crate::http2::field::PreparedField;
-use crate::http2::{ErrorCode, FieldSection, StreamId};
+use crate::http2::{ErrorCode, FieldSection, Repeat, StreamId};
 use crate::observe::cells::Gauge;
 use crate::observe::span::{Span, SpanKind};
 use bytes::Bytes;
@@ -116,16 +117,16 @@ impl Proxy {
     /// A request head arrived.
     pub(super) fn begin_call(
         &mut self,
-        conn: ConnKey,
-        stream: StreamId,
+        (conn, stream): (ConnKey, StreamId),
         mut fields: FieldSection,
         end_stream: bool,
+        repeat: Option<Repeat>,
         now: Instant,
     ) {
         let Some(peer) = self.peers.get(conn) else { return };
         let Side::Downstream { listener, caller, .. } = &peer.side else { return };
         let (listener, door, from) = (*listener, caller.door(), peer.may_say());
-        let mut plan = match self.plan(&mut fields, (door, from), conn, now) {
+        let mut plan = match self.plan(&mut fields, (door, from), conn, repeat, now) {
             Ok(plan) => plan,
             Err(Aside::Local(method)) => {
                 return self.begin_local((conn, stream), method, fields, end_stream, now);
@@ -196,10 +197,16 @@ impl Proxy {
         fields: &mut FieldSection,
         (door, from): (Door, Caller),
         conn: ConnKey,
+        repeat: Option<Repeat>,
         now: Instant,
     ) -> Result<Plan, Aside> {
         let listener = door.listener;
         self.make_room(listener, conn, now)?;
+        if let Some(repeat) = repeat
+            && let Some(plan) = self.plan_again(repeat, fields, (door, from), conn, now)
+        {
+            return Ok(plan);
+        }
         let head = head::read_request(fields);
         let baggage = match head.baggage {
             true => self.baggage(&head, fields, listener)?,
@@ -230,7 +237,12 @@ impl Proxy {
         };
         let span = self.tracer.record(begun.as_ref(), fields, kind, now);
         let unsaid = begun.as_ref().and_then(Begun::unsaid);
+        let may_repeat = repeat.is_some() && may_repeat(&head);
         self.strip(fields, door, &route, begun.as_ref().and_then(Begun::said));
+        if let Some(repeat) = repeat.filter(|_| may_repeat) {
+            let found = (&content_type, request_scanner, tally);
+            self.keep_plan((conn, repeat), &route, found, begun.as_ref(), fields);
+        }
         let Route { pool, endpoint, .. } = route;
         Ok(Plan {
             pool,
@@ -248,25 +260,14 @@ impl Proxy {
 
     /// The fields become those for its callee.
     #[inline]
-    fn strip(
-        &mut self,
-        fields: &mut FieldSection,
-        Door { listener, caller, .. }: Door,
-        route: &Route,
-        said: Option<&Said>,
-    ) {
+    fn strip(&mut self, fields: &mut FieldSection, door: Door, route: &Route, said: Option<&Said>) {
         if let Some(callee) = self.pools.callee(route.pool) {
             let drop_token = self.snapshot.config.api_token.is_some();
-            let forced = matches!(listener, Listener::Forward(_));
+            let forced = matches!(door.listener, Listener::Forward(_));
             rewrite::strip_outbound(fields, &self.fixed, callee, drop_token, forced, said);
             return;
         }
-        if let Some(ruling) = route.ruling {
-            self.cells.callers.ruled(caller, ruling);
-        }
-        if listener == Listener::Internal {
-            self.cells.callers.called(caller);
-        }
+        self.count_caller(door, route.ruling);
         rewrite::strip_inbound(fields, &self.fixed, said);
     }
 

@@ -51,6 +51,8 @@ struct Entry {
 pub struct Memo {
     /// Empty until there is something to keep; in each set the younger entry comes first.
     sets: Vec<[Option<Box<Entry>>; 2]>,
+    /// How often all of it was forgotten.
+    generation: u64,
 }
 
 impl Memo {
@@ -82,6 +84,12 @@ impl Memo {
     /// The configuration changed.
     pub fn clear(&mut self) {
         self.sets.clear();
+        self.generation += 1;
+    }
+
+    /// What was found out under another number may not hold any more.
+    pub const fn generation(&self) -> u64 {
+        self.generation
     }
 }
 

@@ -39,6 +39,7 @@ mod peer;
 mod pending;
 mod pool;
 mod relay;
+mod repeated;
 mod replay;
 mod report;
 mod resets;
@@ -355,8 +356,11 @@ impl Proxy {
 
     fn on_event(&mut self, key: ConnKey, event: Event, now: Instant) {
         match event {
-            Event::Headers { stream, tag, kind, fields, end_stream } => match kind {
-                SectionKind::Request => self.begin_call(key, stream, fields, end_stream, now),
+            Event::Headers { stream, tag, kind, fields, end_stream, repeat } => match kind {
+                SectionKind::Request => {
+                    let whole = repeat.filter(|repeat| repeat.fields as usize == fields.len());
+                    self.begin_call((key, stream), fields, end_stream, whole, now);
+                }
                 SectionKind::Response => {
                     self.relay_head(key, call_of(tag), fields, end_stream, now);
                 }

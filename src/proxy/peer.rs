@@ -6,6 +6,7 @@
 
 use super::access::Caller;
 use super::balance::Health;
+use super::repeated::Repeated;
 use super::resets::{Progress, Resets};
 use super::stalled::Watch;
 use super::{CallKey, ConnKey, Listener, Output, PoolKey};
@@ -121,6 +122,8 @@ pub struct Peer {
     pub sent: u32,
     /// Downstream: what the heads of its calls take that wait.
     pub parked_octets: usize,
+    /// Downstream: its requests that came more than once.
+    pub(super) repeated: Repeated,
     /// Upstream: what its calls tell of it.
     pub(super) health: Health,
     pub(super) watch: Option<Box<Watch>>,
@@ -149,6 +152,7 @@ impl Peer {
             handed_over: StreamId(0),
             sent: 0,
             parked_octets: 0,
+            repeated: Repeated::default(),
             health: Health::Well,
             watch: None,
             resets: Resets::new(to_app, now),

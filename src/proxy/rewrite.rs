@@ -155,7 +155,7 @@ fn push_constant(fields: &mut FieldSection, fixed: &Fixed) {
 }
 
 /// What the callee is told of the span whose child it is.
-fn push_trace(fields: &mut FieldSection, fixed: &Fixed, said: &Said) {
+pub(super) fn push_trace(fields: &mut FieldSection, fixed: &Fixed, said: &Said) {
     let context = said.context.octets();
     if said.in_place
         && let Some(value) = fields.value_mut(class::TRACEPARENT)
@@ -167,6 +167,22 @@ fn push_trace(fields: &mut FieldSection, fixed: &Fixed, said: &Said) {
     }
     if said.binary {
         fields.push_named(&fixed.trace_bin, &said.context.context().binary());
+    }
+}
+
+/// The last field is what the callee of an earlier call was told; now it is this.
+#[inline]
+pub(super) fn renew_trace(fields: &mut FieldSection, fixed: &Fixed, said: &Said) {
+    if let Some(value) = fields.last_value_mut(class::TRACEPARENT)
+        && let context = said.context.octets()
+        && value.len() == context.len()
+    {
+        value.copy_from_slice(context);
+        if said.binary {
+            fields.push_named(&fixed.trace_bin, &said.context.context().binary());
+        }
+    } else {
+        push_trace(fields, fixed, said);
     }
 }
 

@@ -28,6 +28,7 @@ mod late_apps;
 mod limits;
 mod local;
 mod lookups;
+mod repeated;
 mod replays;
 mod resiliency;
 mod stalled;

@@ -138,7 +138,14 @@ impl Tracer {
         })
     }
 
+    /// The same, of a request that has no context.
     #[inline]
+    pub(super) fn begin_alone(&mut self, from: Caller, to: Callee) -> Option<Begun> {
+        let sampler = self.sampler?;
+        Some(self.begin_trace(from, to, sampler))
+    }
+
+    #[inline(always)] // What it gives is large.
     fn begin_trace(&mut self, from: Caller, to: Callee, sampler: Sampler) -> Begun {
         let drawn = self.ids.draw();
         let sampled = from != Caller::Unsampled && sampler.takes_drawn(drawn);

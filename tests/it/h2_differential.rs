@@ -382,7 +382,7 @@ impl Caller {
 
     fn on_event(&mut self, conn: &mut Connection, event: Event) {
         match event {
-            Event::Headers { stream, tag, kind, fields, end_stream } => {
+            Event::Headers { stream, tag, kind, fields, end_stream, .. } => {
                 let call = self.calls.get_mut(&stream).unwrap();
                 assert_eq!(tag, call.number as u64);
                 match kind {

@@ -16,7 +16,7 @@ use crate::http2::error::{ConnectionError, ErrorCode, Limit, StreamError};
 use crate::http2::field::FieldSection;
 use crate::http2::frame::{self, FrameHeader, flag};
 use crate::http2::hpack::{BlockLimits, Decoded};
-use crate::http2::message;
+use crate::http2::message::{self, Verdicts};
 use crate::http2::stream::{ContentLeft, RecvHalf, SendHalf, Stream};
 use crate::http2::table::Slot;
 use crate::http2::{Event, HEADER_LIST_EXPANSION, Limits};
@@ -139,7 +139,8 @@ impl Connection {
                 self.budgets.earn();
             }
         }
-        *event = Some(Event::Headers { stream, tag, kind, fields, end_stream });
+        let repeat = section.decoded.repeat;
+        *event = Some(Event::Headers { stream, tag, kind, fields, end_stream, repeat });
         Ok(())
     }
 
@@ -183,7 +184,7 @@ impl Connection {
             self.reset_unseen(id, ErrorCode::REFUSED_STREAM);
             return Ok(None);
         }
-        let request = match judge_request(section, fields) {
+        let request = match judge_request(section, fields, &mut self.verdicts) {
             Ok(request) => request,
             Err(error) => return self.refuse_unseen(id, error.code).map(|()| None),
         };
@@ -216,8 +217,8 @@ impl Connection {
                 Err(StreamError::new(ErrorCode::STREAM_CLOSED, reason))
             }
             (RecvHalf::Head | RecvHalf::Body, Some(fault)) => Err(fault),
-            (RecvHalf::Head, None) => judge_response(stream, section, fields),
-            (RecvHalf::Body, None) => judge_trailers(section, fields),
+            (RecvHalf::Head, None) => judge_response(stream, section, fields, &mut self.verdicts),
+            (RecvHalf::Body, None) => judge_trailers(section, fields, &mut self.verdicts),
         };
         let ended = judged.and_then(|kind| match section.end_stream {
             true => stream.recv_end().map(|()| kind),
@@ -383,12 +384,15 @@ fn charge_stream(
     }
 }
 
-fn judge_request(section: Section, fields: &FieldSection) -> Result<message::Request, StreamError> {
+fn judge_request(
+    section: Section,
+    fields: &FieldSection,
+    verdicts: &mut Verdicts,
+) -> Result<message::Request, StreamError> {
     if let Some(fault) = section.fault() {
         return Err(fault);
     }
-    let request =
-        message::check_request(fields, section.decoded.flags).map_err(StreamError::protocol)?;
+    let request = verdicts.request(fields, section.decoded).map_err(StreamError::protocol)?;
     match (section.end_stream, request.content_length) {
         (true, Some(1..)) => Err(StreamError::protocol("content-length without DATA")),
         (true, Some(0) | None) | (false, _) => Ok(request),
@@ -400,9 +404,9 @@ fn judge_response(
     stream: &mut Stream,
     section: Section,
     fields: &FieldSection,
+    verdicts: &mut Verdicts,
 ) -> Result<SectionKind, StreamError> {
-    let response =
-        message::check_response(fields, section.decoded.flags).map_err(StreamError::protocol)?;
+    let response = verdicts.response(fields, section.decoded).map_err(StreamError::protocol)?;
     if response.status < 200 {
         return match section.end_stream {
             true => Err(StreamError::protocol("END_STREAM on an informational head")),
@@ -417,11 +421,15 @@ fn judge_response(
     Ok(SectionKind::Response)
 }
 
-fn judge_trailers(section: Section, fields: &FieldSection) -> Result<SectionKind, StreamError> {
+fn judge_trailers(
+    section: Section,
+    fields: &FieldSection,
+    verdicts: &mut Verdicts,
+) -> Result<SectionKind, StreamError> {
     if !section.end_stream {
         return Err(StreamError::protocol("trailers without END_STREAM"));
     }
-    message::check_trailers(fields, section.decoded.flags).map_err(StreamError::protocol)?;
+    verdicts.trailers(fields, section.decoded).map_err(StreamError::protocol)?;
     Ok(SectionKind::Trailers)
 }
 

@@ -29,6 +29,7 @@ use super::error::{ConnectionError, ErrorCode};
 use super::field::{Classify, FieldSection};
 use super::frame::{self, FRAME_SIZE_MAX, FRAME_SIZE_MIN, PREFACE, WINDOW_MAX};
 use super::hpack::{Decoder, Encoder, TABLE_SIZE_DEFAULT};
+use super::message::Verdicts;
 use super::outbox::Outbox;
 use super::settings::{self, INITIAL_WINDOW_DEFAULT, PeerSettings};
 use super::table::{Slot, Table};
@@ -136,6 +137,7 @@ pub struct Connection {
     block: Option<Box<OpenBlock>>,
     data: OpenData,
     decoder: Decoder,
+    verdicts: Verdicts,
     encoder: Encoder,
     table: Table,
     closed: ClosedStreams,
@@ -198,6 +200,7 @@ impl Connection {
             block: None,
             data: OpenData { stream: StreamId(0), end_stream: false },
             decoder: Decoder::new(decoder_table, classify),
+            verdicts: Verdicts::default(),
             encoder: Encoder::new(limits.encoder_table_size_max),
             table: Table::new(),
             closed: ClosedStreams::default(),

@@ -13,12 +13,29 @@
 use super::octets;
 use super::table::hash_name;
 use crate::http2::field::FieldSection;
+use std::num::NonZeroU32;
 
 /// A request's; or a response's head and its trailers.
 const PLACES: usize = 2;
 const BLOCK_MAX: usize = 64;
 const SECTION_MAX: usize = 512;
 const FIELDS_MAX: usize = 16;
+
+/// The first fields of a section, if its connection had them before: the same number, the same
+/// fields, for as long as it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Repeat {
+    number: NonZeroU32,
+    /// How many they are.
+    pub fields: u32,
+}
+
+impl Repeat {
+    /// One of two places for what is known of them. Numbers of sections that come in turn differ.
+    pub const fn place(self) -> usize {
+        self.number.get() as usize % 2
+    }
+}
 
 /// See the file's text.
 #[derive(Debug, Default)]
@@ -31,6 +48,8 @@ pub(super) struct Blocks {
     missed: [u32; PLACES],
     /// The place that goes next.
     next: u8,
+    /// Beginnings kept so far.
+    kept: u32,
 }
 
 /// How a block began, and what its decoder made of that.
@@ -41,6 +60,8 @@ pub(super) struct Kept {
     /// [`Blocks::changes`] at that time.
     changes: u64,
     pub(super) section: FieldSection,
+    /// Of its section; `None` when there were too many.
+    number: Option<NonZeroU32>,
     /// As SETTINGS_MAX_HEADER_LIST_SIZE counts.
     pub(super) list_size: usize,
     pub(super) flags: u8,
@@ -61,9 +82,18 @@ impl Default for Kept {
             block: Vec::with_capacity(BLOCK_MAX),
             changes: 0,
             section: FieldSection::with_room(SECTION_MAX, FIELDS_MAX),
+            number: None,
             list_size: 0,
             flags: 0,
         }
+    }
+}
+
+impl Kept {
+    #[inline]
+    pub(super) fn repeat(&self) -> Option<Repeat> {
+        let fields = self.section.len() as u32;
+        self.number.map(|number| Repeat { number, fields })
     }
 }
 
@@ -126,6 +156,8 @@ impl Blocks {
         kept.section.copy_from(section, octets, fields);
         kept.list_size = kept.section.list_size();
         (kept.changes, kept.flags) = (self.changes, flags);
+        self.kept = self.kept.saturating_add(1);
+        kept.number = NonZeroU32::new(self.kept).filter(|number| *number < NonZeroU32::MAX);
     }
 
     #[cfg(test)]

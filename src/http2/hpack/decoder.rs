@@ -11,7 +11,7 @@
 //! before, the default. [`Decoder::set_table_size_max`] is called at the acknowledgement; if that
 //! takes from what the peer uses, its next block must begin with an update.
 
-use super::blocks::{Blocks, Steady};
+use super::blocks::{Blocks, Repeat, Steady};
 use super::huffman;
 use super::integer::{self, IntegerError};
 use super::octets;
@@ -50,6 +50,8 @@ pub struct Decoded {
     pub over: Option<Over>,
     /// The [`flag`] bits of all fields together, without their kinds.
     pub flags: u8,
+    /// What of it came before.
+    pub repeat: Option<Repeat>,
 }
 
 impl Decoded {
@@ -190,8 +192,12 @@ impl Decoder {
         };
         let known = self.begin(block, &mut tally, out);
         let changes = self.blocks.get_or_insert_default().changes();
+        if let Some((repeat, [])) = known {
+            return Ok(Decoded { over: None, flags: tally.flags & flag::FAULTS, repeat });
+        }
+        let repeat = known.and_then(|(repeat, _)| repeat);
         let mut rest = match known {
-            Some(rest) => rest,
+            Some((_, rest)) => rest,
             None => self.size_updates(block)?,
         };
         while let Some(&first) = rest.first() {
@@ -214,7 +220,8 @@ impl Decoder {
             let (left, steady) = tally.steady.unwrap_or_else(|| tally.steady_here(0, out));
             blocks.note(block.get(..block.len() - left).unwrap_or_default(), out, steady);
         }
-        Ok(Decoded { over: tally.over, flags: tally.flags & flag::FAULTS })
+        let repeat = repeat.filter(|_| tally.over.is_none());
+        Ok(Decoded { over: tally.over, flags: tally.flags & flag::FAULTS, repeat })
     }
 
     /// What is known of a block by how it begins: its first fields. Gives the rest of the block.
@@ -224,7 +231,7 @@ impl Decoder {
         block: &'a [u8],
         tally: &mut Tally,
         out: &mut FieldSection,
-    ) -> Option<&'a [u8]> {
+    ) -> Option<(Option<Repeat>, &'a [u8])> {
         let (kept, rest) = self.blocks.as_ref()?.find(block)?;
         let fields = kept.section.len();
         if self.update_owed || kept.list_size > tally.list_size || fields > tally.fields as usize {
@@ -235,7 +242,7 @@ impl Decoder {
         tally.flags = kept.flags;
         // COPY: these fields, once per block.
         out.copy_from(&kept.section, kept.section.octets(), fields);
-        Some(rest)
+        Some((kept.repeat(), rest))
     }
 
     fn table_changed(&mut self) {

@@ -4,13 +4,15 @@
 //!    what comes always. Sensitive fields never enter. Of [`VOLATILE`] ones with a value one of
 //!    each name enters, when the name is seen a second time: the others refer to its name.
 //! 2. Looking up takes a fixed number of steps, whatever the table holds, and allocates nothing.
-//! 3. A block begins with the size updates that the peer's SETTINGS call for (§4.2).
+//! 3. What began like this lately, with the same table, begins with the same octets.
+//! 4. A block begins with the size updates that the peer's SETTINGS call for (§4.2).
 //!
 //! Refuses to know names, but for the static table's.
 
 use super::huffman;
 use super::integer;
 use super::octets;
+use super::sections::Sections;
 use super::static_table;
 use super::table::{Table, hash_name, hash_pair};
 use super::{FIELD_OVERHEAD, Form, TABLE_SIZE_DEFAULT};
@@ -53,6 +55,7 @@ struct Seen {
     pairs: [[u32; SEEN_WAYS]; SEEN_GROUPS],
     /// By class: the numbers with which [`VOLATILE`] names were inserted.
     volatile: [u32; VOLATILE_NAMES],
+    sections: Sections,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +93,16 @@ impl Encoder {
         if let Some(update) = self.update.take() {
             self.declare(update, out);
         }
-        for span in fields.spans() {
+        let known = self.seen.as_mut().and_then(|seen| seen.sections.find(fields));
+        let begun = match known {
+            Some((block, count)) => {
+                // COPY: how a block begins, once per section.
+                out.extend_from_slice(block);
+                count
+            }
+            None => self.encode_indexed(fields, out),
+        };
+        for span in fields.spans().get(begun..).unwrap_or_default() {
             match self.index_of(fields, span) {
                 Some(index) => integer::encode(index, 7, 0x80, out),
                 None if span.traits.is_volatile() && span.value_len > 0 => {
@@ -101,6 +113,27 @@ impl Encoder {
         }
     }
 
+    /// The first fields, as long as they are in a table; how many that is.
+    fn encode_indexed(&mut self, fields: &FieldSection, out: &mut Vec<u8>) -> usize {
+        let from = out.len();
+        let indexes = fields.spans().iter().map_while(|span| self.index_of(fields, span));
+        let count = indexes.map(|index| integer::encode(index, 7, 0x80, out)).count();
+        if count > 0 {
+            let block = out.get(from..).unwrap_or_default();
+            self.seen.get_or_insert_default().sections.note(fields, count, block);
+        }
+        count
+    }
+
+    /// As if no section had come before.
+    #[cfg(test)]
+    pub(super) fn encode_as_new(&mut self, fields: &FieldSection, out: &mut Vec<u8>) {
+        if let Some(seen) = &mut self.seen {
+            seen.sections = Sections::default();
+        }
+        self.encode(fields, out);
+    }
+
     #[cfg(test)]
     pub(super) fn table_pairs(&self) -> Vec<(String, String)> {
         self.table.pairs()
@@ -109,7 +142,8 @@ impl Encoder {
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
         let places = WAYS * (self.pairs.groups.capacity() + self.names.groups.capacity());
-        let seen = self.seen.as_ref().map_or(0, |_| size_of::<Seen>());
+        let seen =
+            self.seen.as_ref().map_or(0, |seen| size_of::<Seen>() + seen.sections.heap_octets());
         self.table.heap_octets() + places * size_of::<Place>() + seen
     }
 
@@ -197,7 +231,9 @@ impl Encoder {
         string_raw(field.name, out);
         string_raw(field.value, out);
         if enters {
-            self.seen.get_or_insert_default().volatile[place] = self.table.next_number();
+            let seen = self.seen.get_or_insert_default();
+            seen.volatile[place] = self.table.next_number();
+            seen.sections.table_changed();
             self.table.insert(field.name, field.value, Traits::default());
         }
     }
@@ -233,6 +269,7 @@ impl Encoder {
         let number = self.table.next_number();
         let traits = Traits { hash, static_row, ..Traits::default() };
         self.table.insert(field.name, field.value, traits);
+        self.seen.get_or_insert_default().sections.table_changed();
         self.pairs.remember(hash, number, &self.table);
         if static_row == 0 {
             self.names.remember(hash_name(field.name), number, &self.table);

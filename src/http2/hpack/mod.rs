@@ -4,7 +4,7 @@
 //! - [`decoder`]: one per connection, for what the peer sends;
 //! - [`encoder`]: one per connection, for what we send;
 //! - `table` (§2.3.2, §4), `static_table` (Appendix A), `integer` (§5.1), `huffman` (Appendix B),
-//!   `octets`, `recent`, `blocks`.
+//!   `octets`, `recent`, `blocks`, `sections`.
 //!
 //! 1. Input never panics and never makes more memory than the limits of its owner.
 //! 2. Once its memory is warm, neither direction allocates.
@@ -19,9 +19,11 @@ mod huffman;
 mod integer;
 pub(in crate::http2) mod octets;
 mod recent;
+mod sections;
 mod static_table;
 mod table;
 
+pub use blocks::Repeat;
 pub use decoder::{BlockLimits, DecodeError, Decoded, Decoder, Over};
 pub use encoder::Encoder;
 

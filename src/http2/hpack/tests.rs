@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::http2::field::{Field, FieldSection, VOLATILE, classify_none, flag, judge};
+use std::collections::HashMap;
 
 type Pairs = Vec<(String, String)>;
 
@@ -35,7 +36,7 @@ fn check(table_size: u32, examples: &[Example]) {
     let mut section = FieldSection::new();
     for example in examples {
         let decoded = decoder.decode(&octets(example.block), WIDE, &mut section);
-        assert_eq!(decoded, Ok(Decoded { over: None, flags: 0 }));
+        assert_eq!(decoded, Ok(Decoded { over: None, flags: 0, repeat: None }));
         assert_eq!(pairs(&section), owned(example.fields));
         assert_eq!(decoder.table_pairs(), owned(example.table));
         assert_eq!(decoder.table_size(), example.table_size);
@@ -415,7 +416,7 @@ fn random_octets_never_panic_and_keep_the_limits() {
             assert!(section.list_size() <= 400 && section.len() <= 7);
             match result {
                 Ok(Decoded { over: Some(_), .. }) => assert!(section.is_empty()),
-                Ok(Decoded { over: None, flags }) => {
+                Ok(Decoded { over: None, flags, .. }) => {
                     let all = section.iter().fold(0, |all, field| all | field.flags);
                     assert_eq!(flags, all & flag::FAULTS);
                     for field in section.iter() {
@@ -471,7 +472,7 @@ fn the_list_limit_is_exact_and_the_table_stays_in_step_beyond_it() {
     for (list_size, over) in [(132, None), (131, Some(Over::ListSize)), (0, Some(Over::ListSize))] {
         let mut decoder = Decoder::new(4096, classify_none);
         let (result, section) = decode_with(&mut decoder, &block, list_size, 3);
-        assert_eq!(result, Ok(Decoded { over, flags: 0 }));
+        assert_eq!(result, Ok(Decoded { over, flags: 0, repeat: None }));
         assert_eq!(section.len(), if over.is_some() { 0 } else { 3 });
         let table = owned(&[("x", "yz"), ("custom-key", "custom-header")]);
         assert_eq!(decoder.table_pairs(), table);
@@ -479,7 +480,7 @@ fn the_list_limit_is_exact_and_the_table_stays_in_step_beyond_it() {
     }
     let mut decoder = Decoder::new(4096, classify_none);
     let (result, section) = decode_with(&mut decoder, &block, 132, 2);
-    assert_eq!(result, Ok(Decoded { over: Some(Over::Fields), flags: 0 }));
+    assert_eq!(result, Ok(Decoded { over: Some(Over::Fields), flags: 0, repeat: None }));
     assert!(section.is_empty());
     assert_eq!(decoder.table_pairs().len(), 2);
 }
@@ -520,10 +521,10 @@ fn a_block_over_its_limit_takes_no_more_memory_than_the_limit() {
     block.extend_from_slice(&[0x82; 1 << 20]);
     let mut decoder = Decoder::new(4096, classify_none);
     let (result, mut section) = decode_with(&mut decoder, &block, 64 << 10, 128);
-    assert_eq!(result, Ok(Decoded { over: Some(Over::ListSize), flags: 0 }));
+    assert_eq!(result, Ok(Decoded { over: Some(Over::ListSize), flags: 0, repeat: None }));
     assert!(section.arena_mut().capacity() <= 64 << 10);
     let (result, section) = decode_with(&mut decoder, &[0x82; 1 << 20], 64 << 20, 128);
-    assert_eq!(result, Ok(Decoded { over: Some(Over::Fields), flags: 0 }));
+    assert_eq!(result, Ok(Decoded { over: Some(Over::Fields), flags: 0, repeat: None }));
     assert!(section.is_empty());
 }
 
@@ -571,7 +572,9 @@ fn literals_that_come_again_are_the_same_fields() {
         expected.iter().map(|(name, value)| (name.len() + value.len()) as u32 + 32).sum();
     for round in 0..3 {
         let (result, got) = decode_with(&mut decoder, &block, size, 4);
-        assert_eq!(result, Ok(Decoded { over: None, flags: 0 }), "round {round}");
+        let Ok(Decoded { over: None, flags: 0, .. }) = result else {
+            panic!("round {round}: {result:?}");
+        };
         assert_eq!(pairs(&got), owned(&expected));
         for field in got.iter() {
             assert_eq!(field.flags, judge(field.name, field.value));
@@ -580,7 +583,7 @@ fn literals_that_come_again_are_the_same_fields() {
         }
         for (size, fields, over) in [(size - 1, 4, Over::ListSize), (size, 3, Over::Fields)] {
             let (result, got) = decode_with(&mut decoder, &block, size, fields);
-            assert_eq!(result, Ok(Decoded { over: Some(over), flags: 0 }));
+            assert_eq!(result, Ok(Decoded { over: Some(over), flags: 0, repeat: None }));
             assert!(got.is_empty());
         }
         assert_eq!(decoder.table_size(), 0);
@@ -796,8 +799,9 @@ fn random_piece(random: &mut Random, out: &mut Vec<u8>) {
 fn remembering_changes_nothing() {
     let classify: crate::http2::field::Classify =
         |name| if name == b"volatile" { VOLATILE } else { 1 };
-    let mut found = 0;
+    let (mut found, mut repeats) = (0, 0);
     for seed in 0..400 {
+        let mut numbered = HashMap::new();
         let mut random = Random(seed);
         let mut decoders = [Decoder::new(200, classify), Decoder::new(200, classify)];
         let stock: Vec<Vec<u8>> = (0..4)
@@ -826,7 +830,10 @@ fn remembering_changes_nothing() {
             let (mut got, mut expected) = (FieldSection::new(), FieldSection::new());
             let result = one.decode(&block, limits, &mut got);
             let without = other.decode_as_new(&block, limits, &mut expected);
-            assert_eq!(result, without, "seed {seed}, step {step}");
+            let judged = |decoded: Result<Decoded, _>| {
+                decoded.map(|Decoded { over, flags, .. }| (over, flags))
+            };
+            assert_eq!(judged(result), judged(without), "seed {seed}, step {step}");
             assert_eq!(one.table_pairs(), other.table_pairs(), "seed {seed}, step {step}");
             if result.is_err() {
                 continue;
@@ -834,9 +841,68 @@ fn remembering_changes_nothing() {
             // With all that is known of each.
             assert_eq!(format!("{got:?}"), format!("{expected:?}"), "seed {seed}, step {step}");
             found += 1;
+            // A number stands for the same fields for ever.
+            if let Ok(Decoded { repeat: Some(repeat), over: None, .. }) = result {
+                expected.truncate(repeat.fields as usize);
+                let said = pairs(&expected);
+                let known = numbered.entry(format!("{repeat:?}")).or_insert_with(|| said.clone());
+                assert_eq!(*known, said, "seed {seed}, step {step}");
+                repeats += 1;
+            }
         }
     }
-    assert!(found > 2000, "{found}");
+    assert!(found > 2000 && repeats > 100, "{found}, {repeats}");
+}
+
+/// Whatever is sent, in whatever order: an encoder that remembers makes the octets of one that does
+/// not.
+#[test]
+fn remembering_changes_no_block() {
+    let mut random = Random(7);
+    let mut same = 0;
+    for _ in 0..200 {
+        let mut encoders = [Encoder::new(200), Encoder::new(200)];
+        let mut decoder = Decoder::new(200, classify_none);
+        let stock: Vec<FieldSection> = (0..6)
+            .map(|_| {
+                let mut section = FieldSection::new();
+                for _ in 0..random.below(4) {
+                    let name = [&b":status"[..], b"x", b"y", b"te"][random.below(4)];
+                    let value = [&b"200"[..], b"trailers", b"1", b""][random.below(4)];
+                    let class = [0, VOLATILE][random.below(8) / 7];
+                    let sensitive = random.below(8) == 0;
+                    section.push_field(Field { name, value, class, flags: 0, sensitive });
+                }
+                section
+            })
+            .collect();
+        for _ in 0..60 {
+            let section = &stock[random.below(stock.len())];
+            if random.below(40) == 0 {
+                let size = [0, 100, 200][random.below(3)];
+                encoders.iter_mut().for_each(|encoder| encoder.set_peer_table_size(size));
+            }
+            let [one, other] = &mut encoders;
+            let (mut block, mut expected) = (Vec::new(), Vec::new());
+            // The decoder knows each pair and its hash, as those of a relay do.
+            let wire = encoded_once(section, &mut decoder);
+            one.encode(&wire, &mut block);
+            other.encode_as_new(&wire, &mut expected);
+            assert_eq!(block, expected);
+            assert_eq!(one.table_pairs(), other.table_pairs());
+            same += usize::from(!section.is_empty() && block.iter().all(|octet| *octet >= 0x80));
+        }
+    }
+    assert!(same > 2000, "{same} were indexes alone");
+}
+
+/// As it comes from a peer that puts all into its table or none.
+fn encoded_once(section: &FieldSection, decoder: &mut Decoder) -> FieldSection {
+    let mut block = Vec::new();
+    Encoder::new(0).encode(section, &mut block);
+    // The encoder says that its table has no size.
+    decoder.set_table_size_max(0);
+    decoded(decoder, &block)
 }
 
 /// Blocks of a foreign encoder; `tests/vectors/hpack_vectors.py` says how they are made.
