@@ -8,7 +8,7 @@
 //! Refuses to know what a request asks for.
 
 use super::field::{FieldSection, NameKind, flag};
-use super::hpack::{Decoded, Repeat};
+use super::hpack::{Decoded, Decoder};
 
 /// Why a message is malformed (RFC 9113 §8.1.1).
 type Reason = &'static str;
@@ -30,11 +30,8 @@ pub struct Response {
 }
 
 /// What was found of sections that come again and again, but for regular fields at their end, and
-/// that have no `content-length`. No memory before the first.
-#[derive(Debug, Default)]
-pub struct Verdicts(Option<Box<[Option<Found>; 2]>>);
-
-type Found = (Repeat, Verdict);
+/// that have no `content-length`: a remark of the decoder's that knows them.
+pub struct Verdicts<'a>(pub &'a mut Decoder);
 
 #[derive(Clone, Copy, Debug)]
 enum Verdict {
@@ -44,7 +41,27 @@ enum Verdict {
     Trailers,
 }
 
-impl Verdicts {
+impl Verdict {
+    const fn remark(self) -> u16 {
+        match self {
+            Self::Request => 1,
+            Self::Trailers => 2,
+            // Three digits.
+            Self::Response(status) => status,
+        }
+    }
+
+    const fn of_remark(remark: u16) -> Option<Self> {
+        match remark {
+            0 => None,
+            1 => Some(Self::Request),
+            2 => Some(Self::Trailers),
+            status => Some(Self::Response(status)),
+        }
+    }
+}
+
+impl Verdicts<'_> {
     /// [`check_request`], once for all that are the same.
     #[inline]
     pub fn request(&mut self, fields: &FieldSection, decoded: Decoded) -> Result<Request, Reason> {
@@ -89,10 +106,8 @@ impl Verdicts {
     #[inline]
     fn known(&self, fields: &FieldSection, decoded: Decoded) -> Option<Verdict> {
         let repeat = decoded.repeat?;
-        let (of, verdict) = self.0.as_ref()?[repeat.place()]?;
-        let holds = of == repeat
-            && decoded.flags & FAULTS == 0
-            && fields.is_regular_from(repeat.fields as usize);
+        let verdict = Verdict::of_remark(self.0.remark(repeat))?;
+        let holds = decoded.flags & FAULTS == 0 && fields.is_regular_from(repeat.fields as usize);
         holds.then_some(verdict)
     }
 
@@ -101,7 +116,7 @@ impl Verdicts {
         if let Some(repeat) = decoded.repeat
             && fields.is_regular_from(repeat.fields as usize)
         {
-            self.0.get_or_insert_default()[repeat.place()] = Some((repeat, verdict));
+            self.0.set_remark(repeat, verdict.remark());
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::http2::deframer::Piece;
 use crate::http2::error::{ConnectionError, ErrorCode, Limit, StreamError};
 use crate::http2::field::FieldSection;
 use crate::http2::frame::{self, FrameHeader, flag};
-use crate::http2::hpack::{BlockLimits, Decoded};
+use crate::http2::hpack::{BlockLimits, Decoded, Decoder};
 use crate::http2::message::{self, Verdicts};
 use crate::http2::stream::{ContentLeft, RecvHalf, SendHalf, Stream};
 use crate::http2::table::Slot;
@@ -184,7 +184,7 @@ impl Connection {
             self.reset_unseen(id, ErrorCode::REFUSED_STREAM);
             return Ok(None);
         }
-        let request = match judge_request(section, fields, &mut self.verdicts) {
+        let request = match judge_request(section, fields, &mut self.decoder) {
             Ok(request) => request,
             Err(error) => return self.refuse_unseen(id, error.code).map(|()| None),
         };
@@ -217,8 +217,8 @@ impl Connection {
                 Err(StreamError::new(ErrorCode::STREAM_CLOSED, reason))
             }
             (RecvHalf::Head | RecvHalf::Body, Some(fault)) => Err(fault),
-            (RecvHalf::Head, None) => judge_response(stream, section, fields, &mut self.verdicts),
-            (RecvHalf::Body, None) => judge_trailers(section, fields, &mut self.verdicts),
+            (RecvHalf::Head, None) => judge_response(stream, section, fields, &mut self.decoder),
+            (RecvHalf::Body, None) => judge_trailers(section, fields, &mut self.decoder),
         };
         let ended = judged.and_then(|kind| match section.end_stream {
             true => stream.recv_end().map(|()| kind),
@@ -387,12 +387,13 @@ fn charge_stream(
 fn judge_request(
     section: Section,
     fields: &FieldSection,
-    verdicts: &mut Verdicts,
+    decoder: &mut Decoder,
 ) -> Result<message::Request, StreamError> {
     if let Some(fault) = section.fault() {
         return Err(fault);
     }
-    let request = verdicts.request(fields, section.decoded).map_err(StreamError::protocol)?;
+    let request =
+        Verdicts(decoder).request(fields, section.decoded).map_err(StreamError::protocol)?;
     match (section.end_stream, request.content_length) {
         (true, Some(1..)) => Err(StreamError::protocol("content-length without DATA")),
         (true, Some(0) | None) | (false, _) => Ok(request),
@@ -404,9 +405,10 @@ fn judge_response(
     stream: &mut Stream,
     section: Section,
     fields: &FieldSection,
-    verdicts: &mut Verdicts,
+    decoder: &mut Decoder,
 ) -> Result<SectionKind, StreamError> {
-    let response = verdicts.response(fields, section.decoded).map_err(StreamError::protocol)?;
+    let response =
+        Verdicts(decoder).response(fields, section.decoded).map_err(StreamError::protocol)?;
     if response.status < 200 {
         return match section.end_stream {
             true => Err(StreamError::protocol("END_STREAM on an informational head")),
@@ -424,12 +426,12 @@ fn judge_response(
 fn judge_trailers(
     section: Section,
     fields: &FieldSection,
-    verdicts: &mut Verdicts,
+    decoder: &mut Decoder,
 ) -> Result<SectionKind, StreamError> {
     if !section.end_stream {
         return Err(StreamError::protocol("trailers without END_STREAM"));
     }
-    verdicts.trailers(fields, section.decoded).map_err(StreamError::protocol)?;
+    Verdicts(decoder).trailers(fields, section.decoded).map_err(StreamError::protocol)?;
     Ok(SectionKind::Trailers)
 }
 

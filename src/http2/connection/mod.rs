@@ -29,7 +29,6 @@ use super::error::{ConnectionError, ErrorCode};
 use super::field::{Classify, FieldSection};
 use super::frame::{self, FRAME_SIZE_MAX, FRAME_SIZE_MIN, PREFACE, WINDOW_MAX};
 use super::hpack::{Decoder, Encoder, TABLE_SIZE_DEFAULT};
-use super::message::Verdicts;
 use super::outbox::Outbox;
 use super::settings::{self, INITIAL_WINDOW_DEFAULT, PeerSettings};
 use super::table::{Slot, Table};
@@ -137,7 +136,6 @@ pub struct Connection {
     block: Option<Box<OpenBlock>>,
     data: OpenData,
     decoder: Decoder,
-    verdicts: Verdicts,
     encoder: Encoder,
     table: Table,
     closed: ClosedStreams,
@@ -200,7 +198,6 @@ impl Connection {
             block: None,
             data: OpenData { stream: StreamId(0), end_stream: false },
             decoder: Decoder::new(decoder_table, classify),
-            verdicts: Verdicts::default(),
             encoder: Encoder::new(limits.encoder_table_size_max),
             table: Table::new(),
             closed: ClosedStreams::default(),

@@ -31,7 +31,7 @@ pub struct Repeat {
 }
 
 impl Repeat {
-    /// One of two places for what is known of them. Numbers of sections that come in turn differ.
+    /// For who keeps something of his own for each: one of two places for what is known of them. Numbers of sections that come in turn differ.
     pub const fn place(self) -> usize {
         self.number.get() as usize % 2
     }
@@ -65,6 +65,8 @@ pub(super) struct Kept {
     /// As SETTINGS_MAX_HEADER_LIST_SIZE counts.
     pub(super) list_size: usize,
     pub(super) flags: u8,
+    /// What somebody has remarked on its section; 0: nothing.
+    remark: u16,
 }
 
 /// How far a section has come where its block may begin to differ from others.
@@ -85,6 +87,7 @@ impl Default for Kept {
             number: None,
             list_size: 0,
             flags: 0,
+            remark: 0,
         }
     }
 }
@@ -116,6 +119,20 @@ impl Blocks {
                 && octets::same(&kept.block, start);
             found.then_some((kept, rest))
         })
+    }
+
+    #[inline]
+    pub(super) fn remark(&self, repeat: Repeat) -> u16 {
+        let known = self.places.iter().find(|kept| kept.number == Some(repeat.number));
+        known.map_or(0, |kept| kept.remark)
+    }
+
+    #[cold]
+    pub(super) fn set_remark(&mut self, repeat: Repeat, remark: u16) {
+        let known = self.places.iter_mut().find(|kept| kept.number == Some(repeat.number));
+        if let Some(kept) = known {
+            kept.remark = remark;
+        }
     }
 
     /// Keeps a beginning that was here a moment ago, in the place of the older one: `fields` of the
@@ -155,7 +172,7 @@ impl Blocks {
         kept.section.clear();
         kept.section.copy_from(section, octets, fields);
         kept.list_size = kept.section.list_size();
-        (kept.changes, kept.flags) = (self.changes, flags);
+        (kept.changes, kept.flags, kept.remark) = (self.changes, flags, 0);
         self.kept = self.kept.saturating_add(1);
         kept.number = NonZeroU32::new(self.kept).filter(|number| *number < NonZeroU32::MAX);
     }

@@ -175,6 +175,19 @@ impl Decoder {
         self.update_owed |= (size_max as usize) < self.table.size_max();
     }
 
+    /// What was last remarked on these fields; 0: nothing.
+    #[inline]
+    pub fn remark(&self, repeat: Repeat) -> u16 {
+        self.blocks.as_ref().map_or(0, |blocks| blocks.remark(repeat))
+    }
+
+    /// Kept as long as the decoder remembers these fields.
+    pub fn set_remark(&mut self, repeat: Repeat, remark: u16) {
+        if let Some(blocks) = &mut self.blocks {
+            blocks.set_remark(repeat, remark);
+        }
+    }
+
     /// Decodes one whole block into `out`, which is emptied first.
     pub fn decode(
         &mut self,
