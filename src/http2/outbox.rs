@@ -430,17 +430,20 @@ impl Outbox {
         self.last = NONE;
     }
 
+    /// It has what [`Self::trim`] would give back.
+    pub fn is_large(&self) -> bool {
+        self.control.capacity() > CONTROL_KEPT_MAX
+            || self.nodes.len() > PIECES_KEPT_MAX
+            || self.sent.capacity() > PIECES_KEPT_MAX
+    }
+
     /// For a connection without streams: large buffers go.
     pub fn trim(&mut self) {
-        if self.control.is_empty() && self.control.capacity() > CONTROL_KEPT_MAX {
-            self.control = Vec::new();
-        }
         if self.nodes.len() > PIECES_KEPT_MAX {
             self.drop_data();
         }
-        if self.sent.is_empty() && self.sent.capacity() > PIECES_KEPT_MAX {
-            self.sent = Vec::new();
-        }
+        self.control.shrink_to(CONTROL_KEPT_MAX);
+        self.sent.shrink_to(PIECES_KEPT_MAX);
     }
 
     /// Invariant 3, and what a queue says of itself.

@@ -23,7 +23,7 @@ pub struct Slot(pub u32);
 const GONE: u32 = u32::MAX;
 /// Marks of the gone that are not worth a sweep.
 const GONE_MIN: usize = 16;
-/// A table that empties keeps no more slots than these.
+/// An empty table that is trimmed keeps no more slots than these.
 const SLOTS_KEPT_MAX: usize = 32;
 /// Of a stream in a slot that is not in use; a connection's own ID, so no stream's.
 const VACANT: StreamId = StreamId(0);
@@ -109,12 +109,20 @@ impl Table {
         if self.gone == self.index.len() {
             self.index.clear();
             self.gone = 0;
-            if self.streams.len() > SLOTS_KEPT_MAX {
-                *self = Self::new();
-            }
         } else if self.gone > GONE_MIN + self.len() {
             self.index.retain(|place| place.slot != GONE);
             self.gone = 0;
+        }
+    }
+
+    pub fn is_large(&self) -> bool {
+        self.streams.len() > SLOTS_KEPT_MAX
+    }
+
+    /// An empty one gives back what is large.
+    pub fn trim(&mut self) {
+        if self.is_empty() && self.is_large() {
+            *self = Self::new();
         }
     }
 
@@ -207,13 +215,15 @@ mod tests {
     }
 
     #[test]
-    fn gives_memory_back_when_empty() {
+    fn gives_memory_back_when_asked() {
         let mut table = Table::new();
         assert_eq!(table.find(StreamId(1)), None);
         let slots: Vec<Slot> = (0..100).map(|n| table.insert(stream(2 * n + 1))).collect();
         for slot in slots {
             table.remove(slot);
         }
+        assert!(table.is_large());
+        table.trim();
         assert_eq!(table.streams.capacity() + table.index.capacity(), 0);
         let slot = table.insert(stream(201));
         assert_eq!(table.find(StreamId(201)), Some(slot));

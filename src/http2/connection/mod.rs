@@ -11,6 +11,7 @@
 //!
 //! Refuses to know sockets, clocks, and what a field means.
 
+mod idle;
 mod message;
 mod recv;
 mod rest;
@@ -51,13 +52,6 @@ const UNSENT_FACTOR: usize = 8;
 const SPARES_OCTETS_MAX: usize = 256 << 10;
 /// A larger one is not kept.
 const SPARE_OCTETS_MAX: usize = 16 << 10;
-/// Those kept by a connection without streams.
-const SPARES_IDLE_MAX: usize = 4;
-/// Events kept room for by a connection without streams.
-const EVENTS_IDLE_MAX: usize = 4;
-/// And request heads.
-const HEADS_IDLE_MAX: usize = 16;
-
 /// How far the connection's life has gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -128,6 +122,7 @@ pub struct Connection {
     now: Instant,
     /// Reads so far, as a name for the last one.
     breath: u32,
+    /// Until settled: by when that must be. Then: when `idle` looks again.
     deadline: Option<Instant>,
     /// A frame has begun and not ended, since then: which, as the deframer counts them.
     unended: Option<(u32, Instant)>,
@@ -251,7 +246,7 @@ impl Connection {
         match self.step(event) {
             Ok(true) => true,
             Ok(false) => {
-                self.trim();
+                self.note_large();
                 false
             }
             Err(error) => {
@@ -424,24 +419,6 @@ impl Connection {
         self.trailers_octets = 0;
         self.say_goaway(self.accepted, error.code, error.reason);
         self.events.push_back(Event::Failed(error));
-    }
-
-    /// A connection without streams keeps no large buffers.
-    fn trim(&mut self) {
-        if self.table.is_empty() {
-            self.outbox.trim();
-            if self.spares.capacity() > SPARES_IDLE_MAX {
-                self.spares.truncate(SPARES_IDLE_MAX);
-                self.spares.shrink_to(SPARES_IDLE_MAX);
-                self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
-            }
-            if self.heads.capacity() > HEADS_IDLE_MAX {
-                self.heads.shrink_to(HEADS_IDLE_MAX);
-            }
-            if self.events.capacity() > EVENTS_IDLE_MAX {
-                self.events.shrink_to(EVENTS_IDLE_MAX);
-            }
-        }
     }
 
     /// What must hold between any two calls; for tests.

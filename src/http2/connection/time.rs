@@ -56,15 +56,22 @@ impl Connection {
         self.now = now;
         self.answer_ping(self.ping_ack_max());
         if self.deadline.is_some_and(|deadline| deadline <= now) {
-            let reason = match self.settling {
-                Settling::Fresh => "no SETTINGS in time",
-                Settling::Unacknowledged => "SETTINGS not acknowledged in time",
-                Settling::Settled => return,
-            };
-            let error = ConnectionError::new(ErrorCode::SETTINGS_TIMEOUT, reason);
-            self.fail(ConnectionError { limit: Some(Limit::SlowPreface), ..error });
-        } else if self.unended_timeout().is_some_and(|at| at <= now) {
+            match self.settling {
+                Settling::Settled => self.look_whether_idle(now),
+                Settling::Fresh => self.fail_to_settle("no SETTINGS in time"),
+                Settling::Unacknowledged => {
+                    self.fail_to_settle("SETTINGS not acknowledged in time")
+                }
+            }
+        }
+        if self.unended_timeout().is_some_and(|at| at <= now) {
             self.fail(ConnectionError::calm(Limit::SlowHeaders));
         }
+    }
+
+    #[cold]
+    fn fail_to_settle(&mut self, reason: &'static str) {
+        let error = ConnectionError::new(ErrorCode::SETTINGS_TIMEOUT, reason);
+        self.fail(ConnectionError { limit: Some(Limit::SlowPreface), ..error });
     }
 }

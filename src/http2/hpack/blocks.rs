@@ -31,7 +31,8 @@ pub struct Repeat {
 }
 
 impl Repeat {
-    /// For who keeps something of his own for each: one of two places for what is known of them. Numbers of sections that come in turn differ.
+    /// For who keeps something of his own for each: one of two places. Numbers of sections that
+    /// come in turn differ in theirs.
     pub const fn place(self) -> usize {
         self.number.get() as usize % 2
     }

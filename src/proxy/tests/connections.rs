@@ -136,3 +136,23 @@ fn the_limit_of_streams_is_announced() {
         assert_eq!(bench.ends[&caller].can_open(), 16_384);
     }
 }
+
+/// Nothing has to come from anybody for that.
+#[test]
+fn what_many_calls_needed_is_given_back_when_they_are_over() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Internal);
+    for _ in 0..100 {
+        bench.call(caller, &[("dapr-callee-app-id", "client")], Some(MESSAGE));
+    }
+    let app = bench.dial_done();
+    for call in 0..100 {
+        bench.answer(app, 2 * call + 1, b"");
+    }
+    assert_eq!(bench.proxy.calls(), 0);
+    let large =
+        |bench: &Bench| [caller, app].map(|conn| bench.proxy.peers[conn.into()].h2.is_large());
+    assert_eq!(large(&bench), [true; 2]);
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(large(&bench), [false; 2]);
+}

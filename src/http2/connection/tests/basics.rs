@@ -457,8 +457,32 @@ fn idle_is_small() {
     bench.take();
     bench.give(&[settings_ack()]);
     assert_eq!(bench.conn.streams(), 0);
-    assert!(bench.conn.spares.capacity() <= SPARES_IDLE_MAX);
-    assert!(bench.conn.events.capacity() <= EVENTS_IDLE_MAX);
+    assert!(bench.conn.is_large(), "calls that come next need no new memory");
+    let at = bench.conn.poll_timeout().expect("a look");
+    bench.conn.handle_timeout(at);
+    assert!(!bench.conn.is_large(), "{:?}", bench.conn);
+    assert_eq!(bench.conn.poll_timeout(), None);
+}
+
+/// Whoever has a stream is not idle, and is looked at again.
+#[test]
+fn a_busy_connection_keeps_its_memory() {
+    let mut bench = Bench::server();
+    bench.give(&[settings_ack()]);
+    for n in 0..100 {
+        bench.give(&[request(2 * n + 1, END_STREAM)]);
+    }
+    let first = bench.conn.poll_timeout().expect("a look");
+    bench.conn.handle_timeout(first);
+    assert!(bench.conn.is_large());
+    let next = bench.conn.poll_timeout().expect("another look");
+    assert!(next > first);
+    for n in 0..100 {
+        bench.respond(2 * n + 1, true);
+    }
+    bench.take();
+    bench.conn.handle_timeout(next);
+    assert_eq!((bench.conn.is_large(), bench.conn.poll_timeout()), (false, None));
 }
 
 #[test]

@@ -1,0 +1,63 @@
+//! Memory that a busy connection needs and an idle one gives back.
+//!
+//! 1. It is given back [`IDLE_AFTER`] after it was seen, if no stream is open then: calls that come
+//!    many at once end many at once, and the next ones come a moment later.
+//! 2. Who keeps more than [`Connection::is_large`] allows is looked at once in that time, busy or
+//!    not, by the owner's timer: nothing has to come from the peer.
+//!
+//! Refuses to bound what a busy connection keeps: others do.
+
+use super::{Connection, Settling};
+use crate::http2::field::FieldSection;
+use std::time::{Duration, Instant};
+
+/// Between the moment that a large buffer is seen and the one when it may go.
+pub(in crate::http2) const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// Field sections kept by an idle connection.
+const SPARES_IDLE_MAX: usize = 4;
+/// Events that it keeps room for.
+const EVENTS_IDLE_MAX: usize = 4;
+/// And request heads.
+const HEADS_IDLE_MAX: usize = 16;
+
+impl Connection {
+    /// All that came has been cut.
+    #[inline]
+    pub(super) fn note_large(&mut self) {
+        if self.deadline.is_none() && self.is_large() {
+            self.look_later();
+        }
+    }
+
+    /// What an idle connection would not keep.
+    pub fn is_large(&self) -> bool {
+        self.table.is_large()
+            || self.outbox.is_large()
+            || self.spares.capacity() > SPARES_IDLE_MAX
+            || self.heads.capacity() > HEADS_IDLE_MAX
+            || self.events.capacity() > EVENTS_IDLE_MAX
+    }
+
+    #[cold]
+    fn look_later(&mut self) {
+        if self.settling == Settling::Settled && !self.has_failed() {
+            self.deadline = Some(self.now + IDLE_AFTER);
+        }
+    }
+
+    /// The time of `deadline` has come on a settled connection.
+    pub(super) fn look_whether_idle(&mut self, now: Instant) {
+        if !self.table.is_empty() {
+            self.deadline = Some(now + IDLE_AFTER);
+            return;
+        }
+        self.deadline = None;
+        self.table.trim();
+        self.outbox.trim();
+        self.spares.truncate(SPARES_IDLE_MAX);
+        self.spares.shrink_to(SPARES_IDLE_MAX);
+        self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
+        self.heads.shrink_to(HEADS_IDLE_MAX);
+        self.events.shrink_to(EVENTS_IDLE_MAX);
+    }
+}
