@@ -82,29 +82,35 @@ impl Proxy {
         conn: ConnKey,
         now: Instant,
     ) -> Option<Plan> {
-        let kept = self.peers.get(conn)?.repeated.find(repeat, self.memo.generation())?;
-        if self.witnesses.listen(door.listener) || !self.pools.exists(kept.pool) {
+        let generation = self.memo.generation();
+        let pool = self.peers.get(conn)?.repeated.find(repeat, generation)?.pool;
+        if !self.pools.exists(pool) {
             return None;
         }
-        let to_app = kept.pool == self.pools.app();
+        let witness = match self.witnesses.listen(door.listener) {
+            true => self.witness(conn, fields, Some(pool), now),
+            false => None,
+        };
+        let to_app = pool == self.pools.app();
         let (to, kind) = match to_app {
             false => (Callee::Sidecar, SpanKind::Client),
             true => (Callee::App, SpanKind::Server),
         };
         let begun = self.tracer.begin_alone(from, to);
         let span = self.tracer.record(begun.as_ref(), fields, kind, now);
+        let kept = self.peers.get(conn)?.repeated.find(repeat, generation)?;
         fields.become_like(&kept.fields);
         if let Some(said) = begun.as_ref().and_then(Begun::said) {
             rewrite::renew_trace(fields, &self.fixed, said);
         }
         let plan = Plan {
-            pool: kept.pool,
+            pool,
             deadline: None,
             content_type: kept.content_type.clone(),
             request_scanner: kept.request_scanner,
             tally: kept.tally,
             endpoint: kept.endpoint.clone(),
-            witness: None,
+            witness,
             span,
             unsaid: begun.as_ref().and_then(Begun::unsaid),
             baggage: None,

@@ -62,6 +62,7 @@ fn taps_hear_of_what_they_ask_for() {
         let statuses = asked.iter().any(|filter| filter.status.is_some());
         assert!(fits == hears || statuses, "{asked:?}");
     }
+    assert_eq!(bench.proxy.peers[caller.into()].repeated.len(), 1, "of a request that repeats");
 }
 
 #[test]
