@@ -395,3 +395,24 @@ fn an_unsampled_call_allocates_nothing_for_its_trace() {
         }
     }
 }
+
+/// Deadlines are another one each time.
+#[test]
+fn what_differs_from_call_to_call_allocates_nothing() {
+    let count = |timed: bool| {
+        let (mut relay, mut warming, mut counted) = (Relay::new(Tracing::Passed), 0, 0);
+        for call in 0..WARM + COUNTED {
+            let timeout = format!("{}u", 4_999_000 - call);
+            let mut fields = [REQUEST, &[("dapr-callee-app-id", "a")]].concat();
+            if timed {
+                fields.insert(5, ("grpc-timeout", &timeout));
+            }
+            relay.call(&fields, if call < WARM { &mut warming } else { &mut counted });
+        }
+        counted
+    };
+    let (usual, timed) = (count(false), count(true));
+    // A list that grows, now and then.
+    let slack = COUNTED as u64 / 20;
+    assert!(timed <= usual + slack, "{timed} for {usual}");
+}

@@ -13,6 +13,7 @@
 
 use super::table::hash_name;
 use crate::http2::field::{FieldSection, Span};
+use std::ops::Range;
 
 /// Requests of a few methods; or a response's head and its trailers.
 const PLACES: usize = 4;
@@ -29,45 +30,52 @@ pub(super) struct Sections {
     next: usize,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Kept {
-    spans: Box<[Span]>,
-    /// The section's octets up to the first one of other fields.
-    before: Box<[u8]>,
-    /// Behind the last one of other fields, from there on: most have none.
-    behind: Option<(usize, Box<[u8]>)>,
-    block: Box<[u8]>,
+    spans: Vec<Span>,
+    /// Where the octets of these fields lie: what adjoins is one run. Between the runs are those of
+    /// other fields, and of fields that were taken out.
+    runs: Vec<Range<usize>>,
+    /// One run after the other.
+    octets: Vec<u8>,
+    block: Vec<u8>,
     /// It was found since its place was looked for.
     used: bool,
 }
 
 impl Kept {
-    /// `None` when octets of the first `count` fields lie among those of the others.
-    fn new(fields: &FieldSection, count: usize, block: &[u8]) -> Option<Self> {
-        let range = |span: &Span| span.start as usize..span.start as usize + span.octets();
-        let (spans, others) = fields.spans().split_at_checked(count)?;
-        let end = spans.iter().map(|span| range(span).end).max()?;
-        let from = others.iter().map(|span| range(span).start).min().unwrap_or(end).min(end);
-        let to = others.iter().map(|span| range(span).end).max().unwrap_or(end).min(end);
-        let apart = |span: &Span| range(span).end <= from || range(span).start >= to;
+    /// Becomes what the first `count` fields are, in the memory that it has.
+    fn fill(&mut self, fields: &FieldSection, count: usize, block: &[u8]) {
+        self.spans.clear();
+        self.runs.clear();
+        self.octets.clear();
+        self.block.clear();
+        self.used = false;
         // COPY: a beginning, once for all that are alike.
-        spans.iter().all(apart).then_some(Self {
-            spans: spans.into(),
-            before: fields.since(0).get(..from)?.into(),
-            behind: (to < end).then_some((to, fields.since(0).get(to..end)?.into())),
-            block: block.into(),
-            used: false,
-        })
+        self.spans.extend_from_slice(fields.spans().get(..count).unwrap_or_default());
+        self.octets.reserve_exact(self.spans.iter().map(Span::octets).sum());
+        self.block.extend_from_slice(block);
+        for span in &self.spans {
+            let start = span.start as usize;
+            match self.runs.last_mut() {
+                Some(run) if run.end == start => run.end += span.octets(),
+                Some(_) | None => self.runs.push(start..start + span.octets()),
+            }
+            self.octets.extend_from_slice(fields.pair(span));
+        }
     }
 
     #[inline]
     fn begins(&self, fields: &FieldSection) -> bool {
-        let octets = fields.since(0);
-        fields.spans().get(..self.spans.len()) == Some(&self.spans[..])
-            && octets.get(..self.before.len()) == Some(&self.before[..])
-            && self.behind.as_ref().is_none_or(|(from, behind)| {
-                octets.get(*from..).is_some_and(|octets| octets.starts_with(behind))
-            })
+        if fields.spans().get(..self.spans.len()) != Some(&self.spans[..]) {
+            return false;
+        }
+        let mut rest = &self.octets[..];
+        self.runs.iter().all(|run| {
+            let Some((octets, behind)) = rest.split_at_checked(run.len()) else { return false };
+            rest = behind;
+            fields.since(0).get(run.clone()) == Some(octets)
+        })
     }
 }
 
@@ -93,7 +101,9 @@ impl Sections {
             return;
         }
         let hash = hash_name(block);
-        if self.missed.contains(&hash) {
+        if let Some(missed) = self.missed.iter_mut().find(|missed| **missed == hash) {
+            // What becomes the same and is never found must not cost a copy each time.
+            *missed = 0;
             self.keep(fields, count, block);
         } else {
             self.missed.rotate_right(1);
@@ -114,18 +124,21 @@ impl Sections {
                 return;
             }
         }
-        let Some(kept) = Kept::new(fields, count, block) else { return };
-        match self.places.get_mut(self.next).filter(|_| !free) {
-            Some(place) => *place = kept,
-            None => self.places.push(kept),
+        if free {
+            self.places.push(Kept::default());
+        }
+        let place = if free { self.places.len() - 1 } else { self.next };
+        if let Some(kept) = self.places.get_mut(place) {
+            kept.fill(fields, count, block);
         }
     }
 
     #[cfg(test)]
     pub(super) fn heap_octets(&self) -> usize {
         let octets = |kept: &Kept| {
-            let behind = kept.behind.as_ref().map_or(0, |(_, octets)| octets.len());
-            size_of_val(&*kept.spans) + kept.before.len() + behind + kept.block.len()
+            let spans = kept.spans.capacity() * size_of::<Span>();
+            let runs = kept.runs.capacity() * size_of::<Range<usize>>();
+            spans + runs + kept.octets.capacity() + kept.block.capacity()
         };
         let places = self.places.capacity() * size_of::<Kept>();
         places + self.places.iter().map(octets).sum::<usize>()
@@ -199,15 +212,36 @@ mod tests {
         assert_eq!(sections.find(&stamped(b"other", b"here")), Some((&b"abc"[..], 3)));
         assert_eq!(sections.find(&stamped(b"other", b"away")), None);
         assert_eq!(sections.find(&stamped(b"longer", b"here")), None, "at another place");
-        // Octets of the beginning between those of two others: not kept.
-        let mut among = section(b"1");
-        among.push(b"y", b"a");
-        among.push_front(b":authority", b"here");
-        among.push(b"z", b"b");
-        for _ in 0..3 {
-            sections.note(&among, 3, b"abcd");
+        // Octets of the beginning between those of two others.
+        let among = |octet: &[u8]| {
+            let mut section = section(b"1");
+            section.push(b"y", octet);
+            section.push_front(b":authority", b"here");
+            section.push(b"z", octet);
+            section
+        };
+        for _ in 0..2 {
+            sections.note(&among(b"a"), 3, b"abcd");
         }
-        assert_eq!(sections.find(&among), None);
+        assert_eq!(sections.find(&among(b"b")), Some((&b"abcd"[..], 3)));
+    }
+
+    /// As of a deadline, which each hop takes out and tells anew behind all else.
+    #[test]
+    fn octets_of_fields_that_were_taken_out_are_nobodys() {
+        let timed = |timeout: &[u8]| {
+            let mut section = section(b"1");
+            section.push(b"grpc-timeout", timeout);
+            section.push(b"te", b"trailers");
+            section.retain(|field| field.name != b"grpc-timeout");
+            section.push(b"grpc-timeout", timeout);
+            section
+        };
+        let mut sections = Sections::default();
+        for _ in 0..2 {
+            sections.note(&timed(b"4999m"), 3, b"abc");
+        }
+        assert_eq!(sections.find(&timed(b"4998m")), Some((&b"abc"[..], 3)));
     }
 
     #[test]
