@@ -22,6 +22,7 @@ use crate::grpc::MessageScanner;
 use crate::http2::{FieldSection, Repeat};
 use crate::observe::callers::Ruling;
 use crate::observe::span::SpanKind;
+use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -141,7 +142,12 @@ impl Proxy {
         }
         let generation = self.memo.generation();
         let Some(peer) = self.peers.get_mut(conn) else { return };
-        peer.repeated.0[repeat.place()] = Some(Box::new(Kept {
+        let place = &mut peer.repeated.0[repeat.place()];
+        // Where requests of several kinds push each other out, in the memory that is there.
+        let mut callees =
+            place.as_mut().map(|kept| mem::take(&mut kept.fields)).unwrap_or_default();
+        callees.become_like(fields);
+        let kept = Kept {
             of: repeat,
             generation,
             pool: route.pool,
@@ -150,8 +156,12 @@ impl Proxy {
             content_type: content_type.clone(),
             request_scanner,
             tally,
-            fields: fields.clone(),
-        }));
+            fields: callees,
+        };
+        match place {
+            Some(place) => **place = kept,
+            None => *place = Some(Box::new(kept)),
+        }
     }
 
     /// Who calls our app, and how access control let it pass.
