@@ -431,8 +431,10 @@ impl Proxy {
         pool.dialing = None;
         pool.failed += 1;
         let remote = pool.target.is_some();
+        // Nobody's round is over: whoever comes later has his own, from the question on.
+        let waits = pool.parked.has_alive();
         let more = pool.places.has_ready(now) || pool.fresh && pool.places.has_untried();
-        if remote && pool.failed < DIALS_PER_ROUND && more {
+        if remote && waits && pool.failed < DIALS_PER_ROUND && more {
             return self.pump(key, now);
         }
         pool.failed = 0;
@@ -440,7 +442,7 @@ impl Proxy {
         if remote {
             pool.resolved = false;
         }
-        if stale {
+        if stale && waits {
             return self.pump(key, now);
         }
         pool.fresh = false;

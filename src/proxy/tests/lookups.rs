@@ -100,3 +100,30 @@ fn calls_that_wait_share_one_lookup_and_one_dial() {
         |conn| bench.seen[conn].iter().filter(|seen| seen.ends_with("grpc-status=0 END")).count();
     assert_eq!(callers.iter().map(done).sum::<usize>(), CALLS + 1);
 }
+
+/// A dial that outlives those who waited for it ends their round: whoever comes later is told
+/// nothing before his sidecar has asked anew.
+#[test]
+fn who_comes_after_a_round_that_nobody_waits_for_has_his_own() {
+    let mut bench = Bench::new(config());
+    let caller = bench.accept(Listener::Api);
+    bench.call(caller, &[("dapr-app-id", "server"), ("grpc-timeout", "100m")], Some(MESSAGE));
+    let result = Ok([1000, 1001].map(|port| Endpoint(([10, 0, 0, 1], port).into())).into());
+    let target = bench.resolves[0].clone();
+    bench.handle(Input::Resolved(Resolution { target, result }));
+    bench.wait(Duration::from_millis(200));
+    assert_eq!((bench.proxy.calls(), bench.count(caller, "grpc-status=4 ")), (0, 1));
+    let refuse = |bench: &mut Bench, dial: usize| {
+        let conn = bench.dialed[dial].0;
+        bench.handle(Input::DialFailed { conn, error: "i/o timeout".to_owned() });
+    };
+    refuse(&mut bench, 0);
+    bench.wait(Duration::from_secs(20));
+    bench.call(caller, &[("dapr-app-id", "server")], Some(MESSAGE));
+    let mut dial = 1;
+    while bench.resolves.len() == 1 && dial < bench.dialed.len() {
+        refuse(&mut bench, dial);
+        dial += 1;
+    }
+    assert_eq!((bench.resolves.len(), bench.proxy.calls()), (2, 1));
+}
