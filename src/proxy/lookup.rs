@@ -60,6 +60,7 @@ impl Proxy {
     fn lookup_failed(&mut self, key: PoolKey, text: &str, now: Instant) {
         let Some(pool) = self.pools.pools.get_mut(key) else { return };
         if pool.asked.take().is_some() {
+            pool.places.forget_tries();
             let failure = Failure::new(Code::Unknown, text.to_owned());
             self.fail_parked(key, &failure, Cause::Unresolved, now);
             self.pools.drop_if_idle(key);

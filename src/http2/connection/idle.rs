@@ -1,15 +1,15 @@
 //! Memory that a busy connection needs and an idle one gives back.
 //!
-//! 1. It is given back [`IDLE_AFTER`] after it was seen, if no stream is open then: calls that come
-//!    many at once end many at once, and the next ones come a moment later.
-//! 2. Who keeps more than [`Connection::is_large`] allows is looked at once in that time, busy or
-//!    not, by the owner's timer: nothing has to come from the peer.
+//! 1. It is given back [`IDLE_AFTER`] after something came, if no stream is open then: calls that
+//!    come many at once end many at once, and the next ones come a moment later.
+//! 2. The owner's timer says when: nothing has to come from the peer. It is set once in that time,
+//!    and only by what comes: a quiet stream costs nothing.
 //!
 //! Refuses to bound what a busy connection keeps: others do.
 
 use super::{Connection, Settling};
 use crate::http2::field::FieldSection;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Between the moment that a large buffer is seen and the one when it may go.
 pub(in crate::http2) const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -46,12 +46,11 @@ impl Connection {
     }
 
     /// The time of `deadline` has come on a settled connection.
-    pub(super) fn look_whether_idle(&mut self, now: Instant) {
+    pub(super) fn look_whether_idle(&mut self) {
+        self.deadline = None;
         if !self.table.is_empty() {
-            self.deadline = Some(now + IDLE_AFTER);
             return;
         }
-        self.deadline = None;
         self.table.trim();
         self.outbox.trim();
         self.spares.truncate(SPARES_IDLE_MAX);

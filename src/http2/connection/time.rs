@@ -57,7 +57,7 @@ impl Connection {
         self.answer_ping(self.ping_ack_max());
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             match self.settling {
-                Settling::Settled => self.look_whether_idle(now),
+                Settling::Settled => self.look_whether_idle(),
                 Settling::Fresh => self.fail_to_settle("no SETTINGS in time"),
                 Settling::Unacknowledged => {
                     self.fail_to_settle("SETTINGS not acknowledged in time")
