@@ -36,6 +36,7 @@ mod local;
 mod lookup;
 mod memo;
 mod peer;
+mod peers;
 mod pending;
 mod pool;
 mod relay;
@@ -81,6 +82,7 @@ use guard::{Guard, Guards};
 use local::Locals;
 use memo::Memo;
 use peer::{Peer, Side, Stage};
+use peers::Peers;
 use pool::Pools;
 use replay::Keeper;
 use rewrite::Fixed;
@@ -147,7 +149,7 @@ const ADDED_OCTETS: u32 = 16 << 10;
 #[derive(Debug)]
 pub struct Proxy {
     snapshot: Arc<Snapshot>,
-    peers: SlotMap<ConnKey, Peer>,
+    peers: Peers,
     calls: SlotMap<CallKey, Call>,
     guards: Guards,
     pools: Pools,
@@ -183,7 +185,7 @@ impl Proxy {
             seat: snapshot.resiliency.as_ref().map_or(0, |targets| targets.join()),
             witnesses: Witnesses::new(snapshot.config.logging),
             snapshot,
-            peers: SlotMap::with_key(),
+            peers: Peers::new(),
             calls: SlotMap::with_key(),
             guards: Guards::new(),
             pools: Pools::new(),

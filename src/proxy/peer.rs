@@ -127,12 +127,16 @@ pub struct Peer {
     /// Upstream: what its calls tell of it.
     pub(super) health: Health,
     pub(super) watch: Option<Box<Watch>>,
-    resets: Resets,
+    /// Upstream.
+    resets: Option<Box<Resets>>,
 }
 
 impl Peer {
     pub fn new(h2: Connection, side: Side, now: Instant) -> Self {
-        let to_app = matches!(side, Side::Upstream { to_app: true, .. });
+        let resets = match side {
+            Side::Upstream { to_app, .. } => Some(Box::new(Resets::new(to_app, now))),
+            Side::Downstream { .. } => None,
+        };
         Self {
             h2,
             side,
@@ -155,7 +159,7 @@ impl Peer {
             repeated: Repeated::default(),
             health: Health::Well,
             watch: None,
-            resets: Resets::new(to_app, now),
+            resets,
         }
     }
 
@@ -231,38 +235,44 @@ impl Peer {
     /// Resets an upstream stream now, or soon when too many were reset lately. One that has not
     /// left yet costs the upstream nothing and never leaves. False if it waits.
     pub fn reset_paced(&mut self, stream: StreamId, now: Instant) -> bool {
-        let unsent = self.h2.is_unsent(stream);
-        if unsent || self.resets.ask(stream, self.progress(), now) {
-            self.h2.send_reset(stream, ErrorCode::CANCEL);
-            return true;
+        let progress = self.progress();
+        if !self.h2.is_unsent(stream)
+            && let Some(resets) = &mut self.resets
+            && !resets.ask(stream, progress, now)
+        {
+            self.h2.abandon(stream);
+            resets.forget_gone(self.h2.streams(), |stream| self.h2.has(stream));
+            return false;
         }
-        self.h2.abandon(stream);
-        self.resets.forget_gone(self.h2.streams(), |stream| self.h2.has(stream));
-        false
+        self.h2.send_reset(stream, ErrorCode::CANCEL);
+        true
     }
 
     /// An upstream stream ended regularly: the peer will bear one reset more.
     pub fn earn_reset(&mut self) {
-        self.resets.earn();
+        if let Some(resets) = &mut self.resets {
+            resets.earn();
+        }
     }
 
     /// Sends the resets whose time has come; true if that made room for other streams.
     pub fn flush_resets(&mut self, now: Instant) -> bool {
-        let waited = self.resets.waiting();
         let progress = self.progress();
-        while let Some(stream) = self.resets.next(progress, now, |stream| self.h2.has(stream)) {
+        let Some(resets) = &mut self.resets else { return false };
+        let waited = resets.waiting();
+        while let Some(stream) = resets.next(progress, now, |stream| self.h2.has(stream)) {
             self.h2.send_reset(stream, ErrorCode::CANCEL);
         }
-        self.resets.waiting() < waited
+        resets.waiting() < waited
     }
 
     fn progress(&self) -> Progress {
         Progress { handed_over: self.handed_over, answered: self.h2.answered() }
     }
 
-    #[cfg(test)]
+    /// Resets whose time has not come.
     pub fn resets_waiting(&self) -> usize {
-        self.resets.waiting()
+        self.resets.as_ref().map_or(0, |resets| resets.waiting())
     }
 
     /// The peer calls us.
@@ -283,7 +293,7 @@ impl Peer {
     pub fn wants_reminder(&self) -> bool {
         let idle_end = self.idle_since + IDLE_TIMEOUT;
         let idles = self.calls.is_empty() && self.reminder.is_none_or(|known| idle_end < known);
-        idles || self.resets.waiting() > 0
+        idles || self.resets_waiting() > 0
     }
 
     /// When this connection must be looked at again.
@@ -307,7 +317,7 @@ impl Peer {
             idle,
             drain,
             greeting,
-            self.resets.timeout(self.progress()),
+            self.resets.as_ref().and_then(|resets| resets.timeout(self.progress())),
         ];
         let watch = self.watch.as_ref().map(|watch| watch.next);
         let all = all.into_iter().chain([watch]);
