@@ -17,6 +17,8 @@ use tokio::runtime::{Builder, Runtime};
 const PAUSE: Duration = Duration::from_millis(1);
 /// One try; a sidecar that holds a call back while it dials has its next chance after it.
 const TRY: Duration = Duration::from_millis(50);
+/// One connection, or one stream, that is to be held: whoever lets it wait longer takes no more.
+const PATIENCE: Duration = Duration::from_secs(10);
 const ECHO_OCTETS: usize = 100;
 /// With gRPC's prefix.
 const FRAMED_OCTETS: usize = 5 + ECHO_OCTETS;
@@ -80,13 +82,15 @@ impl Held {
     ) -> Result<(), String> {
         while self.senders.len() < connections {
             self.go_on()?;
-            self.senders.push(self.runtime.block_on(settled(self.at))?);
+            let sender = within(&self.runtime, PATIENCE, settled(self.at))?;
+            self.senders.push(sender);
         }
         while self.streams.len() < streams {
             self.go_on()?;
             let on = self.streams.len() % self.senders.len().max(1);
             let sender = self.senders.get_mut(on).ok_or("streams need a connection")?;
-            self.streams.push(self.runtime.block_on(stream(sender, metadata))?);
+            let stream = within(&self.runtime, PATIENCE, stream(sender, metadata))?;
+            self.streams.push(stream);
         }
         Ok(())
     }
@@ -101,6 +105,16 @@ impl Held {
         let (runtime, senders) = (&self.runtime, &mut self.senders);
         senders.iter_mut().try_for_each(|sender| runtime.block_on(call(sender, metadata)))
     }
+}
+
+/// What comes of it, or that nothing did.
+fn within<T>(
+    runtime: &Runtime,
+    patience: Duration,
+    what: impl Future<Output = Result<T, String>>,
+) -> Result<T, String> {
+    let outcome = runtime.block_on(async { tokio::time::timeout(patience, what).await });
+    outcome.unwrap_or_else(|_| Err(format!("no answer in {patience:?}")))
 }
 
 /// A connection whose settings have been exchanged: its peer has answered a PING.
@@ -186,5 +200,21 @@ async fn call(sender: &mut SendRequest<Bytes>, metadata: &Metadata) -> Result<()
             String::from_utf8_lossy(last("grpc-message").map_or(b"", |text| text.as_bytes())),
         )),
         None => Err(format!("HTTP status {} without a gRPC status", head.status)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    /// A proxy that has as many connections as it takes lets the next ones connect, and no more.
+    #[test]
+    fn who_is_not_answered_is_told_so() {
+        let silent = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let at = silent.local_addr().expect("an address");
+        let runtime = runtime().expect("a runtime");
+        let told = within(&runtime, Duration::from_millis(20), settled(at)).map(|_| ());
+        assert_eq!(told, Err("no answer in 20ms".to_owned()));
     }
 }
