@@ -106,6 +106,13 @@ impl Span {
     pub(super) fn octets(&self) -> usize {
         self.name_len as usize + self.value_len as usize
     }
+
+    /// Where the value of a section's entry lies in its arena.
+    #[inline]
+    fn value_range(&self) -> std::ops::Range<usize> {
+        let start = self.start as usize + self.name_len as usize;
+        start..start + self.value_len as usize
+    }
 }
 
 /// What is known of a field besides its octets.
@@ -402,8 +409,7 @@ impl FieldSection {
     pub fn value_mut(&mut self, class: u8) -> Option<&mut [u8]> {
         debug_assert!(class & VOLATILE != 0);
         let entry = self.entries.iter().find(|entry| entry.traits.class == class)?;
-        let start = entry.start as usize + entry.name_len as usize;
-        self.arena.get_mut(start..start + entry.value_len as usize)
+        self.arena.get_mut(entry.value_range())
     }
 
     /// As [`Self::value_mut`], of the last field.
@@ -411,8 +417,7 @@ impl FieldSection {
     pub fn last_value_mut(&mut self, class: u8) -> Option<&mut [u8]> {
         debug_assert!(class & VOLATILE != 0);
         let entry = self.entries.last().filter(|entry| entry.traits.class == class)?;
-        let start = entry.start as usize + entry.name_len as usize;
-        self.arena.get_mut(start..start + entry.value_len as usize)
+        self.arena.get_mut(entry.value_range())
     }
 
     /// Keeps the fields for which `keep` says true; moves no octets.

@@ -34,7 +34,7 @@ use crate::grpc::{self, Code, MessageScanner};
 use crate::http2::field::PreparedField;
 use crate::http2::{ErrorCode, FieldSection, Repeat, StreamId};
 use crate::observe::cells::Gauge;
-use crate::observe::span::{Span, SpanKind};
+use crate::observe::span::Span;
 use bytes::Bytes;
 use slotmap::Key;
 use std::rc::Rc;
@@ -226,16 +226,16 @@ impl Proxy {
         let content_type = ContentType::new(head.content_type);
         let request_scanner = route::scanner(&head, listener);
         let tally = Tally::new(listener, route.method, head.stream);
-        let (to, kind) = match self.pools.callee(route.pool) {
-            Some(_) => (Callee::Sidecar, SpanKind::Client),
-            None => (Callee::App, SpanKind::Server),
+        let to = match self.pools.callee(route.pool) {
+            Some(_) => Callee::Sidecar,
+            None => Callee::App,
         };
         let begun = self.tracer.begin(&head, fields, from, to);
         let witness = match self.witnesses.listen(listener) {
             true => self.witness(conn, fields, Some(route.pool), now),
             false => None,
         };
-        let span = self.tracer.record(begun.as_ref(), fields, kind, now);
+        let span = self.tracer.record(begun.as_ref(), fields, to.span_kind(), now);
         let unsaid = begun.as_ref().and_then(Begun::unsaid);
         let may_repeat = repeat.is_some() && may_repeat(&head);
         self.strip(fields, door, &route, begun.as_ref().and_then(Begun::said));

@@ -21,7 +21,6 @@ use super::{ConnKey, Listener, PoolKey, Proxy};
 use crate::grpc::MessageScanner;
 use crate::http2::{FieldSection, Repeat};
 use crate::observe::callers::Ruling;
-use crate::observe::span::SpanKind;
 use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
@@ -93,12 +92,9 @@ impl Proxy {
             false => None,
         };
         let to_app = pool == self.pools.app();
-        let (to, kind) = match to_app {
-            false => (Callee::Sidecar, SpanKind::Client),
-            true => (Callee::App, SpanKind::Server),
-        };
+        let to = if to_app { Callee::App } else { Callee::Sidecar };
         let begun = self.tracer.begin_alone(from, to);
-        let span = self.tracer.record(begun.as_ref(), fields, kind, now);
+        let span = self.tracer.record(begun.as_ref(), fields, to.span_kind(), now);
         let kept = self.peers.get(conn)?.repeated.find(repeat, generation)?;
         fields.become_like(&kept.fields);
         if let Some(said) = begun.as_ref().and_then(Begun::said) {

@@ -92,6 +92,16 @@ pub(super) enum Callee {
     Sidecar,
 }
 
+impl Callee {
+    /// What a call to it is to whoever makes a span of it.
+    pub(super) const fn span_kind(self) -> SpanKind {
+        match self {
+            Self::App => SpanKind::Server,
+            Self::Sidecar => SpanKind::Client,
+        }
+    }
+}
+
 #[cfg(test)]
 impl Said {
     pub(super) fn root(context: Context, binary: bool) -> Self {
