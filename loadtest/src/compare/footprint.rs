@@ -48,10 +48,8 @@ pub struct Start {
 }
 
 pub fn memory(site: &Site<'_>, kind: Kind) -> Result<Footprint, String> {
-    let way = site.start(kind)?;
     let in_context = |error: String| format!("w6 through {}: {error}", kind.name());
-    // Nothing to see: it only lets the time pass, unless somebody interrupts.
-    let _ = until(REST, || None::<()>);
+    let way = rested(site, kind)?;
     let idle = settled(&way).map_err(in_context)?;
     let mut held = Held::none(way.entry).map_err(in_context)?;
     held.grow(CONNECTIONS_BEFORE, 0, &way.metadata).map_err(in_context)?;
@@ -72,6 +70,14 @@ pub fn memory(site: &Site<'_>, kind: Kind) -> Result<Footprint, String> {
         octets_per_idle_connection: growth(opened),
         octets_per_used_connection: growth(used),
     })
+}
+
+/// A pair that has answered one call and then had nothing to do for a while.
+pub fn rested(site: &Site<'_>, kind: Kind) -> Result<Running, String> {
+    let way = site.start(kind)?;
+    // Nothing to see: it only lets the time pass, unless somebody interrupts.
+    let _ = until(REST, || None::<()>);
+    Ok(way)
 }
 
 /// Memory once it has stopped to change.

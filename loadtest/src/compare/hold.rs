@@ -5,7 +5,7 @@
 //! 2. A stream that is held has carried a message each way.
 //! 3. A way that does not hold so many holds no more: the report says why.
 
-use super::footprint::settled;
+use super::footprint::{rested, settled};
 use super::order;
 use super::probe::Held;
 use super::report::{self, Header};
@@ -91,7 +91,7 @@ fn one_way(
     wanted: impl Iterator<Item = (usize, usize)>,
     looks: &mut Vec<Look>,
 ) -> Result<Option<String>, String> {
-    let mut way = site.start(kind)?;
+    let mut way = rested(site, kind)?;
     let mut held = Held::none(way.entry)?;
     for (connections, streams) in wanted {
         if let Err(error) = held.grow(connections, streams, &way.metadata) {

@@ -12,13 +12,16 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
 
 /// Between tries, so that a start is timed to the millisecond.
 const PAUSE: Duration = Duration::from_millis(1);
 /// One try; a sidecar that holds a call back while it dials has its next chance after it.
 const TRY: Duration = Duration::from_millis(50);
-/// One connection, or one stream, that is to be held: whoever lets it wait longer takes no more.
+/// Connections that are to be held, or one stream: whoever lets them wait longer takes no more.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Connections that are opened together: an idle sidecar answers a PING after a while.
+const AT_ONCE: usize = 64;
 const ECHO_OCTETS: usize = 100;
 /// With gRPC's prefix.
 const FRAMED_OCTETS: usize = 5 + ECHO_OCTETS;
@@ -72,8 +75,8 @@ impl Held {
         Ok(Self { at, runtime: runtime()?, senders: Vec::new(), streams: Vec::new() })
     }
 
-    /// Opens what is missing of so many connections, one after the other, each of which has
-    /// exchanged settings and a PING; then what is missing of so many streams, evenly on all.
+    /// Opens what is missing of so many connections, each of which has exchanged settings and a
+    /// PING; then what is missing of so many streams, one after the other, evenly on all.
     pub fn grow(
         &mut self,
         connections: usize,
@@ -82,8 +85,9 @@ impl Held {
     ) -> Result<(), String> {
         while self.senders.len() < connections {
             self.go_on()?;
-            let sender = within(&self.runtime, PATIENCE, settled(self.at))?;
-            self.senders.push(sender);
+            let missing = (connections - self.senders.len()).min(AT_ONCE);
+            let settled = within(&self.runtime, PATIENCE, several_settled(self.at, missing))?;
+            self.senders.extend(settled);
         }
         while self.streams.len() < streams {
             self.go_on()?;
@@ -115,6 +119,15 @@ fn within<T>(
 ) -> Result<T, String> {
     let outcome = runtime.block_on(async { tokio::time::timeout(patience, what).await });
     outcome.unwrap_or_else(|_| Err(format!("no answer in {patience:?}")))
+}
+
+async fn several_settled(at: SocketAddr, count: usize) -> Result<Vec<SendRequest<Bytes>>, String> {
+    let mut opening: JoinSet<_> = (0..count).map(|_| settled(at)).collect();
+    let mut senders = Vec::with_capacity(count);
+    while let Some(one) = opening.join_next().await {
+        senders.push(one.map_err(|e| format!("a task: {e}"))??);
+    }
+    Ok(senders)
 }
 
 /// A connection whose settings have been exchanged: its peer has answered a PING.

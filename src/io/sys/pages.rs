@@ -6,7 +6,8 @@
 //!    own: a page given back is read again from the file, as it was. A debugger's breakpoint or a
 //!    uprobe is such a page of our own, and keeps its mapping as it is.
 //!
-//! Source: madvise(2), MADV_DONTNEED; proc_pid_smaps(5).
+//! Source: madvise(2), MADV_DONTNEED; proc_pid_maps(5); proc_pid_smaps(5), whose pages the kernel
+//! counts one by one: nothing for the start of a program.
 
 use rustix::mm::{Advice, madvise};
 use std::fs::File;
@@ -28,7 +29,7 @@ impl FilePages {
     pub fn mapped_now() -> Self {
         let mut mapped = Vec::new();
         // What was told before an error is true.
-        let _ = clean_now(|mapping| mapped.push(mapping.range));
+        let _ = lines("/proc/self/maps", |line| mapped.extend(read_only_file(line)));
         Self { mapped }
     }
 
@@ -66,22 +67,32 @@ struct Mapping {
     resident: usize,
 }
 
-fn clean_now(each: impl FnMut(Mapping)) -> io::Result<()> {
-    let smaps = File::open("/proc/self/smaps")?;
-    clean(BufReader::with_capacity(PIECE_OCTETS, smaps), each)
-}
-
 /// Private read-only mappings of files without a page of our own.
-fn clean(mut smaps: impl BufRead, mut each: impl FnMut(Mapping)) -> io::Result<()> {
+fn clean_now(mut each: impl FnMut(Mapping)) -> io::Result<()> {
     let mut reader = Reader::default();
-    let mut line = String::with_capacity(PIECE_OCTETS / 4);
-    while smaps.read_line(&mut line)? > 0 {
-        if let Some(mapping) = reader.line(&line) {
+    lines("/proc/self/smaps", |line| {
+        if let Some(mapping) = reader.line(line) {
             each(mapping);
         }
+    })
+}
+
+fn lines(path: &str, mut each: impl FnMut(&str)) -> io::Result<()> {
+    let mut file = BufReader::with_capacity(PIECE_OCTETS, File::open(path)?);
+    let mut line = String::with_capacity(PIECE_OCTETS / 4);
+    while file.read_line(&mut line)? > 0 {
+        each(&line);
         line.clear();
     }
     Ok(())
+}
+
+/// Of a line that begins a mapping in either file: a private one of a file, only to be read.
+fn read_only_file(line: &str) -> Option<Range<usize>> {
+    let mut words = line.split_ascii_whitespace();
+    let (addresses, access) = (words.next()?, words.next()?);
+    let of_file = words.nth(3)?.starts_with('/');
+    span(addresses).filter(|_| of_file && matches!(access, "r--p" | "r-xp"))
 }
 
 /// The mapping of which the lines are.
@@ -102,10 +113,7 @@ impl Reader {
                 return (kibibytes(words.next()?) == 0).then_some(Mapping { range, resident });
             }
             addresses if !addresses.ends_with(':') => {
-                let read_only = matches!(words.next()?, "r--p" | "r-xp");
-                let of_file = words.nth(3).is_some_and(|path| path.starts_with('/'));
-                *self = Self::default();
-                self.range = span(addresses).filter(|_| read_only && of_file);
+                *self = Self { range: read_only_file(line), ..Self::default() };
             }
             _ => {}
         }
@@ -155,9 +163,8 @@ Anonymous:             0 kB
 ";
 
     fn mappings() -> Vec<Mapping> {
-        let mut mappings = Vec::new();
-        clean(TEXT.as_bytes(), |mapping| mappings.push(mapping)).unwrap();
-        mappings
+        let mut reader = Reader::default();
+        TEXT.lines().filter_map(|line| reader.line(line)).collect()
     }
 
     #[test]
@@ -175,6 +182,13 @@ Anonymous:             0 kB
         let mappings = mappings();
         let now: Vec<_> = mappings.iter().filter_map(|mapping| pages.of_start(mapping)).collect();
         assert_eq!(now, [&Mapping { range: 0x3000..0x9000, resident: 12288 }]);
+    }
+
+    /// That one was written to is seen when pages are given back.
+    #[test]
+    fn mappings_of_the_start_are_files_that_nobody_may_write_to() {
+        let ranges: Vec<_> = TEXT.lines().filter_map(read_only_file).collect();
+        assert_eq!(ranges, [0x1000..0x3000, 0x3000..0x9000, 0x9000..0xa000]);
     }
 
     /// The code that does it, and its constants, among them.
