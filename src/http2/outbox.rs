@@ -437,6 +437,18 @@ impl Outbox {
             || self.sent.capacity() > PIECES_KEPT_MAX
     }
 
+    /// It has what [`Self::give_back`] would.
+    pub fn keeps(&self) -> bool {
+        self.control.capacity() > 0 || self.nodes.capacity() > 0 || self.sent.capacity() > 0
+    }
+
+    /// For a connection without streams: what is empty goes.
+    pub fn give_back(&mut self) {
+        self.drop_data();
+        self.control.shrink_to_fit();
+        self.sent.shrink_to_fit();
+    }
+
     /// For a connection without streams: large buffers go.
     pub fn trim(&mut self) {
         if self.nodes.len() > PIECES_KEPT_MAX {

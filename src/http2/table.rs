@@ -115,6 +115,11 @@ impl Table {
         }
     }
 
+    /// It has taken memory.
+    pub fn keeps(&self) -> bool {
+        self.streams.capacity() > 0
+    }
+
     pub fn is_large(&self) -> bool {
         self.streams.len() > SLOTS_KEPT_MAX
     }

@@ -13,7 +13,7 @@ const CONNECTIONS: usize = 1000;
 /// Held before these and used once, so that what a program has for all connections together (code,
 /// pools) is in memory before what each of them costs is read.
 const CONNECTIONS_BEFORE: usize = 100;
-/// Let pass before memory is read the first time: some tidy up after their start.
+/// Let pass before memory is read: some tidy up after their start, and after calls.
 const REST: Duration = Duration::from_secs(2);
 /// Memory counts as settled when so many looks in a row saw no growth.
 const STEADY_LOOKS: u32 = 25;
@@ -31,7 +31,7 @@ pub struct Footprint {
     pub connections: usize,
     /// Growth for each connection that has exchanged settings and no call.
     pub octets_per_idle_connection: f64,
-    /// The same, after one call on each.
+    /// The same, after one call on each; both, and what they are compared with, after a rest.
     pub octets_per_used_connection: f64,
 }
 
@@ -54,10 +54,13 @@ pub fn memory(site: &Site<'_>, kind: Kind) -> Result<Footprint, String> {
     let mut held = Held::none(way.entry).map_err(in_context)?;
     held.grow(CONNECTIONS_BEFORE, 0, &way.metadata).map_err(in_context)?;
     held.call_each(&way.metadata).map_err(in_context)?;
+    rest();
     let base = settled(&way).map_err(in_context)?;
     held.grow(CONNECTIONS_BEFORE + CONNECTIONS, 0, &way.metadata).map_err(in_context)?;
+    rest();
     let opened = settled(&way).map_err(in_context)?;
     held.call_each(&way.metadata).map_err(in_context)?;
+    rest();
     let used = settled(&way).map_err(in_context)?;
     let growth = |now: Memory| (now.resident as f64 - base.resident as f64) / CONNECTIONS as f64;
     Ok(Footprint {
@@ -75,9 +78,13 @@ pub fn memory(site: &Site<'_>, kind: Kind) -> Result<Footprint, String> {
 /// A pair that has answered one call and then had nothing to do for a while.
 pub fn rested(site: &Site<'_>, kind: Kind) -> Result<Running, String> {
     let way = site.start(kind)?;
-    // Nothing to see: it only lets the time pass, unless somebody interrupts.
-    let _ = until(REST, || None::<()>);
+    rest();
     Ok(way)
+}
+
+/// Lets time pass, unless somebody interrupts.
+fn rest() {
+    let _ = until(REST, || None::<()>);
 }
 
 /// Memory once it has stopped to change.

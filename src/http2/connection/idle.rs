@@ -1,15 +1,19 @@
 //! Memory that a busy connection needs and an idle one gives back.
 //!
-//! 1. It is given back [`IDLE_AFTER`] after something came, if no stream is open then: calls that
-//!    come many at once end many at once, and the next ones come a moment later.
-//! 2. The owner's timer says when: nothing has to come from the peer. It is set once in that time,
-//!    and only by what comes: a quiet stream costs nothing.
+//! 1. What is large is given back [`IDLE_AFTER`] after something came, if no stream is open then:
+//!    calls that come many at once end many at once, and the next ones come a moment later.
+//! 2. When nothing has come for half of that time, all is given back of which nothing is
+//!    remembered: the next call takes it anew. What HPACK knows of the peer's fields stays.
+//! 3. The owner's timer says when: nothing has to come from the peer. It is set once in that time,
+//!    and only by what comes: a quiet stream costs nothing, nor does a connection that has nothing
+//!    to give.
 //!
 //! Refuses to bound what a busy connection keeps: others do.
 
 use super::{Connection, Settling};
 use crate::http2::field::FieldSection;
-use std::time::Duration;
+use crate::http2::table::Table;
+use std::time::{Duration, Instant};
 
 /// Between the moment that a large buffer is seen and the one when it may go.
 pub(in crate::http2) const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -23,10 +27,21 @@ const HEADS_IDLE_MAX: usize = 16;
 impl Connection {
     /// All that came has been cut.
     #[inline]
-    pub(super) fn note_large(&mut self) {
-        if self.deadline.is_none() && self.is_large() {
+    pub(super) fn note_kept(&mut self) {
+        let came = std::mem::take(&mut self.uncut);
+        if came && self.deadline.is_none() && self.keeps() {
             self.look_later();
         }
+    }
+
+    /// What a quiet connection would not keep.
+    fn keeps(&self) -> bool {
+        self.table.keeps()
+            || self.outbox.keeps()
+            || self.spares.capacity() > 0
+            || self.heads.capacity() > 0
+            || self.events.capacity() > 0
+            || self.decoder.keeps()
     }
 
     /// What an idle connection would not keep.
@@ -45,12 +60,17 @@ impl Connection {
         }
     }
 
-    /// The time of `deadline` has come on a settled connection.
-    pub(super) fn look_whether_idle(&mut self) {
+    /// The time of `deadline` has come on a settled connection, to which nothing has happened
+    /// since `last`.
+    pub(super) fn look_whether_idle(&mut self, last: Instant) {
         self.deadline = None;
         if !self.table.is_empty() {
             return;
         }
+        if last + IDLE_AFTER / 2 <= self.now {
+            return self.give_all_back();
+        }
+        self.look_later();
         self.table.trim();
         self.outbox.trim();
         self.spares.truncate(SPARES_IDLE_MAX);
@@ -58,5 +78,14 @@ impl Connection {
         self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
         self.heads.shrink_to(HEADS_IDLE_MAX);
         self.events.shrink_to(EVENTS_IDLE_MAX);
+    }
+
+    fn give_all_back(&mut self) {
+        self.table = Table::new();
+        self.outbox.give_back();
+        (self.spares, self.spare_octets) = (Vec::new(), 0);
+        self.heads.shrink_to_fit();
+        self.events.shrink_to_fit();
+        self.decoder.give_back();
     }
 }

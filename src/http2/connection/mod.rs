@@ -122,6 +122,8 @@ pub struct Connection {
     now: Instant,
     /// Reads so far, as a name for the last one.
     breath: u32,
+    /// What the last one brought has not been cut to its end.
+    uncut: bool,
     /// Until settled: by when that must be. Then: when `idle` looks again.
     deadline: Option<Instant>,
     /// A frame has begun and not ended, since then: which, as the deframer counts them.
@@ -186,6 +188,7 @@ impl Connection {
             settling: Settling::Fresh,
             now,
             breath: 0,
+            uncut: false,
             deadline: Some(now + SETTLE_TIMEOUT),
             unended: None,
             peer: PeerSettings::default(),
@@ -222,6 +225,7 @@ impl Connection {
     pub fn recv(&mut self, bytes: Bytes, now: Instant) {
         self.now = now;
         self.breath = self.breath.wrapping_add(1);
+        self.uncut = true;
         if !bytes.is_empty() {
             self.deframer.push(bytes);
         }
@@ -246,7 +250,7 @@ impl Connection {
         match self.step(event) {
             Ok(true) => true,
             Ok(false) => {
-                self.note_large();
+                self.note_kept();
                 false
             }
             Err(error) => {

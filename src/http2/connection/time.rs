@@ -53,11 +53,11 @@ impl Connection {
     }
 
     pub fn handle_timeout(&mut self, now: Instant) {
-        self.now = now;
+        let last = std::mem::replace(&mut self.now, now);
         self.answer_ping(self.ping_ack_max());
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             match self.settling {
-                Settling::Settled => self.look_whether_idle(),
+                Settling::Settled => self.look_whether_idle(last),
                 Settling::Fresh => self.fail_to_settle("no SETTINGS in time"),
                 Settling::Unacknowledged => {
                     self.fail_to_settle("SETTINGS not acknowledged in time")

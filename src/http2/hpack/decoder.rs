@@ -442,6 +442,16 @@ impl Decoder {
         }
     }
 
+    /// It has what [`Self::give_back`] would.
+    pub(in crate::http2) fn keeps(&self) -> bool {
+        self.recent.keeps()
+    }
+
+    /// Literals outside the table are decoded anew; sections that came again keep their numbers.
+    pub(in crate::http2) fn give_back(&mut self) {
+        self.recent = Recent::default();
+    }
+
     /// What a decoder does that remembers nothing.
     #[cfg(test)]
     pub(super) fn decode_as_new(

@@ -364,6 +364,10 @@ struct Place {
 /// Places in which a hash may stand.
 const WAYS: usize = 4;
 
+/// Groups to begin with: as many again when one is full of what lives. Few connections see more
+/// than some fields, and there are many of these.
+const GROUPS_MIN: usize = 4;
+
 impl Finder {
     #[inline]
     fn candidates(&self, hash: u32) -> impl Iterator<Item = u32> + '_ {
@@ -375,19 +379,40 @@ impl Finder {
 
     /// Takes a place of the dead or else of the oldest.
     fn remember(&mut self, hash: u32, number: u32, table: &Table) {
+        let groups_max = (table.size_max() / FIELD_OVERHEAD / WAYS).next_power_of_two();
         if self.groups.is_empty() {
-            let entries_max = table.size_max() / FIELD_OVERHEAD;
-            self.groups = vec![Default::default(); (entries_max / WAYS).next_power_of_two()];
+            self.groups = vec![Default::default(); GROUPS_MIN.min(groups_max)];
         }
-        let mask = self.groups.len() - 1;
-        let Some(group) = self.groups.get_mut(hash as usize >> 1 & mask) else { return };
-        let age = |place: &&mut Place| match place.hash {
+        let age = |place: &Place| match place.hash {
             0 => usize::MAX,
             _ => table.age_of(place.number).unwrap_or(usize::MAX),
         };
-        // The first of several, so that a search ends early.
-        if let Some(place) = group.iter_mut().min_by_key(|place| Reverse(age(place))) {
-            *place = Place { hash, number };
+        loop {
+            let mask = self.groups.len() - 1;
+            let Some(group) = self.groups.get_mut(hash as usize >> 1 & mask) else { return };
+            // The first of several, so that a search ends early.
+            let Some(place) = group.iter_mut().min_by_key(|place| Reverse(age(place))) else {
+                return;
+            };
+            if age(place) == usize::MAX || mask + 1 >= groups_max {
+                *place = Place { hash, number };
+                return;
+            }
+            self.groups = in_twice_as_many(&self.groups);
         }
     }
+}
+
+/// What is in `groups`, in the same order, in twice as many: a hash's group is told by its bits
+/// from the second on.
+fn in_twice_as_many(groups: &[[Place; WAYS]]) -> Vec<[Place; WAYS]> {
+    let half = |bit| {
+        groups.iter().map(move |group| {
+            let mut kept = [Place::default(); WAYS];
+            let here = group.iter().filter(|place| place.hash as usize >> 1 & groups.len() == bit);
+            kept.iter_mut().zip(here).for_each(|(kept, place)| *kept = *place);
+            kept
+        })
+    };
+    half(0).chain(half(groups.len())).collect()
 }

@@ -5,7 +5,7 @@
 //! 1. A field is found by all octets of its coded form, which must mean the same at all times: no
 //!    index of the dynamic table.
 //! 2. At most `PLACES` fields of at most `CODED_MAX` and `PAIR_MAX` octets; no memory before the
-//!    first one, and all of it at once then.
+//!    first one, and that of a place at once with its first: most connections need one.
 //!
 //! Refuses to know which fields are worth a place.
 
@@ -23,7 +23,7 @@ pub(super) struct Recent {
     places: Vec<Place>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Place {
     coded: Vec<u8>,
     /// Name and value, adjoining.
@@ -47,21 +47,22 @@ impl Recent {
             return;
         }
         if self.places.is_empty() {
-            let place = || Place {
-                coded: Vec::with_capacity(CODED_MAX),
-                pair: Vec::with_capacity(PAIR_MAX),
-                name_len: 0,
-                traits: Traits::default(),
-            };
-            self.places = std::iter::repeat_with(place).take(PLACES).collect();
+            self.places = vec![Place::default(); PLACES];
         }
         let Some(place) = self.places.get_mut(place_of(coded)) else { return };
         (place.name_len, place.traits) = (name_len, traits);
         place.coded.clear();
         place.pair.clear();
+        place.coded.reserve_exact(CODED_MAX);
+        place.pair.reserve_exact(PAIR_MAX);
         // COPY: both forms of one literal, once per literal that is not found.
         octets::append(&mut place.coded, coded);
         octets::append(&mut place.pair, pair);
+    }
+
+    /// It has taken memory.
+    pub(super) const fn keeps(&self) -> bool {
+        !self.places.is_empty()
     }
 
     #[cfg(test)]
@@ -95,11 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn memory_is_taken_at_once_and_never_again() {
+    fn a_place_takes_its_memory_at_once_and_never_again() {
         let mut recent = Recent::default();
         assert_eq!(recent.heap_octets(), 0);
         recent.keep(b"a", b"b", 1, Traits::default());
+        let of_one = recent.heap_octets();
+        assert!(of_one <= PLACES * size_of::<Place>() + CODED_MAX + PAIR_MAX, "{of_one}");
+        (1..=PLACES).for_each(|len| recent.keep(&vec![0; len], b"b", 1, Traits::default()));
         let taken = recent.heap_octets();
+        assert_eq!(taken, of_one + (PLACES - 1) * (CODED_MAX + PAIR_MAX));
         for len in 0..300 {
             recent.keep(&vec![1; len], &vec![2; 2 * len], 1, Traits::default());
         }

@@ -694,6 +694,23 @@ fn a_connection_without_traffic_is_small() {
     assert_eq!(encoder.heap_octets() + decoder.heap_octets(), 0);
 }
 
+/// A client of the usual kind: no more than it has to say is remembered.
+#[test]
+fn a_connection_of_few_fields_stays_small() {
+    let (mut encoder, mut decoder) = (Encoder::new(4096), Decoder::new(4096, classify_none));
+    let mut section = FieldSection::new();
+    for (name, value) in [(":status", "200"), ("content-type", "application/grpc"), ("a", "b")] {
+        section.push(name.as_bytes(), value.as_bytes());
+    }
+    for _ in 0..10 {
+        let block = encoded(&mut encoder, &section);
+        decoded(&mut decoder, &block);
+    }
+    assert_eq!(encoded(&mut encoder, &section).len(), 3, "all of it is in the table");
+    let octets = (encoder.heap_octets(), decoder.heap_octets());
+    assert!(octets.0 <= 1200 && octets.1 <= 3200, "{octets:?}");
+}
+
 #[test]
 fn memory_stops_growing() {
     let mut random = Random(7);

@@ -321,6 +321,7 @@ fn frames_that_straddle_reads_have_a_time_of_their_own() {
             bench.take();
         }
         bench.give_octets(&ping[cut..]);
+        assert!(!later(&mut bench, 1000));
         assert_eq!(bench.conn.poll_timeout(), None);
     }
 }
