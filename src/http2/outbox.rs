@@ -30,6 +30,8 @@ const HEAD_OCTETS: usize = 96;
 const HEADS_EXPECTED_MAX: usize = 128;
 /// Buffers larger than these are not kept by a connection without streams.
 const CONTROL_KEPT_MAX: usize = 512;
+/// For what an idle connection says now and then.
+const CONTROL_IDLE_MAX: usize = 128;
 const PIECES_KEPT_MAX: usize = 8;
 
 /// DATA of one stream: a list of pieces.
@@ -437,12 +439,14 @@ impl Outbox {
             || self.sent.capacity() > PIECES_KEPT_MAX
     }
 
-    /// It has what [`Self::give_back`] would.
-    pub fn keeps(&self) -> bool {
-        self.control.capacity() > 0 || self.nodes.capacity() > 0 || self.sent.capacity() > 0
+    /// It has taken more than a PING's answer needs.
+    pub fn has_to_give(&self) -> bool {
+        self.control.capacity() > CONTROL_IDLE_MAX
+            || self.nodes.capacity() > 0
+            || self.sent.capacity() > 0
     }
 
-    /// For a connection without streams: what is empty goes.
+    /// For a connection without streams: room that nothing is in goes.
     pub fn give_back(&mut self) {
         self.drop_data();
         self.control.shrink_to_fit();

@@ -82,8 +82,9 @@ pub fn rested(site: &Site<'_>, kind: Kind) -> Result<Running, String> {
     Ok(way)
 }
 
-/// Lets time pass, unless somebody interrupts.
-fn rest() {
+/// Lets time pass, unless somebody interrupts. Less than a peer's patience with a PING: a client
+/// stands still meanwhile.
+pub fn rest() {
     let _ = until(REST, || None::<()>);
 }
 

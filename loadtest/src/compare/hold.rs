@@ -5,7 +5,7 @@
 //! 2. A stream that is held has carried a message each way.
 //! 3. A way that does not hold so many holds no more: the report says why.
 
-use super::footprint::{rested, settled};
+use super::footprint::{rest, rested, settled};
 use super::order;
 use super::probe::Held;
 use super::report::{self, Header};
@@ -106,6 +106,7 @@ fn one_way(
             };
             return Ok(Some(format!("{}, {asked}: {error}", kind.name())));
         }
+        rest();
         let Memory { resident, anonymous, proportional } = settled(&way)?;
         let topology = kind.name();
         let look =

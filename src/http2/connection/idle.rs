@@ -1,12 +1,13 @@
 //! Memory that a busy connection needs and an idle one gives back.
 //!
-//! 1. What is large is given back [`IDLE_AFTER`] after something came, if no stream is open then:
-//!    calls that come many at once end many at once, and the next ones come a moment later.
-//! 2. When nothing has come for half of that time, all is given back of which nothing is
-//!    remembered: the next call takes it anew. What HPACK knows of the peer's fields stays.
-//! 3. The owner's timer says when: nothing has to come from the peer. It is set once in that time,
-//!    and only by what comes: a quiet stream costs nothing, nor does a connection that has nothing
-//!    to give.
+//! 1. What is large is given back [`IDLE_AFTER`] after something came, or so long after that, as
+//!    soon as no stream is open: calls that come many at once end many at once, and the next ones
+//!    come a moment later.
+//! 2. When nothing has come for half of that time, what calls take in any case goes too: slots of
+//!    streams, spare sections, queues, HPACK's recent literals. The next call takes it anew. A
+//!    connection whose calls last longer keeps that until something comes again.
+//! 3. The owner's timer says when. It is set once in that time, and only by what comes or by what
+//!    is large: a quiet stream costs nothing, nor do PINGs.
 //!
 //! Refuses to bound what a busy connection keeps: others do.
 
@@ -15,7 +16,7 @@ use crate::http2::field::FieldSection;
 use crate::http2::table::Table;
 use std::time::{Duration, Instant};
 
-/// Between the moment that a large buffer is seen and the one when it may go.
+/// Between what came and the look.
 pub(in crate::http2) const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Field sections kept by an idle connection.
 const SPARES_IDLE_MAX: usize = 4;
@@ -29,19 +30,19 @@ impl Connection {
     #[inline]
     pub(super) fn note_kept(&mut self) {
         let came = std::mem::take(&mut self.uncut);
-        if came && self.deadline.is_none() && self.keeps() {
+        if came && self.deadline.is_none() && self.has_to_give() {
             self.look_later();
         }
     }
 
     /// What a quiet connection would not keep.
-    fn keeps(&self) -> bool {
+    fn has_to_give(&self) -> bool {
         self.table.keeps()
-            || self.outbox.keeps()
+            || self.outbox.has_to_give()
             || self.spares.capacity() > 0
             || self.heads.capacity() > 0
             || self.events.capacity() > 0
-            || self.decoder.keeps()
+            || self.decoder.has_to_give()
     }
 
     /// What an idle connection would not keep.
@@ -60,11 +61,14 @@ impl Connection {
         }
     }
 
-    /// The time of `deadline` has come on a settled connection, to which nothing has happened
-    /// since `last`.
+    /// The time of `deadline` has come on a settled connection, to which nothing has come since
+    /// `last`, unless that was another deadline's time.
     pub(super) fn look_whether_idle(&mut self, last: Instant) {
         self.deadline = None;
         if !self.table.is_empty() {
+            if self.is_large() {
+                self.look_later();
+            }
             return;
         }
         if last + IDLE_AFTER / 2 <= self.now {

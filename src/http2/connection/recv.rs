@@ -70,14 +70,14 @@ impl Connection {
     fn rare_frame(&mut self, header: FrameHeader, event: &mut Option<Event>) -> Judged {
         match header.kind {
             FrameType::Continuation => self.on_continuation(header, event),
-            FrameType::Ping => self.on_ping(header, self.deframer.payload().try_into().ok()),
+            FrameType::Ping => self.on_ping(header, self.deframer.payload().try_into().ok(), event),
             FrameType::Priority => {
                 self.on_priority(header, self.deframer.payload().try_into().ok())
             }
             FrameType::RstStream => {
                 self.on_rst_stream(header, frame::parse_u32(self.deframer.payload()))
             }
-            FrameType::Settings => self.on_settings(header, &self.deframer.keep_payload()),
+            FrameType::Settings => self.on_settings(header, &self.deframer.keep_payload(), event),
             FrameType::Goaway => self.on_goaway(header, self.deframer.keep_payload()),
             // §8.4: a client cannot push, and we announced SETTINGS_ENABLE_PUSH 0.
             FrameType::PushPromise => Err(ConnectionError::protocol("PUSH_PROMISE")),
@@ -132,7 +132,12 @@ impl Connection {
     }
 
     /// §6.5.
-    fn on_settings(&mut self, header: FrameHeader, payload: &[u8]) -> Judged {
+    fn on_settings(
+        &mut self,
+        header: FrameHeader,
+        payload: &[u8],
+        event: &mut Option<Event>,
+    ) -> Judged {
         on_the_connection(&header)?;
         self.budgets.rare(Limit::Settings, self.now)?;
         if header.has(flag::ACK) {
@@ -155,7 +160,7 @@ impl Connection {
         if self.settling == Settling::Fresh {
             self.settling = Settling::Unacknowledged;
         }
-        self.events.push_back(Event::Settings);
+        *event = Some(Event::Settings);
         Ok(())
     }
 
@@ -197,12 +202,17 @@ impl Connection {
     }
 
     /// §6.7. The acknowledgement goes ahead of all DATA.
-    fn on_ping(&mut self, header: FrameHeader, payload: Option<[u8; 8]>) -> Judged {
+    fn on_ping(
+        &mut self,
+        header: FrameHeader,
+        payload: Option<[u8; 8]>,
+        event: &mut Option<Event>,
+    ) -> Judged {
         on_the_connection(&header)?;
         let payload = payload.ok_or(wrong_length("length of PING"))?;
         self.budgets.control(Limit::Pings, self.now)?;
         match header.has(flag::ACK) {
-            true => self.events.push_back(Event::Pong { payload }),
+            true => *event = Some(Event::Pong { payload }),
             // One at a time waits; a second one shows that the peer is in earnest.
             false if self.held_ping.is_none() && !self.limits.ping_ack_delay.is_zero() => {
                 self.held_ping = Some((payload, self.now));

@@ -443,7 +443,7 @@ impl Decoder {
     }
 
     /// It has what [`Self::give_back`] would.
-    pub(in crate::http2) fn keeps(&self) -> bool {
+    pub(in crate::http2) const fn has_to_give(&self) -> bool {
         self.recent.keeps()
     }
 

@@ -377,7 +377,8 @@ impl Finder {
         places.iter().filter(move |place| place.hash == hash).map(|place| place.number)
     }
 
-    /// Takes a place of the dead or else of the oldest.
+    /// Takes a place of the dead; else there are twice as many groups, up to what the table can
+    /// hold; else the place of the oldest.
     fn remember(&mut self, hash: u32, number: u32, table: &Table) {
         let groups_max = (table.size_max() / FIELD_OVERHEAD / WAYS).next_power_of_two();
         if self.groups.is_empty() {

@@ -101,6 +101,7 @@ struct Reader {
     /// None: not one that matters.
     range: Option<Range<usize>>,
     resident: usize,
+    own: usize,
 }
 
 impl Reader {
@@ -108,9 +109,12 @@ impl Reader {
         let mut words = line.split_ascii_whitespace();
         match words.next()? {
             "Rss:" => self.resident = kibibytes(words.next()?),
-            "Anonymous:" => {
+            "Anonymous:" => self.own = kibibytes(words.next()?),
+            // Pages of our own that are not in memory count here alone. It comes last.
+            "Swap:" => {
                 let (range, resident) = (self.range.take()?, self.resident);
-                return (kibibytes(words.next()?) == 0).then_some(Mapping { range, resident });
+                let own = self.own.saturating_add(kibibytes(words.next()?));
+                return (own == 0).then_some(Mapping { range, resident });
             }
             addresses if !addresses.ends_with(':') => {
                 *self = Self { range: read_only_file(line), ..Self::default() };
@@ -141,25 +145,36 @@ mod tests {
 Size:                  8 kB
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 VmFlags: rd mr mw me
 3000-9000 r-xp 00002000 fe:00 17 /usr/bin/ringside (deleted)
 Rss:                  12 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 9000-a000 r--p 00002000 fe:00 17 /usr/bin/ringside
 Rss:                   4 kB
 Anonymous:             4 kB
+Swap:                  0 kB
 a000-b000 rw-p 00002000 fe:00 17 /usr/bin/ringside
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 b000-c000 r--s 00002000 fe:00 17 /usr/share/shared
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 c000-d000 r-xp 00000000 00:00 0 [vdso]
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
 d000-e000 r--p 00000000 00:00 0
 Rss:                   4 kB
 Anonymous:             0 kB
+Swap:                  0 kB
+e000-f000 r--p 00000000 fe:00 18 /usr/lib/libc.so.6
+Rss:                   0 kB
+Anonymous:             0 kB
+Swap:                  4 kB
 ";
 
     fn mappings() -> Vec<Mapping> {
@@ -178,7 +193,8 @@ Anonymous:             0 kB
 
     #[test]
     fn what_came_later_or_was_written_to_since_is_left_alone() {
-        let pages = FilePages { mapped: vec![0x3000..0x9000, 0x9000..0xa000, 0x20000..0x30000] };
+        let mapped = [0x3000..0x9000, 0x9000..0xa000, 0xe000..0xf000, 0x20000..0x30000];
+        let pages = FilePages { mapped: mapped.to_vec() };
         let mappings = mappings();
         let now: Vec<_> = mappings.iter().filter_map(|mapping| pages.of_start(mapping)).collect();
         assert_eq!(now, [&Mapping { range: 0x3000..0x9000, resident: 12288 }]);
@@ -188,7 +204,7 @@ Anonymous:             0 kB
     #[test]
     fn mappings_of_the_start_are_files_that_nobody_may_write_to() {
         let ranges: Vec<_> = TEXT.lines().filter_map(read_only_file).collect();
-        assert_eq!(ranges, [0x1000..0x3000, 0x3000..0x9000, 0x9000..0xa000]);
+        assert_eq!(ranges, [0x1000..0x3000, 0x3000..0x9000, 0x9000..0xa000, 0xe000..0xf000]);
     }
 
     /// The code that does it, and its constants, among them.
