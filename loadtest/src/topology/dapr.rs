@@ -161,21 +161,15 @@ pub(super) fn sidecar(
     Process::spawn(&folder, kind.name(), command)
 }
 
-const TRACING: &str = "tracing: {samplingRate: \"0\"}\n";
-
 fn spec_of_ringside(table: &Path) -> String {
     let table = table.display();
-    format!(
-        "{TRACING}nameResolution:\n  component: static\n  configuration: {{file: \"{table}\"}}\n"
-    )
+    format!("nameResolution:\n  component: static\n  configuration: {{file: \"{table}\"}}\n")
 }
 
 fn spec_of_daprd(table: &[(&str, SocketAddr)]) -> String {
     let hosts: Vec<String> = table.iter().map(|(id, at)| format!("\"{id}\": \"{at}\"")).collect();
     let hosts = hosts.join(", ");
-    format!(
-        "{TRACING}nameResolution:\n  component: table\n  configuration: {{hosts: {{{hosts}}}}}\n"
-    )
+    format!("nameResolution:\n  component: table\n  configuration: {{hosts: {{{hosts}}}}}\n")
 }
 
 fn configuration(spec: &str) -> String {
@@ -199,13 +193,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn configurations_sample_nothing_and_name_the_callee() {
+    fn configurations_name_the_callee_and_nothing_else() {
         let callee = SocketAddr::from(([127, 0, 0, 1], 4));
         let daprd = configuration(&spec_of_daprd(&[("server", callee)]));
-        assert!(daprd.contains("\nspec:\n  tracing: {samplingRate: \"0\"}\n  nameResolution:\n"));
+        assert!(daprd.contains("\nspec:\n  nameResolution:\n"));
         assert!(daprd.contains("    configuration: {hosts: {\"server\": \"127.0.0.1:4\"}}\n"));
         let ringside = configuration(&spec_of_ringside(Path::new("/tmp/a.yaml")));
-        assert!(ringside.contains("  tracing: {samplingRate: \"0\"}\n"));
+        assert!(ringside.contains("\nspec:\n  nameResolution:\n"));
         assert!(ringside.contains("    configuration: {file: \"/tmp/a.yaml\"}\n"));
     }
 }
