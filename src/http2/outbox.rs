@@ -10,6 +10,8 @@
 //!
 //! Refuses to know windows, HPACK and when a stream is done: `Connection` does.
 
+mod kept;
+
 use super::frame::{FrameHeader, FrameType, flag};
 use super::stream::Stream;
 use super::table::{Slot, Table};
@@ -28,11 +30,6 @@ const PIECES_BY_REFERENCE: u32 = 32;
 const HEAD_OCTETS: usize = 96;
 /// Heads for which room is made at once.
 const HEADS_EXPECTED_MAX: usize = 128;
-/// Buffers larger than these are not kept by a connection without streams.
-const CONTROL_KEPT_MAX: usize = 512;
-/// For what an idle connection says now and then.
-const CONTROL_IDLE_MAX: usize = 128;
-const PIECES_KEPT_MAX: usize = 8;
 
 /// DATA of one stream: a list of pieces.
 #[derive(Clone, Copy, Debug)]
@@ -430,36 +427,6 @@ impl Outbox {
         self.vacant = NONE;
         self.first = NONE;
         self.last = NONE;
-    }
-
-    /// It has what [`Self::trim`] would give back.
-    pub fn is_large(&self) -> bool {
-        self.control.capacity() > CONTROL_KEPT_MAX
-            || self.nodes.len() > PIECES_KEPT_MAX
-            || self.sent.capacity() > PIECES_KEPT_MAX
-    }
-
-    /// It has taken more than a PING's answer needs.
-    pub fn has_to_give(&self) -> bool {
-        self.control.capacity() > CONTROL_IDLE_MAX
-            || self.nodes.capacity() > 0
-            || self.sent.capacity() > 0
-    }
-
-    /// For a connection without streams: room that nothing is in goes.
-    pub fn give_back(&mut self) {
-        self.drop_data();
-        self.control.shrink_to_fit();
-        self.sent.shrink_to_fit();
-    }
-
-    /// For a connection without streams: large buffers go.
-    pub fn trim(&mut self) {
-        if self.nodes.len() > PIECES_KEPT_MAX {
-            self.drop_data();
-        }
-        self.control.shrink_to(CONTROL_KEPT_MAX);
-        self.sent.shrink_to(PIECES_KEPT_MAX);
     }
 
     /// Invariant 3, and what a queue says of itself.

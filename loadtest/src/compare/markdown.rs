@@ -60,8 +60,9 @@ impl Report {
              HAProxy, nginx and Envoy: HTTP/2 over TLS 1.3, AES-128-GCM, both sides verified \
              (P-256 keys for the proxies, Sentry's Ed25519 for the sidecars). One thread each \
              (daprd as it comes), ringside with {args}; log level warn, no access log, metrics \
-             on where there are any, the sidecars' tracing at Dapr's default rate and told to \
-             nobody. Windows and buffers are each program's own defaults, but for HAProxy's HTTP/2 window of 1 MiB and, in \
+             on where there are any, the sidecars' tracing at Dapr's default rate and told \
+             to nobody. Windows and buffers are each program's own defaults, but for \
+             HAProxy's HTTP/2 window of 1 MiB and, in \
              TCP mode, its buffers of 64 KiB. Every workload \
              runs over all ways before the next, in an order rotated and reversed from round to \
              round. CPU: user and system time of both hops by the scheduler's clock, over what \
