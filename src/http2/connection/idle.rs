@@ -79,7 +79,7 @@ impl Connection {
         self.outbox.trim();
         self.spares.truncate(SPARES_IDLE_MAX);
         self.spares.shrink_to(SPARES_IDLE_MAX);
-        self.spare_octets = self.spares.iter().map(FieldSection::kept).sum();
+        self.spare_octets = self.spares.iter().map(FieldSection::kept).sum::<usize>() as u32;
         self.heads.shrink_to(HEADS_IDLE_MAX);
         self.events.shrink_to(EVENTS_IDLE_MAX);
     }

@@ -164,7 +164,7 @@ pub struct Connection {
     events: VecDeque<Event>,
     spares: Vec<FieldSection>,
     /// What `spares` keep.
-    spare_octets: usize,
+    spare_octets: u32,
 }
 
 impl Connection {
@@ -300,7 +300,7 @@ impl Connection {
     /// An empty field section, with memory if there is some to reuse.
     pub fn spare(&mut self) -> FieldSection {
         let spare = self.spares.pop().unwrap_or_default();
-        self.spare_octets -= spare.kept();
+        self.spare_octets -= spare.kept() as u32;
         spare
     }
 
@@ -309,13 +309,13 @@ impl Connection {
     #[inline]
     pub fn recycle(&mut self, mut fields: FieldSection) {
         let kept = fields.kept();
-        let octets = self.spare_octets + kept;
+        let octets = self.spare_octets as usize + kept;
         if kept == 0 || kept > SPARE_OCTETS_MAX || octets > SPARES_OCTETS_MAX {
             return drop(fields);
         }
         fields.clear();
         self.spares.push(fields);
-        self.spare_octets = octets;
+        self.spare_octets = octets as u32;
     }
 
     #[inline]
@@ -455,7 +455,7 @@ impl Connection {
         let octets: usize = self.heads.iter().map(|head| head.octets).sum();
         assert_eq!(octets, self.heads_octets);
         let kept: usize = self.spares.iter().map(FieldSection::kept).sum();
-        assert_eq!(kept, self.spare_octets);
+        assert_eq!(kept, self.spare_octets as usize);
     }
 }
 
